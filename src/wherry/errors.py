@@ -1,0 +1,52 @@
+"""The one tree of errors.
+
+Every room raises from here; ``api/status.py`` alone knows which HTTP code each one becomes, and the
+client turns the code back into the same class. The text is written for the person who reads it:
+``cannot X: reason``, or Docker's own words where its clients match on them.
+"""
+
+from __future__ import annotations
+
+
+class WherryError(Exception):
+    """Base of all errors that are answers rather than defects."""
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0]) if self.args else self.__class__.__name__
+
+
+class InvalidArgument(WherryError):
+    """The request cannot be carried out as written (HTTP 400)."""
+
+
+class Unauthorized(WherryError):
+    """Credentials are missing or wrong (HTTP 401)."""
+
+
+class Forbidden(WherryError):
+    """The request is understood and refused (HTTP 403)."""
+
+
+class NotFound(WherryError):
+    """No such object (HTTP 404)."""
+
+
+class Conflict(WherryError):
+    """The object's state does not allow this (HTTP 409)."""
+
+
+class NotModified(WherryError):
+    """The object already is as asked (HTTP 304, sent without a body)."""
+
+
+class NotImplemented_(WherryError):
+    """A known feature that is not there yet; the text names it (HTTP 501)."""
+
+
+class Unavailable(WherryError):
+    """Something this depends on is away or missing on this host (HTTP 503)."""
+
+
+class Internal(WherryError):
+    """A defect or a failed host operation (HTTP 500)."""

@@ -1,0 +1,115 @@
+"""Mounting the values of ``model.mount``, and reading what is mounted (proc_pid_mountinfo(5))."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.linux import syscalls as sys
+from wherry.model.mount import Mount
+
+_FLAGS = {
+    "ro": (sys.MS_RDONLY, True),
+    "rw": (sys.MS_RDONLY, False),
+    "nosuid": (sys.MS_NOSUID, True),
+    "suid": (sys.MS_NOSUID, False),
+    "nodev": (sys.MS_NODEV, True),
+    "dev": (sys.MS_NODEV, False),
+    "noexec": (sys.MS_NOEXEC, True),
+    "exec": (sys.MS_NOEXEC, False),
+    "noatime": (sys.MS_NOATIME, True),
+    "bind": (sys.MS_BIND, True),
+    "rbind": (sys.MS_BIND | sys.MS_REC, True),
+    "remount": (sys.MS_REMOUNT, True),
+}
+_PROPAGATION = {
+    "private": sys.MS_PRIVATE,
+    "rprivate": sys.MS_PRIVATE | sys.MS_REC,
+    "slave": sys.MS_SLAVE,
+    "rslave": sys.MS_SLAVE | sys.MS_REC,
+    "shared": sys.MS_SHARED,
+    "rshared": sys.MS_SHARED | sys.MS_REC,
+}
+
+
+def parse_options(options: Sequence[str]) -> tuple[int, int, str]:
+    """Split mount(8) options into flags, a propagation flag (0 for none) and the file system's data."""
+    flags, propagation, data = 0, 0, []
+    for option in options:
+        if option in _FLAGS:
+            bits, on = _FLAGS[option]
+            flags = flags | bits if on else flags & ~bits
+        elif option in _PROPAGATION:
+            propagation = _PROPAGATION[option]
+        elif option:
+            data.append(option)
+    return flags, propagation, ",".join(data)
+
+
+def mount(value: Mount, target: Path | str) -> None:
+    """Mount one value on an existing target.
+
+    A read-only bind takes two calls, as the kernel ignores the flags of the first (mount(2), "Remounting").
+    :raises OSError: as mount(2).
+    """
+    where = str(target)
+    flags, propagation, data = parse_options(value.options)
+    sys.mount(value.source, where, value.type if value.type != "bind" else "none", flags, data)
+    if flags & sys.MS_BIND and flags & ~(sys.MS_BIND | sys.MS_REC):
+        sys.mount("none", where, "none", flags | sys.MS_REMOUNT)
+    if propagation:
+        sys.mount("none", where, "none", propagation)
+
+
+def unmount(target: Path | str, *, lazy: bool = True) -> None:
+    """Unmount what is on top of ``target``; that nothing is mounted there (or it is gone) is fine.
+
+    Lazily by default: an open file must not keep a stopped container from being removed.
+    """
+    try:
+        sys.umount(str(target), sys.UMOUNT_NOFOLLOW | (sys.MNT_DETACH if lazy else 0))
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+
+
+@dataclass(frozen=True)
+class MountEntry:
+    """A line of mountinfo; ``root`` is the mounted directory within its file system."""
+
+    target: str
+    root: str
+    type: str
+    source: str
+    options: str
+
+
+def read_mounts(path: str = "/proc/self/mountinfo") -> Iterator[MountEntry]:
+    """Every mount of a namespace, in mount order."""
+    with Path(path).open(encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            left, _, right = line.rstrip("\n").partition(" - ")
+            fields, tail = left.split(" "), right.split(" ")
+            yield MountEntry(
+                target=_unescape(fields[4]),
+                root=_unescape(fields[3]),
+                type=tail[0],
+                source=_unescape(tail[1]),
+                options=fields[5] + "," + (tail[2] if len(tail) > 2 else ""),
+            )
+
+
+def mounts_below(directory: Path) -> list[str]:
+    """Targets at or beneath ``directory``, deepest mount first, ready to be unmounted in that order."""
+    prefix = os.path.realpath(directory)
+    found = [m.target for m in read_mounts() if m.target == prefix or m.target.startswith(prefix + "/")]
+    return found[::-1]
+
+
+def _unescape(text: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, char)
+    return text

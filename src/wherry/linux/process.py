@@ -1,0 +1,98 @@
+"""The one wrapper that runs programs: argv list, empty stdin, explicit environment, bounded time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from wherry.errors import WherryError
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TERM_GRACE = 2.0
+_STDERR_KEEP = 4096
+
+
+class CommandFailed(WherryError):
+    """A program exited non-zero, was killed, took too long, or could not be started.
+
+    :ivar argv: what was run. :ivar exit_code: as in ``subprocess`` (negative: signal), 127 if it could not
+        be started. :ivar stderr: the end of its standard error.
+    """
+
+    def __init__(self, argv: Sequence[str], exit_code: int, stderr: str, reason: str = "") -> None:
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+        self.stderr = stderr
+        what = reason or f"exit status {exit_code}"
+        super().__init__(f"{argv[0]}: {what}" + (f": {stderr.strip()}" if stderr.strip() else ""))
+
+
+@dataclass(frozen=True)
+class Result:
+    stdout: bytes
+    stderr: bytes
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every program run: a fixed PATH and locale, nothing inherited."""
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(extra or {})}
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
+    check: bool = True,
+) -> Result:
+    """Run a program to its end and return its output.
+
+    On timeout or any exception the program's process group gets TERM, then KILL after 2 s, and is reaped.
+
+    :param timeout: seconds.
+    :raises CommandFailed: non-zero exit (when ``check``), timeout, or the program is not there.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(env),
+            cwd=cwd or "/",
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise CommandFailed(argv, 127, e.strerror or str(e), "cannot be started") from e
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired as e:
+        _end(process)
+        raise CommandFailed(argv, process.returncode, "", f"timed out after {timeout:g} s") from e
+    except BaseException:
+        _end(process)
+        raise
+    if check and process.returncode != 0:
+        raise CommandFailed(argv, process.returncode, err[-_STDERR_KEEP:].decode(errors="replace"))
+    return Result(out, err)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            pass
+        try:
+            process.communicate(timeout=_TERM_GRACE)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()

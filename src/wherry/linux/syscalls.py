@@ -1,0 +1,100 @@
+"""System calls that Python's ``os`` lacks: each a tiny typed function that raises ``OSError``.
+
+Numbers of calls without a glibc 2.36 wrapper come from asm-generic/unistd.h (they are the same on every
+architecture since Linux 5.0's table was unified).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+SYS_OPEN_TREE = 428
+SYS_MOVE_MOUNT = 429
+SYS_OPENAT2 = 437
+SYS_MOUNT_SETATTR = 442
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_NOATIME, MS_BIND, MS_MOVE, MS_REC = 32, 1024, 4096, 8192, 16384
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 0x01, 0x02, 0x04
+RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x08, 0x10
+
+PR_SET_CHILD_SUBREAPER = 36
+PR_CAPBSET_DROP = 24
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PDEATHSIG = 1
+
+
+def _check(result: int, *names: str) -> int:
+    if result < 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, os.strerror(errno), *names[:1])
+    return result
+
+
+def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
+    """mount(2). ``data`` is limited to one page by the kernel; a longer one raises EINVAL or E2BIG."""
+    result = _libc.mount(
+        source.encode(), os.fsencode(target), fstype.encode(), ctypes.c_ulong(flags), data.encode() or None
+    )
+    _check(result, target)
+
+
+def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
+    """umount2(2)."""
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), for the calling thread (CLONE_NEWNS needs an unshared CLONE_FS, which it implies)."""
+    _check(_libc.unshare(flags))
+
+
+def setns(fd: int, nstype: int = 0) -> None:
+    """setns(2), for the calling thread: only ever on a thread that ends afterwards, or in a child."""
+    _check(_libc.setns(fd, nstype))
+
+
+def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
+    """prctl(2)."""
+    arguments = [ctypes.c_ulong(a) for a in (arg2, arg3, arg4, arg5)]
+    return _check(_libc.prctl(option, *arguments))
+
+
+def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
+    """openat2(2): open ``path`` with the kernel holding it beneath ``dirfd``. The descriptor is CLOEXEC."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    return _check(_libc.syscall(SYS_OPENAT2, dirfd, os.fsencode(path), how, ctypes.c_size_t(len(how))), path)
+
+
+def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """open_tree(2)."""
+    return _check(_libc.syscall(SYS_OPEN_TREE, dirfd, os.fsencode(path), flags), path)
+
+
+def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str, flags: int) -> None:
+    """move_mount(2)."""
+    result = _libc.syscall(
+        SYS_MOVE_MOUNT, from_fd, os.fsencode(from_path), to_fd, os.fsencode(to_path), flags
+    )
+    _check(result, to_path)
+
+
+def mount_setattr(
+    dirfd: int, path: str, flags: int, *, set_: int = 0, clear: int = 0, propagation: int = 0
+) -> None:
+    """mount_setattr(2) with the first ``struct mount_attr`` (32 bytes)."""
+    attr = struct.pack("=QQQQ", set_, clear, propagation, 0)
+    result = _libc.syscall(
+        SYS_MOUNT_SETATTR, dirfd, os.fsencode(path), flags, attr, ctypes.c_size_t(len(attr))
+    )
+    _check(result, path)

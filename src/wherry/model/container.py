@@ -1,0 +1,300 @@
+"""Containers as the Engine API describes them: what was asked for, and what became of it.
+
+Units are Docker's: memory in bytes, ``nano_cpus`` in 1e-9 CPUs, health intervals in nanoseconds, stop
+timeouts in seconds. ``None`` means "not said" and leaves the decision to the engine or the image.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from wherry.model.base import Value
+from wherry.model.digest import Digest
+from wherry.model.oci import Healthcheck
+
+Empty = dict[str, Any]
+
+
+class ContainerConfig(Value, frozen=True, kw_only=True):
+    """The portable half: what runs, independent of the host (API ``ContainerConfig``)."""
+
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    exposed_ports: dict[str, Empty] | None = None
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    env: list[str] | None = None
+    cmd: list[str] | str | None = None
+    healthcheck: Healthcheck | None = None
+    args_escaped: bool = False
+    image: str = ""
+    volumes: dict[str, Empty] | None = None
+    working_dir: str = ""
+    entrypoint: list[str] | str | None = None
+    network_disabled: bool = False
+    mac_address: str = ""
+    on_build: list[str] | None = None
+    labels: dict[str, str] | None = None
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    shell: list[str] | None = None
+
+
+class RestartPolicy(Value, frozen=True, kw_only=True):
+    name: str = ""
+    maximum_retry_count: int = 0
+
+
+class LogConfig(Value, frozen=True, kw_only=True):
+    type: str = ""
+    config: dict[str, str] | None = None
+
+
+class PortBinding(Value, frozen=True, kw_only=True):
+    """``host_port`` is a port, a range ``8000-8010`` to choose from, or empty for any."""
+
+    host_ip: str = ""
+    host_port: str = ""
+
+
+class DeviceMapping(Value, frozen=True, kw_only=True):
+    path_on_host: str
+    path_in_container: str = ""
+    cgroup_permissions: str = "rwm"
+
+
+class DeviceRequest(Value, frozen=True, kw_only=True):
+    driver: str = ""
+    count: int = 0
+    device_ids: list[str] | None = msgspec.field(default=None, name="DeviceIDs")
+    capabilities: list[list[str]] | None = None
+    options: dict[str, str] | None = None
+
+
+class Ulimit(Value, frozen=True, kw_only=True):
+    name: str
+    soft: int
+    hard: int
+
+
+class WeightDevice(Value, frozen=True, kw_only=True):
+    path: str
+    weight: int
+
+
+class ThrottleDevice(Value, frozen=True, kw_only=True):
+    path: str
+    rate: int
+
+
+class DriverConfig(Value, frozen=True, kw_only=True):
+    name: str = ""
+    options: dict[str, str] | None = None
+
+
+class BindOptions(Value, frozen=True, kw_only=True):
+    propagation: str = ""
+    non_recursive: bool = False
+    create_mountpoint: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
+
+
+class VolumeOptions(Value, frozen=True, kw_only=True):
+    no_copy: bool = False
+    labels: dict[str, str] | None = None
+    driver_config: DriverConfig | None = None
+    subpath: str = ""
+
+
+class TmpfsOptions(Value, frozen=True, kw_only=True):
+    """``size_bytes`` 0 is unlimited; ``mode`` are permission bits."""
+
+    size_bytes: int = 0
+    mode: int = 0
+    options: list[list[str]] | None = None
+
+
+class ImageOptions(Value, frozen=True, kw_only=True):
+    subpath: str = ""
+
+
+class MountSpec(Value, frozen=True, kw_only=True):
+    """A mount as a user asks for it with ``--mount`` (API ``Mount``)."""
+
+    type: str = ""
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+    consistency: str = ""
+    bind_options: BindOptions | None = None
+    volume_options: VolumeOptions | None = None
+    tmpfs_options: TmpfsOptions | None = None
+    image_options: ImageOptions | None = None
+
+
+class HostConfig(Value, frozen=True, kw_only=True):
+    """The host's half: limits, mounts, networks, privileges (API ``HostConfig``)."""
+
+    # resources
+    cpu_shares: int = 0
+    memory: int = 0
+    nano_cpus: int = 0
+    cgroup_parent: str = ""
+    blkio_weight: int = 0
+    blkio_weight_device: list[WeightDevice] | None = None
+    blkio_device_read_bps: list[ThrottleDevice] | None = None
+    blkio_device_write_bps: list[ThrottleDevice] | None = None
+    blkio_device_read_iops: list[ThrottleDevice] | None = msgspec.field(
+        default=None, name="BlkioDeviceReadIOps"
+    )
+    blkio_device_write_iops: list[ThrottleDevice] | None = msgspec.field(
+        default=None, name="BlkioDeviceWriteIOps"
+    )
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_realtime_period: int = 0
+    cpu_realtime_runtime: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    devices: list[DeviceMapping] | None = None
+    device_cgroup_rules: list[str] | None = None
+    device_requests: list[DeviceRequest] | None = None
+    memory_reservation: int = 0
+    memory_swap: int = 0
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool | None = None
+    pids_limit: int | None = None
+    ulimits: list[Ulimit] | None = None
+    # the rest
+    binds: list[str] | None = None
+    container_id_file: str = msgspec.field(default="", name="ContainerIDFile")
+    log_config: LogConfig = msgspec.field(default_factory=LogConfig)
+    network_mode: str = ""
+    port_bindings: dict[str, list[PortBinding] | None] | None = None
+    restart_policy: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
+    auto_remove: bool = False
+    volume_driver: str = ""
+    volumes_from: list[str] | None = None
+    mounts: list[MountSpec] | None = None
+    console_size: tuple[int, int] = (0, 0)
+    annotations: dict[str, str] | None = None
+    cap_add: list[str] | str | None = None
+    cap_drop: list[str] | str | None = None
+    cgroupns_mode: str = ""
+    dns: list[str] | None = None
+    dns_options: list[str] | None = None
+    dns_search: list[str] | None = None
+    extra_hosts: list[str] | None = None
+    group_add: list[str] | None = None
+    ipc_mode: str = ""
+    cgroup: str = ""
+    links: list[str] | None = None
+    oom_score_adj: int = 0
+    pid_mode: str = ""
+    privileged: bool = False
+    publish_all_ports: bool = False
+    readonly_rootfs: bool = False
+    security_opt: list[str] | None = None
+    storage_opt: dict[str, str] | None = None
+    tmpfs: dict[str, str] | None = None
+    uts_mode: str = msgspec.field(default="", name="UTSMode")
+    userns_mode: str = ""
+    shm_size: int = 0
+    sysctls: dict[str, str] | None = None
+    runtime: str = ""
+    isolation: str = ""
+    masked_paths: list[str] | None = None
+    readonly_paths: list[str] | None = None
+    init: bool | None = None
+
+
+class EndpointIpamConfig(Value, frozen=True, kw_only=True):
+    ipv4_address: str = msgspec.field(default="", name="IPv4Address")
+    ipv6_address: str = msgspec.field(default="", name="IPv6Address")
+    link_local_ips: list[str] | None = msgspec.field(default=None, name="LinkLocalIPs")
+
+
+class EndpointRequest(Value, frozen=True, kw_only=True):
+    """What a user asks of a container's place on one network (API ``EndpointSettings``, input half)."""
+
+    ipam_config: EndpointIpamConfig | None = msgspec.field(default=None, name="IPAMConfig")
+    links: list[str] | None = None
+    aliases: list[str] | None = None
+    mac_address: str = ""
+    driver_opts: dict[str, str] | None = None
+    gw_priority: int = 0
+
+
+class NetworkingConfig(Value, frozen=True, kw_only=True):
+    endpoints_config: dict[str, EndpointRequest | None] | None = None
+
+
+Status = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+
+
+class ContainerState(Value, frozen=True, kw_only=True):
+    """What became of a container. Times are nanoseconds since the epoch, 0 for never."""
+
+    status: Status = "created"
+    pid: int = 0
+    conmon_pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_at: int = 0
+    finished_at: int = 0
+    restart_count: int = 0
+    manually_stopped: bool = False
+
+
+class MountPoint(Value, frozen=True, kw_only=True):
+    """A mount as resolved at creation: binds parsed, volumes named (API ``MountPoint`` and more).
+
+    ``source`` is the host path of a bind, empty for tmpfs; ``name`` the volume's. ``copy_up`` says that the
+    image's content at ``destination`` fills an empty volume at first start.
+    """
+
+    type: str
+    name: str = ""
+    source: str = ""
+    destination: str
+    driver: str = ""
+    mode: str = ""
+    rw: bool = msgspec.field(default=True, name="RW")
+    propagation: str = ""
+    copy_up: bool = False
+    anonymous: bool = False
+    subpath: str = ""
+    recursive: bool = True
+    options: list[str] = msgspec.field(default_factory=list)
+
+
+class Container(Value, frozen=True, kw_only=True):
+    """A container's immutable record; what changes is in :class:`ContainerState` and the row's name.
+
+    ``image_id`` is the digest of the image's target, ``chain_id`` the snapshot its writable layer stands on
+    (``None`` for an image without layers). ``path`` and ``args`` are the command after entrypoint and image
+    defaults are merged.
+    """
+
+    id: str
+    created: int
+    image_ref: str
+    image_id: Digest
+    chain_id: Digest | None
+    platform: str
+    path: str
+    args: list[str]
+    config: ContainerConfig
+    host_config: HostConfig
+    networks: dict[str, EndpointRequest]
+    mounts: list[MountPoint]
+    storage_driver: str

@@ -1,0 +1,3 @@
+"""To be drawn by its owner."""
+
+TABLES = ""

@@ -1,0 +1,19 @@
+"""The database drawn in one place: every module's tables, in migration order.
+
+    meta            what this root was made with (its engine id, its storage driver)
+    containers      one row a container: its immutable record and its mutable state
+    events          what happened, newest last, bounded
+    images …        see the modules named in the import list: each draws its own
+
+A released migration is never edited; a change is a new entry of :data:`MIGRATIONS` and a test.
+"""
+
+from __future__ import annotations
+
+from wherry.state import containers, content, events, images, meta, networks, snapshots, volumes
+
+MIGRATIONS: list[str] = [
+    "\n".join(
+        module.TABLES for module in (meta, containers, events, content, snapshots, images, networks, volumes)
+    ),
+]

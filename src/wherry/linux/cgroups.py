@@ -1,0 +1,197 @@
+"""Control groups, versions 1, 2 and both at once (cgroups(7)).
+
+Layouts, told apart by what is mounted on ``/sys/fs/cgroup``:
+
+    unified   cgroup2 itself
+    hybrid    tmpfs with v1 hierarchies, and a cgroup2 tree at ``unified`` that may own some controllers
+    legacy    tmpfs with v1 hierarchies only
+
+A cgroup is named by its path below the hierarchies' roots (``/wherry/<id>``). The OCI runtime makes and
+fills them; this module reads them, freezes them, and removes what a runtime left behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from wherry.linux import syscalls
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """``hierarchies`` maps a v1 controller (or ``name=systemd``) to its mount point; empty when unified."""
+
+    version: int
+    hierarchies: dict[str, Path]
+    unified: Path | None
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        if self.version == 1:
+            return frozenset(self.hierarchies)
+        assert self.unified is not None
+        return frozenset((self.unified / "cgroup.controllers").read_text().split())
+
+    def directories(self, path: str) -> Iterator[Path]:
+        """Where ``path`` may exist, once per hierarchy."""
+        relative = path.lstrip("/")
+        seen = dict.fromkeys(self.hierarchies.values())
+        if self.unified is not None:
+            seen[self.unified] = None
+        for root in seen:
+            yield root / relative
+
+
+@cache
+def layout() -> Layout:
+    """The host's layout, read once from ``/proc/self/mounts``."""
+    hierarchies: dict[str, Path] = {}
+    unified: Path | None = None
+    known = _known_controllers()
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _source, target, fstype, options = line.split(" ")[:4]
+        if fstype == "cgroup2" and (unified is None or Path(target) == ROOT):
+            unified = Path(target)
+        elif fstype == "cgroup":
+            for option in options.split(","):
+                if option in known or option.startswith("name="):
+                    hierarchies.setdefault(option, Path(target))
+    if "memory" in hierarchies or "pids" in hierarchies or unified is None:
+        return Layout(1, hierarchies, unified)
+    return Layout(2, {}, unified)
+
+
+def _known_controllers() -> frozenset[str]:
+    lines = Path("/proc/cgroups").read_text().splitlines()[1:]
+    return frozenset(line.split("\t")[0] for line in lines if line)
+
+
+def mount_missing_controllers() -> list[str]:
+    """In a hybrid layout, mount under version 1 what the version 2 tree still owns; return the names.
+
+    The OCI runtime refuses to run while the version 2 tree of a hybrid layout owns a controller (hugetlb,
+    typically). This does what cgroupfs-mount does. A controller that version 2 uses cannot be had and stays.
+    """
+    where = layout()
+    if where.version != 1 or where.unified is None:
+        return []
+    mounted = []
+    for name in (where.unified / "cgroup.controllers").read_text().split():
+        target = ROOT / name
+        try:
+            target.mkdir(exist_ok=True)
+            flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+            syscalls.mount("cgroup", str(target), "cgroup", flags, name)
+        except OSError:
+            try:
+                target.rmdir()
+            except OSError:
+                pass
+            continue
+        mounted.append(name)
+    if mounted:
+        layout.cache_clear()
+    return mounted
+
+
+def _controller(path: str, name: str) -> Path | None:
+    where = layout()
+    if where.version == 2:
+        assert where.unified is not None
+        return where.unified / path.lstrip("/")
+    root = where.hierarchies.get(name)
+    return None if root is None else root / path.lstrip("/")
+
+
+def processes(path: str) -> list[int]:
+    """Pids of every process in the cgroup and below it; empty when it is gone."""
+    top = _controller(path, "pids") or _controller(path, "memory")
+    found: list[int] = []
+    if top is None:
+        return found
+    for directory, _subdirectories, _files in os.walk(top):
+        try:
+            text = (Path(directory) / "cgroup.procs").read_text()
+        except OSError:
+            continue
+        found += [int(pid) for pid in text.split()]
+    return sorted(set(found))
+
+
+def freeze(path: str) -> None:
+    """Stop every process of the cgroup. :raises OSError: it is gone, or the host has no freezer."""
+    _set_frozen(path, frozen=True)
+
+
+def thaw(path: str) -> None:
+    """Let them run again."""
+    _set_frozen(path, frozen=False)
+
+
+def _set_frozen(path: str, *, frozen: bool) -> None:
+    directory = _controller(path, "freezer")
+    if directory is None:
+        raise OSError(errno.ENOSYS, "the freezer controller is not mounted")
+    if layout().version == 2:
+        (directory / "cgroup.freeze").write_text("1" if frozen else "0")
+    else:
+        (directory / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+
+
+def is_frozen(path: str) -> bool:
+    directory = _controller(path, "freezer")
+    if directory is None:
+        return False
+    try:
+        if layout().version == 2:
+            return (directory / "cgroup.freeze").read_text().strip() == "1"
+        return (directory / "freezer.state").read_text().strip() in ("FROZEN", "FREEZING")
+    except OSError:
+        return False
+
+
+def oom_kills(path: str) -> int:
+    """How many processes of the cgroup the kernel killed for want of memory; 0 when that is not known."""
+    directory = _controller(path, "memory")
+    if directory is None:
+        return 0
+    name = "memory.events" if layout().version == 2 else "memory.oom_control"
+    try:
+        for line in (directory / name).read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    except OSError:
+        pass
+    return 0
+
+
+def remove(path: str) -> None:
+    """Remove the cgroup and its children from every hierarchy. It must hold no process any more.
+
+    :raises OSError: EBUSY while a process is left in it.
+    """
+    for top in layout().directories(path):
+        for directory, _subdirectories, _files in os.walk(top, topdown=False):
+            try:
+                Path(directory).rmdir()
+            except FileNotFoundError:
+                pass
+
+
+def children(parent: str) -> Sequence[str]:
+    """Names of the cgroups directly below ``parent`` in any hierarchy."""
+    names: set[str] = set()
+    for directory in layout().directories(parent):
+        try:
+            names.update(entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False))
+        except OSError:
+            continue
+    return sorted(names)

@@ -1,0 +1,135 @@
+"""conmon's attach socket as a stream of frames.
+
+conmon sends one packet per read of the process's output: a byte (2 stdout, 3 stderr), then up to 8 KiB.
+Input goes the other way as bare packets, and shutting the socket down for writing ends stdin. conmon waits
+for a peer that does not read, and the container waits with it: whoever holds one of these must read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from pathlib import Path
+
+_STDIN_PACKET = 16 << 10
+_PACKET_MAX = 32 << 10
+_BATCH = 512 << 10
+_HEADER = struct.Struct(">BxxxL")
+STDOUT, STDERR = 1, 2
+_SUN_PATH_MAX = 107
+
+
+class AttachSocket:
+    """A connection to one process's output and input. ``framed`` puts Docker's 8-byte header before each
+    packet (API "Attach", stream format); otherwise the bytes come as they are."""
+
+    def __init__(self, connection: socket.socket, *, framed: bool, stdout: bool, stderr: bool) -> None:
+        self._socket = connection
+        self._framed = framed
+        self._wanted = {2: stdout, 3: stderr}
+        self._buffer = bytearray(_BATCH + _PACKET_MAX)
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    def connect(cls, bundle: Path, *, framed: bool, stdout: bool = True, stderr: bool = True) -> AttachSocket:
+        """:raises OSError: the process has ended."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            connection.setblocking(False)
+            path = str(bundle / "attach")
+            if len(os.fsencode(path)) <= _SUN_PATH_MAX:
+                connection.connect(path)
+            else:
+                _connect_long(connection, bundle)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, framed=framed, stdout=stdout, stderr=stderr)
+
+    async def read(self) -> memoryview | None:
+        """The next bytes, many packets at once; ``None`` at the end. Valid until the next call."""
+        while True:
+            try:
+                size = self._fill()
+            except BlockingIOError:
+                await self._readable()
+                continue
+            except ConnectionResetError:
+                return None
+            if size is None:
+                return None
+            if size:
+                return memoryview(self._buffer)[:size]
+
+    def _fill(self) -> int | None:
+        """Receive until the batch is full or the socket is empty; in place, so nothing is copied."""
+        view = memoryview(self._buffer)
+        offset = 0
+        while offset < _BATCH:
+            # The packet's first byte lands where the header ends, and is then overwritten by it.
+            start = offset + 7 if self._framed else offset
+            try:
+                length = self._socket.recv_into(view[start : start + _PACKET_MAX])
+            except BlockingIOError:
+                if offset:
+                    break
+                raise
+            except ConnectionResetError:
+                if offset:
+                    break
+                raise
+            if length == 0:
+                return offset or None
+            kind = self._buffer[start]
+            if not self._wanted.get(kind, False) or length == 1:
+                continue
+            if self._framed:
+                _HEADER.pack_into(self._buffer, offset, kind - 1, length - 1)
+                offset += 8 + length - 1
+            else:
+                self._buffer[start : start + length - 1] = self._buffer[start + 1 : start + length]
+                offset += length - 1
+        return offset
+
+    async def _readable(self) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
+        fd = self._socket.fileno()
+        if fd < 0:
+            raise ConnectionResetError
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        self._loop.add_reader(fd, wake)
+        try:
+            await future
+        finally:
+            self._loop.remove_reader(fd)
+
+    async def write(self, data: bytes) -> None:
+        """Send to the process's stdin; waits while its pipe is full. :raises OSError: it has ended."""
+        view = memoryview(data)
+        for offset in range(0, len(view), _STDIN_PACKET):
+            await self._loop.sock_sendall(self._socket, view[offset : offset + _STDIN_PACKET])
+
+    def end_input(self) -> None:
+        """No more input: the process reads end of file."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _connect_long(connection: socket.socket, bundle: Path) -> None:
+    """Reach a socket whose path does not fit ``sun_path`` (unix(7)) through its directory's descriptor."""
+    fd = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{fd}/attach")
+    finally:
+        os.close(fd)

@@ -1,0 +1,296 @@
+"""A container as an OCI runtime specification (runtime-spec 1.0.2, config.md), with Docker's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from wherry.errors import InvalidArgument
+from wherry.linux import capabilities, seccomp
+from wherry.model.container import HostConfig
+from wherry.runtime import limits
+from wherry.runtime.users import User
+
+MASKED_PATHS = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+]
+READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+SHM_SIZE = 64 << 20
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class OciMount:
+    """One entry of ``mounts``; order matters: a later one may lie within an earlier one."""
+
+    destination: str
+    type: str
+    source: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    """Per namespace: ``""`` for a new one, ``"host"`` to stay in the daemon's, else a path to join."""
+
+    network: str
+    ipc: str = ""
+    pid: str = ""
+    uts: str = ""
+    cgroup: str = "host"
+
+
+@dataclass(frozen=True)
+class Process:
+    """What is executed (runtime-spec ``process``)."""
+
+    args: Sequence[str]
+    env: Sequence[str]
+    cwd: str
+    user: User
+    terminal: bool = False
+    console_size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class SecurityOptions:
+    """``--security-opt``, parsed. ``seccomp`` is ``""`` (default), ``unconfined``, or a profile as JSON."""
+
+    seccomp: str = ""
+    no_new_privileges: bool = False
+    unmask: bool = False
+
+
+@dataclass(frozen=True)
+class SpecRequest:
+    hostname: str
+    domainname: str
+    rootfs: str
+    process: Process
+    host: HostConfig
+    namespaces: Namespaces
+    cgroup_path: str
+    security: SecurityOptions
+    architecture: str
+    mounts: Sequence[OciMount] = ()
+    sysctls: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    has_shm: bool = False
+
+
+def parse_security_options(options: Sequence[str], *, privileged: bool) -> SecurityOptions:
+    """:raises InvalidArgument: an unknown option, or one that this host's kernel cannot honour."""
+    seccomp_value, no_new_privileges, unmask = "", False, False
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator:
+            key, separator, value = option.partition(":")
+        if key == "no-new-privileges":
+            if value not in ("", "true", "false"):
+                raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+            no_new_privileges = value != "false"
+        elif key == "seccomp":
+            seccomp_value = "" if value == "builtin" else value
+        elif key == "systempaths" and value == "unconfined":
+            unmask = True
+        elif key == "apparmor":
+            if value not in ("unconfined", ""):
+                raise InvalidArgument(f"cannot apply AppArmor profile {value}: this host has no AppArmor")
+        elif key == "label":
+            if value != "disable":
+                raise InvalidArgument(f"cannot apply label {value}: this host has no SELinux")
+        else:
+            raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+    if privileged:
+        seccomp_value = seccomp_value or "unconfined"
+    return SecurityOptions(seccomp_value, no_new_privileges, unmask or privileged)
+
+
+def capability_set(host: HostConfig) -> tuple[str, ...]:
+    """:raises InvalidArgument: see :func:`wherry.linux.capabilities.effective`."""
+    return capabilities.effective(_words(host.cap_add), _words(host.cap_drop), privileged=host.privileged)
+
+
+def _words(value: list[str] | str | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def process_section(
+    process: Process, *, caps: Sequence[str], rlimits: list[dict[str, Any]], no_new_privileges: bool
+) -> dict[str, Any]:
+    """``process`` alone: part of a container's spec, and the whole of an exec's.
+
+    A process that is not root gets its capabilities in the bounding set only; the inheritable set stays
+    empty always (CVE-2022-29162).
+    """
+    own = list(caps) if process.user.uid == 0 else []
+    section: dict[str, Any] = {
+        "terminal": process.terminal,
+        "user": {
+            "uid": process.user.uid,
+            "gid": process.user.gid,
+            "additionalGids": list(process.user.groups),
+        },
+        "args": list(process.args),
+        "env": list(process.env),
+        "cwd": process.cwd,
+        "capabilities": {
+            "bounding": list(caps),
+            "effective": own,
+            "permitted": own,
+            "inheritable": [],
+            "ambient": [],
+        },
+        "noNewPrivileges": no_new_privileges,
+    }
+    if rlimits:
+        section["rlimits"] = rlimits
+    if process.terminal and any(process.console_size):
+        height, width = process.console_size
+        section["consoleSize"] = {"height": height, "width": width}
+    return section
+
+
+def build(request: SpecRequest) -> bytes:
+    """The whole ``config.json``.
+
+    :raises InvalidArgument: a device, capability or profile that cannot be had.
+    """
+    host = request.host
+    caps = capability_set(host)
+    nodes, device_rules = limits.devices(host)
+    linux: dict[str, Any] = {
+        "cgroupsPath": request.cgroup_path,
+        "namespaces": _namespaces(request.namespaces),
+        "resources": {**limits.resources(host), "devices": device_rules},
+        "devices": nodes,
+        "sysctl": request.sysctls,
+        "rootfsPropagation": _root_propagation(request.mounts),
+    }
+    if not request.security.unmask:
+        linux["maskedPaths"] = MASKED_PATHS if host.masked_paths is None else host.masked_paths
+        linux["readonlyPaths"] = READONLY_PATHS if host.readonly_paths is None else host.readonly_paths
+    profile = _seccomp(request.security.seccomp, caps, request.architecture)
+    if profile is not None:
+        linux["seccomp"] = profile
+    process = process_section(
+        request.process,
+        caps=caps,
+        rlimits=limits.rlimits(host),
+        no_new_privileges=request.security.no_new_privileges,
+    )
+    if host.oom_score_adj:
+        process["oomScoreAdj"] = host.oom_score_adj
+    spec: dict[str, Any] = {
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": {"path": request.rootfs, "readonly": host.readonly_rootfs},
+        "mounts": [_mount(m) for m in _all_mounts(request)],
+        "annotations": {**request.annotations, **(host.annotations or {})},
+        "linux": linux,
+    }
+    if request.namespaces.uts != "host":
+        spec["hostname"] = request.hostname
+        if request.domainname:
+            linux["sysctl"] = {**linux["sysctl"], "kernel.domainname": request.domainname}
+    return msgspec.json.encode(spec)
+
+
+def _mount(mount: OciMount) -> dict[str, Any]:
+    return {
+        "destination": mount.destination,
+        "type": mount.type,
+        "source": mount.source,
+        "options": list(mount.options),
+    }
+
+
+def _all_mounts(request: SpecRequest) -> list[OciMount]:
+    host = request.host
+    privileged = host.privileged
+    shm = host.shm_size or SHM_SIZE
+    cgroup_mode = "rw" if privileged else "ro"
+    defaults = [
+        OciMount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+        OciMount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+        OciMount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        ),
+        OciMount("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "rw" if privileged else "ro")),
+        OciMount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            (cgroup_mode, "nosuid", "noexec", "nodev", "relatime"),
+        ),
+        OciMount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+    ]
+    if request.namespaces.ipc == "host":
+        defaults[-1] = OciMount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind", "nosuid", "noexec", "nodev"))
+    if not request.has_shm:
+        options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={shm}")
+        defaults.append(OciMount("/dev/shm", "tmpfs", "shm", options))
+    taken = {m.destination for m in request.mounts}
+    kept = [m for m in defaults if m.destination not in taken]
+    # A volume at /dev or /proc replaces the default and then must come before what lies within it.
+    mounts = sorted(request.mounts, key=lambda m: m.destination.rstrip("/").count("/"))
+    return kept + mounts
+
+
+def _root_propagation(mounts: Sequence[OciMount]) -> str:
+    options = {option for m in mounts for option in m.options}
+    if options & {"shared", "rshared"}:
+        return "shared"
+    return "rslave" if options & {"slave", "rslave"} else "private"
+
+
+def _namespaces(wanted: Namespaces) -> list[dict[str, str]]:
+    listed: list[dict[str, str]] = [{"type": "mount"}]
+    kinds = (
+        ("network", wanted.network),
+        ("ipc", wanted.ipc),
+        ("pid", wanted.pid),
+        ("uts", wanted.uts),
+        ("cgroup", wanted.cgroup),
+    )
+    for kind, value in kinds:
+        if value == "":
+            listed.append({"type": kind})
+        elif value != "host":
+            listed.append({"type": kind, "path": value})
+    return listed
+
+
+def _seccomp(value: str, caps: Sequence[str], architecture: str) -> msgspec.Raw | None:
+    if value == "unconfined":
+        return None
+    return msgspec.Raw(_encoded_seccomp(value, tuple(caps), architecture))
+
+
+@lru_cache(maxsize=16)
+def _encoded_seccomp(value: str, caps: tuple[str, ...], architecture: str) -> bytes:
+    if not value:
+        return msgspec.json.encode(seccomp.default_profile(caps, architecture))
+    try:
+        profile = msgspec.json.decode(value, type=dict[str, Any])
+        return msgspec.json.encode(seccomp.from_docker_profile(profile, caps, architecture))
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as e:
+        raise InvalidArgument(f"Decoding seccomp profile failed: {e}") from e

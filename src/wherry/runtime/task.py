@@ -1,0 +1,370 @@
+"""Tasks: one OCI process tree each, watched by one conmon that outlives the daemon.
+
+On disk, below ``<run>/tasks/<container id>/`` (the OCI bundle, conmon's persist directory):
+
+    config.json      the runtime specification
+    rootfs/          where the container's snapshot is mounted
+    pid, conmon.pid  written by conmon
+    attach           conmon's SOCK_SEQPACKET attach socket
+    ctl, winsz       conmon's control FIFOs
+    exit             the exit status, once there is one
+    oom              made by conmon when the kernel killed for memory
+    execs/<id>/      the same for one exec, with process.json for config.json
+
+All calls block for as long as the runtime takes (milliseconds) and are made from threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from wherry.errors import Internal, InvalidArgument, WherryError
+from wherry.linux import process as programs
+
+_CREATE_TIMEOUT = 120.0
+_COMMAND_TIMEOUT = 60.0
+EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_FAILED = 127, 126, 128
+
+
+class TaskFailed(InvalidArgument):
+    """The runtime could not start the process; ``exit_code`` is what a shell would have said."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Started:
+    """Pids of the process and of the conmon that watches it."""
+
+    pid: int
+    conmon_pid: int
+
+
+@dataclass(frozen=True)
+class Streams:
+    """How a process is connected. ``stdin_once``: stdin ends with the attached client's input."""
+
+    terminal: bool = False
+    stdin: bool = False
+    stdin_once: bool = False
+
+
+class _SyncMessage(msgspec.Struct):
+    data: int
+    message: str = ""
+
+
+def explain(message: str, command: str) -> TaskFailed:
+    """Turn the runtime's words into the ones Docker's clients derive exit codes 126 and 127 from."""
+    text = message.strip()
+    text = re.sub(r"^\S+Z: ", "", text)
+    if "not found in $PATH" in text or "executable file" in text:
+        return TaskFailed(f'exec: "{command}": executable file not found in $PATH', EXIT_NOT_FOUND)
+    if "chdir" in text or "cwd" in text:
+        return TaskFailed(f"cannot change to the working directory: {text}", EXIT_FAILED)
+    if re.search(r"exec .*no such file", text, re.IGNORECASE):
+        return TaskFailed(f'exec: "{command}": no such file or directory', EXIT_NOT_FOUND)
+    if "ermission denied" in text:
+        return TaskFailed(f'exec: "{command}": permission denied', EXIT_NOT_EXECUTABLE)
+    if "xec format error" in text:
+        return TaskFailed(f'exec: "{command}": exec format error', EXIT_NOT_EXECUTABLE)
+    if "s a directory" in text:
+        return TaskFailed(f'exec: "{command}": is a directory', EXIT_NOT_EXECUTABLE)
+    return TaskFailed(f"OCI runtime create failed: {text}", EXIT_FAILED)
+
+
+class Runtime:
+    """One OCI runtime program and conmon, for the tasks below ``<run>``."""
+
+    def __init__(self, run: Path, *, name: str, program: str, conmon: str) -> None:
+        self.name = name
+        self._program = program
+        self._conmon = conmon
+        self._state = run / "runtime" / name
+        self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def create(
+        self, container_id: str, bundle: Path, *, streams: Streams, log_path: Path | None, command: str
+    ) -> Started:
+        """Create the container: its process waits for :meth:`start`; the attach socket is there.
+
+        :raises TaskFailed: the runtime refused.
+        """
+        argv = self._conmon_argv(container_id, container_id, bundle, streams)
+        argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
+        message = self._run_conmon(argv, {})
+        if message.data < 0:
+            raise explain(message.message, command)
+        return Started(message.data, _read_pid(bundle / "conmon.pid"))
+
+    def start(self, container_id: str, command: str) -> None:
+        """Let the created process run. :raises TaskFailed: it could not be executed."""
+        try:
+            self._call("start", container_id)
+        except programs.CommandFailed as e:
+            raise explain(e.stderr or e.message, command) from e
+
+    def delete(self, container_id: str) -> None:
+        """Kill what is left of the container and forget it; one that is not there is fine."""
+        if not (self._state / container_id).exists():
+            return
+        try:
+            self._call("delete", "--force", container_id)
+        except programs.CommandFailed as e:
+            if (self._state / container_id).exists():
+                raise Internal(f"cannot delete container {container_id}: {e.message}") from e
+
+    def known(self) -> list[str]:
+        """Ids of the containers the runtime remembers."""
+        return sorted(entry.name for entry in self._state.iterdir() if entry.is_dir())
+
+    def update(self, container_id: str, resources: bytes) -> None:
+        """Change limits of a running container; ``resources`` is OCI ``linux.resources`` as JSON."""
+        try:
+            self._call("update", "--resources", "-", container_id, stdin=resources)
+        except programs.CommandFailed as e:
+            raise InvalidArgument(f"cannot update limits: {e.stderr.strip() or e.message}") from e
+
+    def prepare_exec(
+        self, container_id: str, exec_id: str, directory: Path, process: bytes, streams: Streams
+    ) -> PendingExec:
+        """Make ready to run another process in the container; nothing runs before ``go``."""
+        directory.mkdir(parents=True, mode=0o700)
+        spec = directory / "process.json"
+        spec.write_bytes(process)
+        argv = self._conmon_argv(container_id, exec_id, directory, streams)
+        argv += ["-l", "none", "-e", "--exec-attach", "--exec-process-spec", str(spec)]
+        return PendingExec(argv, directory)
+
+    def _conmon_argv(self, container_id: str, unique_id: str, bundle: Path, streams: Streams) -> list[str]:
+        argv = [self._conmon, "--api-version", "1", "-c", container_id, "-u", unique_id]
+        argv += ["-r", self._program, "-b", str(bundle), "-0", str(bundle), "-n", unique_id[:12]]
+        argv += [
+            "-p",
+            str(bundle / "pid"),
+            "-P",
+            str(bundle / "conmon.pid"),
+            "--exit-dir",
+            str(bundle / "exits"),
+        ]
+        argv += [
+            "--full-attach",
+            "--no-sync-log",
+            "--runtime-arg",
+            "--root",
+            "--runtime-arg",
+            str(self._state),
+        ]
+        if streams.terminal:
+            argv.append("-t")
+        if streams.stdin:
+            argv.append("-i")
+            if not streams.stdin_once:
+                argv.append("--leave-stdin-open")
+        return argv
+
+    def _run_conmon(self, argv: list[str], env: Mapping[str, str]) -> _SyncMessage:
+        bundle = Path(argv[argv.index("-b") + 1])
+        (bundle / "exits").mkdir(exist_ok=True)
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            try:
+                _spawn(argv, {"_OCI_SYNCPIPE": str(write_end), **env}, (write_end,))
+            finally:
+                os.close(write_end)
+            return _read_sync(read_end)
+        finally:
+            os.close(read_end)
+
+    def _call(self, *arguments: str, stdin: bytes | None = None) -> None:
+        programs.run(
+            [self._program, "--root", str(self._state), *arguments], timeout=_COMMAND_TIMEOUT, stdin=stdin
+        )
+
+
+class PendingExec:
+    """An exec in two steps, so that its output is attached before it can print.
+
+    ``prepare`` starts conmon and returns when its attach socket is there; ``go`` runs the process.
+    """
+
+    def __init__(self, argv: list[str], directory: Path) -> None:
+        self._argv = argv
+        self.directory = directory
+        self._sync = -1
+        self._start = -1
+
+    def prepare(self) -> None:
+        (self.directory / "exits").mkdir(exist_ok=True)
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        (self._sync, sync_w), (attach_r, attach_w), (start_r, self._start) = pipes
+        try:
+            env = {"_OCI_SYNCPIPE": sync_w, "_OCI_ATTACHPIPE": attach_w, "_OCI_STARTPIPE": start_r}
+            try:
+                _spawn(self._argv, {k: str(v) for k, v in env.items()}, (sync_w, attach_w, start_r))
+            finally:
+                for fd in (sync_w, attach_w, start_r):
+                    os.close(fd)
+            os.write(self._start, b"\0")
+            _read_sync(attach_r)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            os.close(attach_r)
+
+    def go(self, command: str) -> Started:
+        """:raises TaskFailed: the process could not be executed."""
+        try:
+            os.write(self._start, b"\0")
+            message = _read_sync(self._sync)
+        finally:
+            self.close()
+        if message.data < 0:
+            raise explain(message.message, command)
+        return Started(message.data, _read_pid(self.directory / "conmon.pid"))
+
+    def close(self) -> None:
+        for fd in (self._sync, self._start):
+            if fd >= 0:
+                os.close(fd)
+        self._sync = self._start = -1
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, ...]) -> None:
+    """Start conmon and reap its first process: conmon forks and its child is adopted by init."""
+    # conmon stamps log lines in local time; UTC keeps them comparable as text.
+    environment = programs.environment({"TZ": "UTC", **env})
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd="/",
+            pass_fds=fds,
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise Internal(f"cannot run {argv[0]}: {e.strerror}") from e
+    assert child.stderr is not None
+    try:
+        code = child.wait(_CREATE_TIMEOUT)
+        if code != 0:
+            # Not read to its end: conmon's child may hold the pipe open.
+            os.set_blocking(child.stderr.fileno(), False)
+            text = (child.stderr.read() or b"").decode(errors="replace").strip()
+            raise Internal(f"cannot run conmon: exit status {code}: {text[-1000:]}")
+    finally:
+        child.stderr.close()
+
+
+def _read_sync(fd: int) -> _SyncMessage:
+    """One JSON line from conmon. :raises Internal: it died without a word, or took too long."""
+    data = b""
+    deadline = time.monotonic() + _CREATE_TIMEOUT
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise Internal(f"cannot start container: conmon did not answer within {_CREATE_TIMEOUT:g} s")
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            break
+        data += chunk
+    try:
+        return msgspec.json.decode(data, type=_SyncMessage)
+    except msgspec.DecodeError as e:
+        raise Internal(f"cannot start container: conmon ended early: {data[:200]!r}") from e
+
+
+def _read_pid(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError) as e:
+        raise Internal(f"cannot read {path}: {e}") from e
+
+
+def read_exit(bundle: Path) -> tuple[int, int] | None:
+    """Exit status and the time it was written (ns since the epoch), or ``None`` when there is none yet."""
+    try:
+        path = bundle / "exit"
+        return int(path.read_text()), path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
+
+
+def was_oom_killed(bundle: Path) -> bool:
+    return (bundle / "oom").exists()
+
+
+def conmon_fd(bundle: Path, pid: int) -> int | None:
+    """A pidfd of the conmon of ``bundle``, or ``None`` when it is gone or the pid is someone else's now."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    try:
+        if os.fsencode(bundle) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def process_fd(pid: int) -> int | None:
+    """A pidfd of a container's first process, or ``None`` when it has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def send_signal(pidfd: int, number: int) -> bool:
+    """Signal through a pidfd, so never a stranger; False when the process has ended."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def resize(bundle: Path, *, height: int, width: int) -> None:
+    """Tell conmon the terminal's new size.
+
+    :raises WherryError: the process has ended, so nobody reads its control FIFO.
+    """
+    try:
+        # NONBLOCK: opening a FIFO that nobody reads would wait forever otherwise.
+        fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as e:
+        raise Internal("cannot resize: the process is not running") from e
+    try:
+        os.write(fd, f"1 {height} {width}\n".encode())
+    except OSError as e:
+        raise WherryError(f"cannot resize: {e.strerror}") from e
+    finally:
+        os.close(fd)
+
+
+def find_program(names: Sequence[str]) -> str | None:
+    """The first of ``names`` that is an executable on the fixed PATH (or an absolute path to one)."""
+    for name in names:
+        found = shutil.which(name, path=programs.PATH)
+        if found:
+            return found
+    return None

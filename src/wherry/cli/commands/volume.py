@@ -1,0 +1,105 @@
+"""``wherry volume ls|create|rm``."""
+
+from __future__ import annotations
+
+from wherry.cli.command import UNLIMITED, Command, each
+from wherry.cli.flags import Flag
+from wherry.cli.render import table
+from wherry.cli.render.rows import VolumeRow
+from wherry.cli.shared import FILTERS, FORMAT_TABLE
+from wherry.cli.values import BOOL, LABELS, MAP, STRING
+from wherry.client import volumes
+from wherry.errors import InvalidArgument, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+
+def listing(ctx: Context, options: Options, args: list[str]) -> int:
+    layout = options.text("format") or ctx.setting("volumesFormat") or "table"
+    if options.on("quiet") and not options.text("format"):
+        layout = "{{.Name}}"
+    found = volumes.listing(ctx.api, options.filters()).get("Volumes") or []
+    rows = [VolumeRow(volume) for volume in sorted(found, key=lambda v: natural(str(v.get("Name", ""))))]
+    table.show(ctx, rows, layout, default=VolumeRow.TABLE, headers=VolumeRow.HEADERS)
+    return 0
+
+
+def natural(text: str) -> tuple[tuple[int, int | str, str], ...]:
+    """A sort key that puts ``v2`` before ``v10``."""
+    from itertools import groupby
+
+    runs = ("".join(run) for _, run in groupby(text, str.isdecimal))
+    return tuple((0, int(run), run) if run.isdecimal() else (1, run, run) for run in runs)
+
+
+def create(ctx: Context, options: Options, args: list[str]) -> int:
+    name = args[0] if args else ""
+    if options.given("name"):
+        if name:
+            raise InvalidArgument(
+                "conflicting options: cannot specify a volume name through both --name and as a "
+                "positional arg"
+            )
+        name = options.text("name")
+    body = {
+        "Name": name,
+        "Driver": options.text("driver"),
+        "DriverOpts": options.pairs("opt"),
+        "Labels": options.pairs("label"),
+    }
+    ctx.say(str(volumes.create(ctx.api, body)["Name"]))
+    return 0
+
+
+def remove(ctx: Context, options: Options, args: list[str]) -> int:
+    force = options.on("force")
+
+    def one(name: str) -> str | None:
+        try:
+            volumes.remove(ctx.api, name, force=force)
+        except NotFound as e:
+            if not force:
+                raise
+            ctx.complain(e.message)
+            return None
+        return name
+
+    return each(ctx, args, one)
+
+
+LS = Command(
+    "[OPTIONS]",
+    listing,
+    (FILTERS, FORMAT_TABLE, Flag("quiet", "q", BOOL, "Only display volume names")),
+)
+CREATE = Command(
+    "[OPTIONS] [VOLUME]",
+    create,
+    (
+        Flag(
+            "driver",
+            "d",
+            STRING,
+            "Specify volume driver name",
+            default="local",
+            shown='"local"',
+            complete="local",
+        ),
+        Flag("label", "", LABELS, "Set metadata for a volume"),
+        Flag("name", "", STRING, "Specify volume name", hidden=True),
+        Flag("opt", "o", MAP, "Set driver specific options", shown="map[]"),
+    ),
+    most=1,
+)
+RM = Command(
+    "[OPTIONS] VOLUME [VOLUME...]",
+    remove,
+    (Flag("force", "f", BOOL, "Force the removal of one or more volumes"),),
+    least=1,
+    most=UNLIMITED,
+    complete="volume",
+    description="Remove one or more volumes. A volume that a container uses cannot be removed.",
+)

@@ -1,0 +1,119 @@
+"""``--help``: drawn from the table and the commands' own flags, laid out as Docker's."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli import commands
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wherry.cli.flags import Flag
+
+SLOP = 5
+"""A line may run this many characters over rather than leave a stub (pflag's rule)."""
+
+
+def show(words: Sequence[str], global_flags: Sequence[Flag]) -> int:
+    """Print help for a command, a group, or everything."""
+    if not words:
+        sys.stdout.write(overview(global_flags))
+        return 0
+    found = commands.find(words)
+    if found.entry is not None:
+        sys.stdout.write(of_command(found, words))
+        return 0
+    if found.used == 0:
+        sys.stderr.write(f"unknown help topic: {' '.join(words)}\n")
+        return 1
+    sys.stdout.write(of_group(words[0]))
+    return 0
+
+
+def overview(global_flags: Sequence[Flag]) -> str:
+    names = dict(commands.top_level())
+    others = sorted(name for name in names if name not in commands.COMMON)
+    parts = [
+        "Usage:  wherry [OPTIONS] COMMAND\n\nA container engine that speaks the Docker Engine API\n",
+        "Common Commands:\n" + _listing((n, names[n].short) for n in commands.COMMON),
+        "Management Commands:\n" + _listing(sorted(commands.GROUPS.items())),
+        "Commands:\n" + _listing((n, names[n].short) for n in others),
+        "Global Options:\n" + flag_table(global_flags),
+        "Run 'wherry COMMAND --help' for more information on a command.\n",
+    ]
+    return "\n".join(parts)
+
+
+def of_group(group: str) -> str:
+    listing = _listing((name, entry.short) for name, entry in commands.in_group(group))
+    return (
+        f"Usage:  wherry {group} COMMAND\n\n{commands.GROUPS[group]}\n\nCommands:\n{listing}\n"
+        f"Run 'wherry {group} COMMAND --help' for more information on a command.\n"
+    )
+
+
+def of_command(found: commands.Found, words: Sequence[str]) -> str:
+    entry = found.entry
+    assert entry is not None
+    command = commands.load(entry)
+    text = f"Usage:  {found.path} {command.usage}".rstrip() + "\n\n"
+    text += (command.description or entry.short) + "\n"
+    if len(entry.paths) > 1:
+        text += "\nAliases:\n  " + ", ".join(f"wherry {path}" for path in entry.paths) + "\n"
+    visible = [flag for flag in command.flags if not flag.hidden]
+    if visible:
+        text += "\nOptions:\n" + flag_table(visible)
+    return text
+
+
+def _listing(rows: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"  {name:<11} {short}\n" for name, short in rows)
+
+
+def flag_table(flags: Sequence[Flag]) -> str:
+    """Flags in the order of their names, texts wrapped to the terminal's width."""
+    ordered = sorted(flags, key=lambda flag: flag.name)
+    heads = [_head(flag) for flag in ordered]
+    column = max(len(head) for head in heads) + 3
+    width = _terminal_width() - 1
+    lines = []
+    for flag, head in zip(ordered, heads, strict=True):
+        text = flag.text + (f" (default {flag.shown})" if flag.shown else "")
+        lines.append(f"{head:<{column}}" + wrap(text, column, width))
+    return "\n".join(lines) + "\n"
+
+
+def _head(flag: Flag) -> str:
+    short = f"-{flag.short}, " if flag.short else "    "
+    return f"  {short}--{flag.name}" + (f" {flag.kind.name}" if flag.kind.name else "")
+
+
+def wrap(text: str, indent: int, width: int) -> str:
+    """Break ``text`` at spaces into lines of ``width`` less ``indent``, the later ones indented."""
+    room = width - indent
+    if room < 24:
+        indent, room = 16, width - 16
+        if room < 24:
+            return text
+    room -= SLOP
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        rest = paragraph
+        while len(rest) > room + SLOP:
+            cut = rest.rfind(" ", 0, room)
+            if cut <= 0:
+                break
+            lines.append(rest[:cut])
+            rest = rest[cut + 1 :]
+        lines.append(rest)
+    return ("\n" + " " * indent).join(lines)
+
+
+def _terminal_width() -> int:
+    try:
+        return os.get_terminal_size(0).columns or 80
+    except OSError:
+        return 80

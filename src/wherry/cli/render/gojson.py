@@ -1,0 +1,65 @@
+"""JSON for people, as Docker prints it: ``inspect``'s four spaces, one compact object a line for ``json``.
+
+HTML characters stay as they are. Control characters, C1 ones included, are always escaped, so a value that a
+container or an image chose cannot drive the terminal it is shown on.
+"""
+
+from __future__ import annotations
+
+from wherry.client import jsonwire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+INDENT = "    "
+
+
+def compact(value: Any) -> str:
+    """One line; :class:`Record` members become objects."""
+    return _without_controls(jsonwire.dumps(plain(value), ascii_only=False))
+
+
+def indented(value: Any, indent: str = INDENT) -> str:
+    """Several lines, members in the order they came."""
+    return _without_controls("".join(_lines(plain(value), "\n", indent)))
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, (str, int, float)) or value is None:
+        return value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return plain(value.as_object()) if hasattr(value, "as_object") else None
+
+
+def _lines(value: Any, newline: str, indent: str) -> Iterator[str]:
+    inner = newline + indent
+    if isinstance(value, dict) and value:
+        separator = "{"
+        for key, member in value.items():
+            yield f"{separator}{inner}{jsonwire.dumps(key, ascii_only=False)}: "
+            yield from _lines(member, inner, indent)
+            separator = ","
+        yield newline + "}"
+    elif isinstance(value, list) and value:
+        separator = "["
+        for member in value:
+            yield separator + inner
+            yield from _lines(member, inner, indent)
+            separator = ","
+        yield newline + "]"
+    else:
+        yield jsonwire.dumps(value, ascii_only=False)
+
+
+def _without_controls(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        f"\\u{ord(c):04x}" if 0x7F <= ord(c) < 0xA0 or c in "\u2028\u2029\u202d\u202e\u2066\u2067" else c
+        for c in text
+    )

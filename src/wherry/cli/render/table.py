@@ -1,0 +1,125 @@
+"""Lists of records: tables, templates, JSON lines.
+
+Columns are set as Go's ``text/tabwriter`` sets them with Docker's measures: at least 10 wide, 3 apart; a
+column's width holds for neighbouring lines that have the column.
+"""
+
+from __future__ import annotations
+
+from wherry.cli.command import Failure, safe
+from wherry.cli.render import template
+from wherry.cli.render.template.execute import Record, TemplateFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from wherry.cli.command import Context
+
+WIDTH_MIN, PADDING = 10, 3
+
+
+class Row(Record):
+    """A record with column headers. ``HEADERS`` maps a field to its header; fields without one print their
+    name's header as ``<no value>``, as Docker's do."""
+
+    HEADERS: dict[str, str] = {}
+
+    def value(self, name: str, args: Sequence[Any]) -> Any:
+        if name not in self.FIELDS and name != "Label":
+            raise KeyError(name)
+        method = getattr(self, f"get_{name.lower()}")
+        found = method(*args)
+        return _one_line(found) if isinstance(found, str) else found
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else safe(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class Header(Record):
+    """The header row: what every field of a table's template is in its first line."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self._headers = headers
+
+    def value(self, name: str, args: Sequence[Any]) -> Any:
+        if name == "Label" and args:
+            return str(args[0]).rpartition(".")[2].replace("-", " ").replace("_", " ")
+        return self._headers.get(name, template.MISSING)
+
+    def as_object(self) -> dict[str, Any]:
+        return dict(self._headers)
+
+
+def compile_format(text: str) -> template.Template:
+    """:raises Failure: the format is no template."""
+    try:
+        return template.compile(text)
+    except template.TemplateError as e:
+        raise Failure(f"failed to parse template: {e}") from e
+
+
+def render(template_: template.Template, record: Any) -> str:
+    """:raises Failure: the template asks for what the record does not have."""
+    try:
+        return template_.render(record)
+    except TemplateFailure as e:
+        raise Failure(f"failed to execute template: {e}") from e
+
+
+def split_format(layout: str, default: str) -> tuple[bool, str]:
+    """Whether a ``--format`` means a table, and its template."""
+    is_table = layout == "table" or layout.startswith("table ")
+    text = default if layout == "table" else layout.removeprefix("table ") if is_table else layout
+    if layout == "json":
+        text = "{{json .}}"
+    return is_table, text.strip(" ").replace("\\t", "\t").replace("\\n", "\n")
+
+
+def show(ctx: Context, rows: Iterable[Row], layout: str, *, default: str, headers: dict[str, str]) -> None:
+    """Print rows in a ``--format``; ``default`` is the template of the plain table.
+
+    :raises Failure: the format is no template, or asks for what a row does not have.
+    """
+    is_table, text = split_format(layout, default)
+    compiled = compile_format(text)
+    if not is_table:
+        for row in rows:
+            ctx.say(render(compiled, row))
+        return
+    lines = [render(compiled, row) for row in rows]
+    ctx.write(align([render(compiled, Header(headers)), *lines]))
+
+
+def align(lines: Iterable[str]) -> str:
+    """Set tab-separated cells in columns."""
+    cells = [line.split("\t") for text in lines for line in text.split("\n")]
+    out: list[str] = []
+    _columns(cells, 0, len(cells), [], out)
+    return "".join(out)
+
+
+def _columns(cells: list[list[str]], start: int, end: int, widths: list[int], out: list[str]) -> None:
+    column = len(widths)
+    this = start
+    while this < end:
+        if column >= len(cells[this]) - 1:
+            this += 1
+            continue
+        _emit(cells, start, this, widths, out)
+        start = this
+        width = WIDTH_MIN
+        while this < end and column < len(cells[this]) - 1:
+            width = max(width, len(cells[this][column]) + PADDING)
+            this += 1
+        _columns(cells, start, this, [*widths, width], out)
+        start = this
+    _emit(cells, start, end, widths, out)
+
+
+def _emit(cells: list[list[str]], start: int, end: int, widths: list[int], out: list[str]) -> None:
+    for row in cells[start:end]:
+        padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+        out.append("".join(padded) + row[-1] + "\n")

@@ -1,0 +1,142 @@
+"""``/containers``: every function takes the session first and the container's name or ID second."""
+
+from __future__ import annotations
+
+from wherry.client.api import filters, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from wherry.client.api import Api, Hijacked
+    from wherry.client.http import Response
+
+    Filters = Mapping[str, Iterable[str]]
+    Object = dict[str, Any]
+
+
+def path(container: str, action: str = "") -> str:
+    return f"/containers/{quote(container)}" + (f"/{action}" if action else "")
+
+
+def listing(
+    api: Api, *, all: bool = False, limit: int = 0, size: bool = False, given: Filters | None = None
+) -> list[Object]:
+    query = {"all": all, "limit": limit if limit > 0 else None, "size": size, "filters": filters(given or {})}
+    return api.json("GET", "/containers/json", query=query) or []
+
+
+def create(api: Api, body: Object, *, name: str = "", platform: str = "") -> Object:
+    """Create a container; answers ``{"Id": …, "Warnings": […]}``."""
+    query = {"name": name or None, "platform": platform or None}
+    answer: Object = api.json("POST", "/containers/create", query=query, body=body)
+    return answer
+
+
+def inspect(api: Api, container: str, *, size: bool = False) -> Object:
+    answer: Object = api.json("GET", path(container, "json"), query={"size": size})
+    return answer
+
+
+def start(api: Api, container: str, *, detach_keys: str = "") -> None:
+    api.call("POST", path(container, "start"), query={"detachKeys": detach_keys or None})
+
+
+def stop(api: Api, container: str, *, signal: str = "", timeout: int | None = None) -> None:
+    """``timeout`` in seconds; None leaves it to the container's own setting."""
+    api.call("POST", path(container, "stop"), query={"signal": signal or None, "t": timeout})
+
+
+def restart(api: Api, container: str, *, signal: str = "", timeout: int | None = None) -> None:
+    api.call("POST", path(container, "restart"), query={"signal": signal or None, "t": timeout})
+
+
+def kill(api: Api, container: str, signal: str = "") -> None:
+    api.call("POST", path(container, "kill"), query={"signal": signal or None})
+
+
+def pause(api: Api, container: str) -> None:
+    api.call("POST", path(container, "pause"))
+
+
+def unpause(api: Api, container: str) -> None:
+    api.call("POST", path(container, "unpause"))
+
+
+def rename(api: Api, container: str, name: str) -> None:
+    api.call("POST", path(container, "rename"), query={"name": name})
+
+
+def remove(
+    api: Api, container: str, *, force: bool = False, volumes: bool = False, link: bool = False
+) -> None:
+    api.call("DELETE", path(container), query={"force": force, "v": volumes, "link": link})
+
+
+def resize(api: Api, container: str, height: int, width: int) -> None:
+    api.call("POST", path(container, "resize"), query={"h": height, "w": width})
+
+
+def top(api: Api, container: str, ps_args: str = "") -> Object:
+    answer: Object = api.json("GET", path(container, "top"), query={"ps_args": ps_args or None})
+    return answer
+
+
+def wait(api: Api, container: str, condition: str = "") -> Response:
+    """Start waiting: returns once the daemon is watching; the body, ``{"StatusCode": …}``, comes at the exit.
+
+    ``condition`` is ``not-running`` (the daemon's default), ``next-exit`` or ``removed``.
+    """
+    return api.request("POST", path(container, "wait"), query={"condition": condition or None})
+
+
+def attach(
+    api: Api,
+    container: str,
+    *,
+    stdin: bool = False,
+    stdout: bool = True,
+    stderr: bool = True,
+    logs: bool = False,
+    detach_keys: str = "",
+) -> Hijacked:
+    query = {
+        "stream": True,
+        "stdin": stdin,
+        "stdout": stdout,
+        "stderr": stderr,
+        "logs": logs,
+        "detachKeys": detach_keys or None,
+    }
+    return api.hijack("POST", path(container, "attach"), query=query)
+
+
+def logs(
+    api: Api,
+    container: str,
+    *,
+    follow: bool = False,
+    since: str = "",
+    until: str = "",
+    tail: str = "",
+    timestamps: bool = False,
+    details: bool = False,
+) -> Response:
+    """``since`` and ``until`` are ``seconds.nanoseconds`` since the epoch; ``tail`` a number or ``all``."""
+    query = {
+        "stdout": True,
+        "stderr": True,
+        "follow": follow,
+        "since": since or None,
+        "until": until or None,
+        "tail": tail or None,
+        "timestamps": timestamps,
+        "details": details,
+    }
+    return api.request("GET", path(container, "logs"), query=query)
+
+
+def prune(api: Api, given: Filters) -> Object:
+    answer: Object = api.json("POST", "/containers/prune", query={"filters": filters(given)})
+    return answer

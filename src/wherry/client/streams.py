@@ -1,0 +1,87 @@
+"""The framing of output without a terminal (Engine API, "Attach to a container", stream format).
+
+A frame is 8 bytes of header, ``[stream, 0, 0, 0, size as big-endian uint32]``, and ``size`` bytes of payload.
+Stream 1 is stdout, 2 stderr, 0 stdin echoed; 3 is an error of the daemon's.
+"""
+
+from __future__ import annotations
+
+from wherry.errors import Internal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    Write = Callable[[memoryview], None]
+
+STDIN, STDOUT, STDERR, SYSTEM = 0, 1, 2, 3
+HEADER = 8
+SYSTEM_ERROR_MAX = 64 << 10
+
+
+class Demultiplexer:
+    """Sorts framed bytes, given in arbitrary pieces, to ``stdout`` and ``stderr`` as they come.
+
+    Payload is passed on in views of the piece it came in, never collected: a frame may be 4 GiB long.
+    """
+
+    __slots__ = ("_error", "_header", "_left", "_stream", "_writers")
+
+    def __init__(self, stdout: Write, stderr: Write) -> None:
+        self._writers = {STDIN: stdout, STDOUT: stdout, STDERR: stderr}
+        self._header = b""
+        self._stream = STDOUT
+        self._left = 0
+        self._error = b""
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """:raises Internal: a header that names no stream, or the daemon's own error (stream 3)."""
+        view = memoryview(data)
+        while view:
+            if self._left == 0:
+                need = HEADER - len(self._header)
+                self._header += view[:need]
+                view = view[need:]
+                if len(self._header) < HEADER:
+                    return
+                self._open_frame()
+                continue
+            piece = view[: self._left]
+            self._left -= len(piece)
+            view = view[len(piece) :]
+            self._deliver(piece)
+
+    def _open_frame(self) -> None:
+        self._stream = self._header[0]
+        if self._stream > SYSTEM:
+            raise Internal(f"Unrecognized input header: {self._stream}")
+        self._left = int.from_bytes(self._header[4:], "big")
+        self._header = b""
+
+    def _deliver(self, piece: memoryview) -> None:
+        if self._stream != SYSTEM:
+            self._writers[self._stream](piece)
+            return
+        self._error = (self._error + piece)[:SYSTEM_ERROR_MAX]
+        if self._left == 0:
+            text = self._error.decode("utf-8", "replace")
+            raise Internal(f"error from daemon in stream: {text}")
+
+
+class Raw:
+    """The unframed counterpart: everything is stdout (a terminal, or an old daemon's raw logs)."""
+
+    __slots__ = ("_write",)
+
+    def __init__(self, stdout: Write) -> None:
+        self._write = stdout
+
+    def feed(self, data: bytes | memoryview) -> None:
+        self._write(memoryview(data))
+
+
+def copy(chunks: Iterable[bytes], sink: Any) -> None:
+    """Feed every chunk to a :class:`Demultiplexer` or :class:`Raw`."""
+    for chunk in chunks:
+        sink.feed(chunk)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.linux import syscalls as sys
+from wherry.linux.overlay import mount_overlay
 from wherry.model.mount import Mount
 
 _FLAGS = {
@@ -57,7 +58,10 @@ def mount(value: Mount, target: Path | str) -> None:
     """
     where = str(target)
     flags, propagation, data = parse_options(value.options)
-    sys.mount(value.source, where, value.type if value.type != "bind" else "none", flags, data)
+    if value.type == "overlay":
+        mount_overlay(value.source, where, flags, data.split(","))
+    else:
+        sys.mount(value.source, where, value.type if value.type != "bind" else "none", flags, data)
     if flags & sys.MS_BIND and flags & ~(sys.MS_BIND | sys.MS_REC):
         sys.mount("none", where, "none", flags | sys.MS_REMOUNT)
     if propagation:

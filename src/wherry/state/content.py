@@ -1,3 +1,123 @@
-"""To be drawn by its owner."""
+"""Blobs and leases as rows; the bytes are files below ``<root>/content``.
 
-TABLES = ""
+content(digest, size, media_type, created)
+    digest      sha256:…; a row exists only for a file that is whole and verified
+    size        bytes
+    media_type  as its describer named it; informative, never trusted
+    created     nanoseconds since the epoch
+leases(id, created, why)
+lease_items(lease, kind, key)
+    kind        content (key is a digest) or snapshot (key is a snapshot's key or name)
+    Rows here keep their objects from the collector; a lease's rows go with it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from wherry.model.digest import Digest
+from wherry.state.database import Database
+
+TABLES = """
+CREATE TABLE content (
+    digest TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE leases (
+    id TEXT PRIMARY KEY,
+    created INTEGER NOT NULL,
+    why TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE lease_items (
+    lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (lease, kind, key)
+) WITHOUT ROWID;
+CREATE INDEX lease_items_by_key ON lease_items (kind, key);
+"""
+
+
+@dataclass(frozen=True)
+class BlobRow:
+    """``size`` in bytes, ``created`` in nanoseconds since the epoch."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    created: int
+
+
+class Contents:
+    """The repository of blobs. Every method is one short transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def insert(self, digest: Digest, size: int, media_type: str, *, lease: str | None = None) -> None:
+        """Record a blob that is whole on disk, and lease it in the same breath. Known blobs are kept."""
+        with self._db.transaction() as connection:
+            connection.execute(
+                "INSERT INTO content VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (digest, size, media_type, time.time_ns()),
+            )
+            if lease is not None:
+                connection.execute(
+                    "INSERT INTO lease_items VALUES (?, 'content', ?) ON CONFLICT DO NOTHING", (lease, digest)
+                )
+
+    def lease(self, digest: Digest, lease: str) -> bool:
+        """Lease a blob if it is known; ``False`` if not. No collection can come in between."""
+        return (
+            self._db.execute(
+                "INSERT INTO lease_items SELECT ?, 'content', digest FROM content WHERE digest = ? "
+                "ON CONFLICT DO UPDATE SET key = excluded.key",
+                (lease, digest),
+            )
+            > 0
+        )
+
+    def get(self, digest: Digest) -> BlobRow | None:
+        row = self._db.one("SELECT * FROM content WHERE digest = ?", (digest,))
+        return None if row is None else BlobRow(**dict(row))
+
+    def delete(self, digest: Digest) -> bool:
+        """Forget a blob; ``False`` when it was not known."""
+        return self._db.execute("DELETE FROM content WHERE digest = ?", (digest,)) > 0
+
+    def all(self) -> list[BlobRow]:
+        return [BlobRow(**dict(row)) for row in self._db.all("SELECT * FROM content ORDER BY digest")]
+
+    def delete_unreferenced(self) -> list[Digest]:
+        """Forget every blob that no image and no lease names; return what was forgotten."""
+        rows = self._db.all(
+            "DELETE FROM content WHERE digest NOT IN (SELECT digest FROM image_content) "
+            "AND digest NOT IN (SELECT key FROM lease_items WHERE kind = 'content') RETURNING digest"
+        )
+        return [Digest(row["digest"]) for row in rows]
+
+
+class LeaseRows:
+    """The repository of leases."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def create(self, lease: str, why: str) -> None:
+        self._db.execute("INSERT INTO leases VALUES (?, ?, ?)", (lease, time.time_ns(), why))
+
+    def add(self, lease: str, kind: str, key: str) -> None:
+        """Keep ``key``, which need not exist yet."""
+        self._db.execute(
+            "INSERT INTO lease_items VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (lease, kind, key)
+        )
+
+    def delete(self, lease: str) -> None:
+        self._db.execute("DELETE FROM leases WHERE id = ?", (lease,))
+
+    def delete_all(self) -> int:
+        """Drop the leases of an earlier process; return how many there were."""
+        return self._db.execute("DELETE FROM leases")

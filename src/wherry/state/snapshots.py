@@ -1,3 +1,193 @@
-"""To be drawn by its owner."""
+"""Snapshots as rows; their files are ``<root>/snapshots/<driver>/<base 36 of id>/``.
 
-TABLES = ""
+snapshots(id, driver, key, kind, parent, created, size, inodes, durable)
+    id      a small number, never used again: it names the directory, and short names keep mount data short
+    key     unique within the driver: an active snapshot's key, a committed one's name
+    kind    active, view or committed
+    parent  id of the committed snapshot below, or NULL
+    size    bytes on disk, inodes; measured at commit, 0 before
+    durable 1 once the file system was synced after the commit
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from wherry.errors import Conflict, NotFound
+from wherry.state.database import Database, Row
+
+TABLES = """
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    driver TEXT NOT NULL,
+    key TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    parent INTEGER REFERENCES snapshots (id),
+    created INTEGER NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0,
+    inodes INTEGER NOT NULL DEFAULT 0,
+    durable INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (driver, key)
+);
+CREATE INDEX snapshots_by_parent ON snapshots (parent);
+"""
+
+_SELECT = (
+    "SELECT s.*, p.key AS parent_key FROM snapshots AS s LEFT JOIN snapshots AS p ON s.parent = p.id "
+    "WHERE s.driver = ?"
+)
+
+
+@dataclass(frozen=True)
+class SnapshotRow:
+    """``created`` in nanoseconds since the epoch, ``size`` in bytes."""
+
+    id: int
+    key: str
+    kind: str
+    parent: int | None
+    parent_key: str | None
+    created: int
+    size: int
+    inodes: int
+
+
+class Snapshots:
+    """The repository of one driver's snapshots. Every method is one short transaction."""
+
+    def __init__(self, db: Database, driver: str) -> None:
+        self._db = db
+        self._driver = driver
+
+    def insert(self, key: str, kind: str, parent: str | None) -> SnapshotRow:
+        """:raises Conflict: the key exists. :raises NotFound: the parent is not a committed snapshot."""
+        with self._db.transaction() as connection:
+            parent_id = None if parent is None else self._committed(parent).id
+            try:
+                connection.execute(
+                    "INSERT INTO snapshots (driver, key, kind, parent, created) VALUES (?, ?, ?, ?, ?)",
+                    (self._driver, key, kind, parent_id, time.time_ns()),
+                )
+            except sqlite3.IntegrityError as e:
+                raise Conflict(f"cannot make snapshot {key}: it exists already") from e
+            return self.get(key)
+
+    def _committed(self, key: str) -> SnapshotRow:
+        row = self.get(key)
+        if row.kind != "committed":
+            raise NotFound(f"cannot use snapshot {key} as a parent: it is not committed")
+        return row
+
+    def find(self, key: str) -> SnapshotRow | None:
+        row = self._db.one(_SELECT + " AND s.key = ?", (self._driver, key))
+        return None if row is None else _row(row)
+
+    def get(self, key: str) -> SnapshotRow:
+        """:raises NotFound: no such snapshot."""
+        row = self.find(key)
+        if row is None:
+            raise NotFound(f"no such snapshot: {key}")
+        return row
+
+    def all(self) -> list[SnapshotRow]:
+        """Every snapshot, parents before their children."""
+        return [_row(r) for r in self._db.all(_SELECT + " ORDER BY s.id", (self._driver,))]
+
+    def chain(self, snapshot_id: int | None) -> list[int]:
+        """Ids from ``snapshot_id`` down to the lowest ancestor."""
+        rows = self._db.all(
+            "WITH RECURSIVE up(id, parent, depth) AS ("
+            " SELECT id, parent, 0 FROM snapshots WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, up.depth + 1 FROM snapshots AS s JOIN up ON s.id = up.parent"
+            ") SELECT id FROM up ORDER BY depth",
+            (snapshot_id,),
+        )
+        return [row["id"] for row in rows]
+
+    def commit(
+        self, key: str, name: str, *, size: int, inodes: int, parent: str | None, rebase: bool
+    ) -> SnapshotRow:
+        """Turn an active snapshot into a committed one called ``name``.
+
+        :param rebase: put it on top of ``parent`` instead of the parent it was prepared with.
+        :raises Conflict: ``name`` exists. :raises NotFound: ``key`` is not an active snapshot.
+        """
+        with self._db.transaction() as connection:
+            row = self.get(key)
+            if row.kind != "active":
+                raise NotFound(f"cannot commit snapshot {key}: it is not active")
+            parent_id = row.parent
+            if rebase:
+                parent_id = None if parent is None else self._committed(parent).id
+            try:
+                connection.execute(
+                    "UPDATE snapshots SET key = ?, kind = 'committed', parent = ?, size = ?, inodes = ?, "
+                    "created = ? WHERE id = ?",
+                    (name, parent_id, size, inodes, time.time_ns(), row.id),
+                )
+            except sqlite3.IntegrityError as e:
+                raise Conflict(f"cannot commit snapshot {name}: it exists already") from e
+            return self.get(name)
+
+    def delete(self, key: str) -> int:
+        """Forget a snapshot and return its id.
+
+        :raises NotFound: no such snapshot. :raises Conflict: it has children.
+        """
+        with self._db.transaction() as connection:
+            row = self.get(key)
+            try:
+                connection.execute("DELETE FROM snapshots WHERE id = ?", (row.id,))
+            except sqlite3.IntegrityError as e:
+                raise Conflict(f"cannot remove snapshot {key}: other snapshots are based on it") from e
+            return row.id
+
+    def delete_unreferenced(self) -> list[tuple[int, int]]:
+        """Forget every committed snapshot that no image, lease or other snapshot needs.
+
+        Returns the id and the size in bytes of each.
+        """
+        gone: list[tuple[int, int]] = []
+        with self._db.transaction() as connection:
+            while True:
+                rows = connection.execute(
+                    "DELETE FROM snapshots WHERE driver = ? AND kind = 'committed' "
+                    "AND key NOT IN (SELECT chain_id FROM image_snapshots) "
+                    "AND key NOT IN (SELECT key FROM lease_items WHERE kind = 'snapshot') "
+                    "AND id NOT IN (SELECT parent FROM snapshots WHERE parent IS NOT NULL) "
+                    "RETURNING id, size",
+                    (self._driver,),
+                ).fetchall()
+                if not rows:
+                    return gone
+                gone += [(row["id"], row["size"]) for row in rows]
+
+    def volatile_keys(self) -> list[str]:
+        """Committed snapshots not yet known to be on the disk."""
+        rows = self._db.all(
+            "SELECT key FROM snapshots WHERE driver = ? AND kind = 'committed' AND durable = 0 ORDER BY id",
+            (self._driver,),
+        )
+        return [row["key"] for row in rows]
+
+    def mark_durable(self, keys: list[str]) -> None:
+        with self._db.transaction() as connection:
+            connection.executemany(
+                "UPDATE snapshots SET durable = 1 WHERE driver = ? AND key = ?",
+                [(self._driver, key) for key in keys],
+            )
+
+
+def _row(row: Row) -> SnapshotRow:
+    return SnapshotRow(
+        row["id"],
+        row["key"],
+        row["kind"],
+        row["parent"],
+        row["parent_key"],
+        row["created"],
+        row["size"],
+        row["inodes"],
+    )

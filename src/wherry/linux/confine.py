@@ -1,0 +1,125 @@
+"""Giving up power for good: how a child that reads hostile bytes shuts itself in.
+
+Order matters: namespaces and the new root need privileges, so they come first; capabilities, the system
+call filter and the limits come last, and nothing gives them back (capabilities(7), seccomp(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import struct
+from collections.abc import Iterable, Mapping
+
+from wherry.linux import syscalls as sys
+
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID = 0, 1, 3, 4
+CAP_MKNOD, CAP_SETFCAP = 27, 31
+_CAP_LAST = 63
+_CAPABILITY_VERSION_3 = 0x20080522
+_PR_SET_SECUREBITS, _SECBITS_LOCKED = 28, 0x2F
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, _PR_CAP_AMBIENT = 22, 2, 47
+_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_X32_BIT = 0x40000000
+_EPERM_ACTION, _ALLOW_ACTION, _KILL_ACTION = 0x00050001, 0x7FFF0000, 0x80000000
+_DENIED = {
+    # kill, tkill, tgkill, execve, execveat, ptrace, socket, socketpair, connect, bind, mount, umount2,
+    # pivot_root, chroot, setns, unshare, bpf, keyctl, add_key, init_module, process_vm_writev,
+    # open_by_handle_at, userfaultfd, pidfd_open, pidfd_send_signal, pidfd_getfd, io_uring_setup,
+    # open_tree, move_mount, fsopen, mount_setattr, perf_event_open, reboot, swapon, rt_sigqueueinfo
+    "x86_64": (
+        *(62, 200, 234, 59, 322, 101, 41, 53, 42, 49, 165, 166, 155, 161, 308, 272, 321, 250, 248, 175, 311),
+        *(304, 323, 434, 424, 438, 425, 428, 429, 430, 442, 298, 169, 167, 129),
+    ),
+    "aarch64": (
+        *(129, 130, 131, 221, 281, 117, 198, 199, 203, 200, 40, 39, 41, 51, 268, 97, 280, 219, 217, 105, 271),
+        *(265, 282, 434, 424, 438, 425, 428, 429, 430, 442, 241, 142, 224, 138),
+    ),
+}
+
+
+def new_namespaces() -> None:
+    """Own mounts (nothing propagates back), own empty network, own IPC.
+
+    :raises OSError: as unshare(2).
+    """
+    sys.unshare(sys.CLONE_NEWNS | sys.CLONE_NEWNET | sys.CLONE_NEWIPC)
+    sys.mount("none", "/", "none", sys.MS_REC | sys.MS_PRIVATE)
+
+
+def enter_root(directory: str) -> None:
+    """Make ``directory`` the root of this process's mount namespace and detach all else.
+
+    Device nodes, set-user-id bits and programs below it have no effect from here on.
+
+    :raises OSError: as mount(2), pivot_root(2).
+    """
+    inert = sys.MS_NODEV | sys.MS_NOSUID | sys.MS_NOEXEC
+    sys.mount(directory, directory, "none", sys.MS_BIND)
+    sys.mount("none", directory, "none", sys.MS_BIND | sys.MS_REMOUNT | inert)
+    os.chdir(directory)
+    sys._check(sys._libc.syscall(_SYS_PIVOT_ROOT[platform.machine()], b".", b"."))
+    sys.umount(".", sys.MNT_DETACH)
+    os.chdir("/")
+
+
+def limit(limits: Mapping[int, int]) -> None:
+    """Lower resource limits for good; a limit above the present hard one is left at that."""
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def drop_capabilities(keep: Iterable[int]) -> None:
+    """Keep only these capabilities, now and for whatever this process could ever execute.
+
+    :raises OSError: as capset(2), prctl(2).
+    """
+    mask = sum(1 << capability for capability in keep)
+    for capability in range(_CAP_LAST + 1):
+        if not mask >> capability & 1:
+            try:
+                sys.prctl(sys.PR_CAPBSET_DROP, capability)
+            except OSError:
+                break  # EINVAL: past the kernel's last capability
+    sys.prctl(_PR_SET_SECUREBITS, _SECBITS_LOCKED)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    header = struct.pack("=II", _CAPABILITY_VERSION_3, 0)
+    data = struct.pack("=6I", low, low, 0, high, high, 0)
+    sys._check(sys._libc.capset(header, data))
+    sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def deny_system_calls() -> None:
+    """Refuse (EPERM) what an unpacker never needs: programs, signals, sockets, mounts, tracing.
+
+    On an architecture without a table here nothing happens; the other walls stand.
+
+    :raises OSError: as prctl(2).
+    """
+    machine = platform.machine()
+    denied = _DENIED.get(machine)
+    if denied is None:
+        return
+    program = [
+        _bpf(0x20, 0, 0, 4),  # load the architecture
+        _bpf(0x15, 1, 0, _AUDIT_ARCH[machine]),
+        _bpf(0x06, 0, 0, _KILL_ACTION),
+        _bpf(0x20, 0, 0, 0),  # load the number
+        _bpf(0x35, len(denied) + 1, 0, _X32_BIT),
+    ]
+    for position, number in enumerate(denied):
+        program.append(_bpf(0x15, len(denied) - position, 0, number))
+    program += [_bpf(0x06, 0, 0, _ALLOW_ACTION), _bpf(0x06, 0, 0, _EPERM_ACTION)]
+    code = ctypes.create_string_buffer(b"".join(program))
+    filter_ = struct.pack("@HP", len(program), ctypes.addressof(code))
+    argument = ctypes.create_string_buffer(filter_)
+    sys._check(sys._libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, argument, 0, 0))
+
+
+def _bpf(code: int, if_true: int, if_false: int, value: int) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)

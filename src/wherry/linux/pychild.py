@@ -1,0 +1,78 @@
+"""A child that runs one function of this package in a fresh, lean interpreter.
+
+``-I -S``: no environment, no user site, no site-packages; the few directories it needs are handed over. It
+inherits the descriptors it is given and no others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from wherry.linux.process import environment
+
+_BOOT = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from {0} import main; main(sys.argv[1:])"
+_RESULT_MAX = 32 << 20
+
+
+class PythonChild:
+    """A running child; leaving the ``with`` kills it if it still runs, and reaps it.
+
+    The first argument it gets is the number of a descriptor to write its result to.
+    """
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], *, paths: Sequence[str], stdin: int, stdout: int
+    ) -> None:
+        """:param stdin: a descriptor, or ``subprocess.PIPE`` (-1); ``stdout`` likewise, or DEVNULL (-3).
+
+        :raises OSError: it cannot be started.
+        """
+        self._result, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            boot = _BOOT.format(module)
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", boot, ":".join(paths), str(write_end), *arguments],
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                pass_fds=(write_end,),
+                env=environment(),
+                cwd="/",
+            )
+        except BaseException:
+            os.close(self._result)
+            raise
+        finally:
+            os.close(write_end)
+
+    def __enter__(self) -> PythonChild:
+        return self
+
+    def result(self) -> tuple[bytes, int, str]:
+        """Wait for its end: result, exit code (negative: signal), end of standard error."""
+        pieces, total = [], 0
+        while piece := os.read(self._result, 1 << 16):
+            total += len(piece)
+            if total > _RESULT_MAX:
+                break
+            pieces.append(piece)
+        assert self.process.stderr is not None
+        errors = self.process.stderr.read(1 << 16)
+        return b"".join(pieces), self.process.wait(), errors.decode(errors="replace")[-4096:]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self.process.wait()
+        os.close(self._result)

@@ -1,0 +1,205 @@
+"""Layers unpacked by confined children, and streams decompressed by them.
+
+The daemon itself never decompresses or unpacks what others made: each layer gets a child of its own
+(:mod:`wherry.storage.unpack_child`), which sees nothing but the stream and the target directory, has six
+capabilities, no network, no other processes to reach, and bounds on memory, entries, and bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from functools import cache
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import BinaryIO
+
+from wherry.errors import Internal, InvalidArgument, Unavailable
+from wherry.linux import syscalls as sys
+from wherry.linux.pychild import PythonChild
+from wherry.model.digest import Digest
+from wherry.model.mount import Mount
+from wherry.storage import streams
+from wherry.storage.apply import MERGE, OVERLAY
+from wherry.storage.tarformat import Limits
+
+_MODULE = "wherry.storage.unpack_child"
+_HOSTILE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL}
+)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+class NeedsParent(InvalidArgument):
+    """A layer has a hard link to a file of a lower layer, so it cannot be unpacked on its own."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came out: ``size`` in bytes on disk, ``stream_size`` of the uncompressed layer."""
+
+    diff_id: Digest
+    size: int
+    inodes: int
+    entries: int
+    stream_size: int
+
+
+class Unpacker:
+    """Runs the children, at most one a CPU at a time. Safe to use from any thread."""
+
+    def __init__(self, limits: Limits | None = None, *, parallel: int | None = None) -> None:
+        self.limits = limits or Limits()
+        self.parallel = parallel or len(os.sched_getaffinity(0))
+        self._slots = threading.BoundedSemaphore(self.parallel)
+
+    def unpack(
+        self, blob: Path, mount: Mount, *, whiteouts: str, digest: Digest, expected: Digest | None = None
+    ) -> Unpacked:
+        """Unpack one layer into ``mount`` (a bind, or an overlay that the child mounts on its upper).
+
+        :param whiteouts: ``overlay`` or ``merge``, see :mod:`wherry.storage.apply`.
+        :param digest: the blob's own, verified when it was stored: for a plain tar it is the diff id.
+        :param expected: the diff id the image's configuration promises.
+        :raises InvalidArgument: the layer is hostile, broken, or not what was promised.
+        :raises NeedsParent: see there; only with ``overlay``.
+        :raises Unavailable: the disk is full. :raises Internal: the host refused.
+        """
+        fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            compression = streams.detect(os.pread(fd, 6, 0))
+            if compression in (streams.BZIP2, streams.XZ):
+                raise InvalidArgument(f"cannot unpack layer {digest}: {compression} is not a layer format")
+            hashed = compression != streams.PLAIN
+            directory, data = _target(mount)
+            limits = ",".join(map(str, astuple(self.limits)))
+            role = ("unpack", directory, whiteouts, compression, str(int(hashed)), limits, data)
+            with self._slots, PythonChild(_MODULE, role, paths=_paths(), stdin=fd, stdout=DEVNULL) as child:
+                fields = _checked(child, f"cannot unpack layer {digest}")
+        finally:
+            os.close(fd)
+        diff_id = Digest(fields[1].decode()) if hashed else digest
+        if expected is not None and diff_id != expected:
+            raise InvalidArgument(f"cannot unpack layer {digest}: its content is {diff_id}, not {expected}")
+        if whiteouts == OVERLAY:
+            _mark_opaque(directory, fields[6:])
+        size, inodes, entries, stream_size = map(int, fields[2:6])
+        return Unpacked(diff_id, size, inodes, entries, stream_size)
+
+    @contextmanager
+    def decompress(self, stream: BinaryIO) -> Iterator[BinaryIO]:
+        """A stream of the plain bytes of ``stream``, whatever its compression (gzip, zstd, bzip2, xz, none).
+
+        :raises InvalidArgument: on leaving, if the compressed data was broken or passed the limit.
+        """
+        head = _read_head(stream)
+        compression = streams.detect(head)
+        if compression == streams.PLAIN:
+            yield _Rejoined(head, stream)  # type: ignore[misc]
+            return
+        role = ("decompress", compression, str(self.limits.unpacked_max))
+        with PythonChild(_MODULE, role, paths=_paths(), stdin=PIPE, stdout=PIPE) as child:
+            feeder = threading.Thread(target=_feed, args=(head, stream, child), daemon=True)
+            feeder.start()
+            assert child.process.stdout is not None
+            yield child.process.stdout  # type: ignore[misc]
+            if not child.process.stdout.read(1):
+                _checked(child, "cannot read the archive")
+
+
+def whiteout_style(merged: bool) -> str:
+    return MERGE if merged else OVERLAY
+
+
+def _target(mount: Mount) -> tuple[str, str]:
+    if mount.type == "bind":
+        return mount.source, ""
+    upper = next(o.removeprefix("upperdir=") for o in mount.options if o.startswith("upperdir="))
+    return upper, ",".join(mount.options)
+
+
+def _checked(child: PythonChild, what: str) -> list[bytes]:
+    """The fields of a good result; a bad one as the error it stands for."""
+    result, code, errors = child.result()
+    fields = result.split(b"\0")
+    reason = fields[-1].decode("utf-8", "replace")
+    if fields[0] == b"ok":
+        return fields
+    if fields[0] == b"bad":
+        raise InvalidArgument(f"{what}: {reason}")
+    if fields[0] == b"link":
+        raise NeedsParent(f"{what}: {reason}")
+    if fields[0] == b"os":
+        number = int(fields[1])
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(f"{what}: {os.strerror(number).lower()}")
+        if number in _HOSTILE:
+            raise InvalidArgument(f"{what}: {reason}")
+        raise Internal(f"{what}: {reason}")
+    ending = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+    raise Internal(f"{what}: the unpacker ended early ({ending}) {errors.strip()}".rstrip())
+
+
+def _mark_opaque(directory: str, paths: list[bytes]) -> None:
+    """Set the attribute the child has no right to set, on directories only and never through a link."""
+    if not paths:
+        return
+    root = os.open(directory, _DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in paths:
+            fd = sys.openat2(root, os.fsdecode(path) or ".", _DIRECTORY, resolve=sys.RESOLVE_BENEATH)
+            try:
+                os.setxattr(fd, b"trusted.overlay.opaque", b"y")
+            finally:
+                os.close(fd)
+    finally:
+        os.close(root)
+
+
+@cache
+def _paths() -> tuple[str, ...]:
+    """Where this package and the decompressors are, found without importing the latter."""
+    found: dict[str, None] = {}
+    for name in ("wherry", "isal", "zstandard"):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            found[str(Path(spec.origin).parent.parent)] = None
+    return tuple(found)
+
+
+def _read_head(stream: BinaryIO) -> bytes:
+    head = b""
+    while len(head) < 6 and (piece := stream.read(6 - len(head))):
+        head += piece
+    return head
+
+
+def _feed(head: bytes, stream: BinaryIO, child: PythonChild) -> None:
+    """Copy the stream into the child until either ends; a reader that went away is no error."""
+    assert child.process.stdin is not None
+    try:
+        with child.process.stdin as pipe:
+            pipe.write(head)
+            while piece := stream.read(1 << 18):
+                pipe.write(piece)
+    except (OSError, ValueError):
+        return
+
+
+class _Rejoined:
+    """The head that was looked at, then the rest of the stream."""
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if self._head:
+            taken, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+            return taken
+        return self._stream.read(size)

@@ -1,0 +1,118 @@
+"""The confined child: turns one compressed stream into files, or into plain bytes, and nothing else.
+
+Run as ``python -I -S -c … FD ROLE …`` with descriptor 0 the stream, 1 the plain output or /dev/null, and FD a
+pipe for the result. It imports all it will ever need, shuts itself in (:mod:`wherry.linux.confine`), and only
+then looks at the first hostile byte.
+
+Result, fields separated by NUL: ``ok``, diff id or ``-``, bytes on disk, inodes, entries, uncompressed size,
+then the opaque directories; or ``bad`` and a clause; or ``link`` and a clause (needs its parents); or ``os``,
+an errno and a clause.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+
+from wherry.linux import confine
+from wherry.linux import syscalls as calls
+from wherry.linux.overlay import mount_overlay
+from wherry.storage.apply import Applier, MissingLink
+from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
+from wherry.storage.tarformat import BadTar, Limits, TarReader
+
+_KEEP = (
+    confine.CAP_CHOWN,
+    confine.CAP_DAC_OVERRIDE,
+    confine.CAP_FOWNER,
+    confine.CAP_FSETID,
+    confine.CAP_MKNOD,
+    confine.CAP_SETFCAP,
+)
+_MEMORY = 1 << 30
+_FILES = 32
+_PIECE = 1 << 20
+
+
+def main(arguments: list[str]) -> None:
+    """``FD unpack DIR WHITEOUTS COMPRESSION HASHED LIMITS MOUNT`` or ``FD decompress COMPRESSION LIMIT``."""
+    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    result_fd, role, *rest = arguments
+    try:
+        result = _unpack(rest) if role == "unpack" else _decompress(rest)
+    except BadTar as e:
+        result = [b"bad", str(e).encode("utf-8", "replace")]
+    except MissingLink as e:
+        result = [b"link", str(e).encode("utf-8", "replace")]
+    except OSError as e:
+        result = [b"os", str(e.errno or 0).encode(), (e.strerror or str(e)).encode("utf-8", "replace")]
+    except MemoryError:
+        result = [b"bad", b"it needs more memory than one archive may use"]
+    data = memoryview(b"\0".join(result))
+    while data:
+        data = data[os.write(int(result_fd), data) :]
+    os._exit(0)
+
+
+def _unpack(arguments: list[str]) -> list[bytes]:
+    directory, whiteouts, compression, hashed, packed_limits, mount = arguments
+    limits = Limits(*map(int, packed_limits.split(",")))
+    size = os.fstat(0).st_size
+    bound = limits.unpacked(size)
+    stream = None
+    source: Buffered | Mapped
+    next_piece: Callable[[], bytes] | None = None
+    if compression == PLAIN and hashed == "0":
+        source = Mapped(0)
+        if size > limits.unpacked_max:
+            raise BadTar(f"it has more than {limits.unpacked_max} bytes")
+    else:
+        stream = Decompressed(lambda n: os.read(0, n), compression, bound, hashed=hashed == "1")
+        next_piece = stream.next_piece
+    os.umask(0)
+    confine.new_namespaces()
+    if mount:
+        mount_overlay("overlay", directory, 0, mount.split(","))
+    confine.enter_root(directory)
+    _give_up(bound, size)
+    if next_piece is not None:
+        next_piece = ReadAhead(next_piece).next_piece
+        source = Buffered(next_piece)
+    applier = Applier(TarReader(source, limits), whiteouts)
+    applier.run()
+    while next_piece is not None and next_piece():
+        pass  # what follows the archive's end counts for the digest
+    return [
+        b"ok",
+        stream.digest.encode() if stream is not None and hashed == "1" else b"-",
+        *(str(n).encode() for n in (applier.size, applier.inodes, applier.entries)),
+        str(stream.size if stream is not None else size).encode(),
+        *sorted(applier.opaque),
+    ]
+
+
+def _decompress(arguments: list[str]) -> list[bytes]:
+    compression, limit = arguments
+    stream = Decompressed(lambda n: os.read(0, n), compression, int(limit), hashed=False)
+    confine.new_namespaces()
+    calls.mount("none", "/proc", "tmpfs", calls.MS_RDONLY, "size=4k")
+    confine.enter_root("/proc")
+    _give_up(resource.RLIM_INFINITY, 0)
+    while piece := stream.next_piece():
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(1, view) :]
+    return [b"ok", b"-", b"0", b"0", b"0", str(stream.size).encode()]
+
+
+def _give_up(file_size: int, mapped: int) -> None:
+    confine.drop_capabilities(_KEEP)
+    confine.limit(
+        {
+            resource.RLIMIT_AS: _MEMORY + mapped,
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NOFILE: _FILES,
+        }
+    )
+    confine.deny_system_calls()

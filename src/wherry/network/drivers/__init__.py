@@ -1,0 +1,61 @@
+"""What a network driver is: it makes a kind of network real on this host and puts endpoints on it.
+
+A driver owns links, addresses and routes. It does not choose addresses (``ipam``), publish ports (``ports``,
+``firewall``) or keep rows. Its calls come in this order for one network::
+
+    start  (attach  detach)*  stop
+
+``start`` and ``detach`` and ``stop`` may be repeated and may find what they make or remove half there, after
+a crash. ``attach`` leaves nothing behind when it fails but what goes away with the container's namespace,
+or is removed by ``detach``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from wherry.linux.netlink import NetlinkSocket
+from wherry.network.types import Endpoint, Network
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A container's namespace while it is furnished: ``fd`` refers to it, ``netlink`` speaks to it."""
+
+    fd: int
+    netlink: NetlinkSocket
+
+
+class Driver(Protocol):
+    """All methods are safe to call from several threads for different endpoints."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def isolated(self) -> bool:
+        """Whether a container on it has a namespace of its own."""
+
+    def start(self, network: Network) -> None:
+        """Make the network exist.
+
+        :raises Internal: the host refuses, with the reason.
+        """
+
+    def stop(self, network: Network) -> None:
+        """Remove the network with every endpoint on it."""
+
+    def attach(
+        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
+    ) -> None:
+        """Put an interface ``endpoint.ifname`` with its addresses into the namespace and bring it up.
+
+        :raises Internal: the host refuses, with the reason.
+        """
+
+    def adopt(self, network: Network, endpoint: Endpoint) -> bool:
+        """Take over the endpoint of a running container. :returns: False if its interface is gone."""
+
+    def detach(self, network: Network, endpoint: Endpoint) -> None:
+        """Remove what of the endpoint is on the host's side."""

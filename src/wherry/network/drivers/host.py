@@ -1,0 +1,29 @@
+"""``host``: the container shares the host's own interfaces; there is no namespace to furnish."""
+
+from __future__ import annotations
+
+from wherry.errors import Internal
+from wherry.network.drivers import Namespace
+from wherry.network.types import Endpoint, Network
+
+
+class HostDriver:
+    name = "host"
+    isolated = False
+
+    def start(self, network: Network) -> None:
+        pass
+
+    def stop(self, network: Network) -> None:
+        pass
+
+    def attach(
+        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
+    ) -> None:
+        raise Internal(f"cannot attach to network {network.name}: it has no namespace of its own")
+
+    def adopt(self, network: Network, endpoint: Endpoint) -> bool:
+        return True
+
+    def detach(self, network: Network, endpoint: Endpoint) -> None:
+        pass

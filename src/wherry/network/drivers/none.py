@@ -1,0 +1,30 @@
+"""``none``: a namespace with a loopback interface and nothing else."""
+
+from __future__ import annotations
+
+from wherry.network.drivers import Namespace
+from wherry.network.types import Endpoint, Network
+
+
+class NoneDriver:
+    """The loopback interface is the sandbox's own, so there is nothing to do."""
+
+    name = "null"
+    isolated = True
+
+    def start(self, network: Network) -> None:
+        pass
+
+    def stop(self, network: Network) -> None:
+        pass
+
+    def attach(
+        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
+    ) -> None:
+        pass
+
+    def adopt(self, network: Network, endpoint: Endpoint) -> bool:
+        return True
+
+    def detach(self, network: Network, endpoint: Endpoint) -> None:
+        pass

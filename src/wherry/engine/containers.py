@@ -1,0 +1,305 @@
+"""Create, find, list, inspect, rename: what can be done to a container without running it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from wherry.engine import mountspecs, names, normalise
+from wherry.engine.attach import AttachOptions, AttachSession
+from wherry.engine.attributes import event_attributes
+from wherry.engine.events import EventBus
+from wherry.engine.live import LiveSet
+from wherry.engine.sandboxes import Sandboxes, port_mappings
+from wherry.engine.settings import Settings
+from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
+from wherry.images.store import Image, ImageStore
+from wherry.linux import files
+from wherry.model import oci
+from wherry.model.container import (
+    Container,
+    ContainerConfig,
+    ContainerState,
+    HostConfig,
+    MountPoint,
+    NetworkingConfig,
+)
+from wherry.model.views import ContainerView
+from wherry.network.manager import NetworkManager
+from wherry.state.containers import ContainerRow, Containers
+from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.store import VolumeStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """The create endpoint's body and query, decoded."""
+
+    config: ContainerConfig
+    host: HostConfig
+    networking: NetworkingConfig
+    name: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True)
+class Created:
+    id: str
+    warnings: list[str] = field(default_factory=list)
+
+
+class ContainerService:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        containers: Containers,
+        images: ImageStore,
+        snapshotter: Snapshotter,
+        volumes: VolumeStore,
+        network: NetworkManager,
+        sandboxes: Sandboxes,
+        events: EventBus,
+        live: LiveSet,
+    ) -> None:
+        self._settings = settings
+        self._containers = containers
+        self._images = images
+        self._snapshotter = snapshotter
+        self._volumes = volumes
+        self._network = network
+        self._sandboxes = sandboxes
+        self._events = events
+        self._live = live
+
+    # ---- create ----------------------------------------------------------------------------------------
+
+    async def create(self, request: CreateRequest) -> Created:
+        """Make a container that does not run yet.
+
+        Files and rows of its layer and volumes come first and the container's own row last, so that a
+        daemon killed in between leaves orphans that the next start sweeps, never a broken container.
+
+        :raises NotFound: no such image. :raises Conflict: the name is taken.
+        """
+        name = names.check_name(request.name) if request.name else names.random_name(self._name_taken)
+        if self._name_taken(name):
+            holder = self._containers.find(name)
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{holder.id}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        made: list[str] = []
+        row = await asyncio.to_thread(self._make, name, request, made)
+        for volume in made:
+            self._events.publish("volume", "create", volume, {"driver": "local"})
+        self._events.publish("container", "create", row.id, event_attributes(row))
+        return Created(row.id, self._warnings(row))
+
+    def _name_taken(self, name: str) -> bool:
+        return self._containers.name_exists(name)
+
+    def _make(self, name: str, request: CreateRequest, made: list[str]) -> ContainerRow:
+        if not request.config.image:
+            raise InvalidArgument("invalid container configuration: no image specified")
+        platform = oci.parse_platform(request.platform) if request.platform else None
+        image = self._images.resolve(request.config.image, platform)
+        host_platform = oci.host()
+        if not image.config.platform.satisfies(host_platform):
+            raise NotImplemented_(
+                f"image {request.config.image} is for {image.config.platform}: running it on "
+                f"{host_platform} is not implemented yet"
+            )
+        config = normalise.check_config(normalise.merge_image(request.config, image.config.config))
+        host = normalise.check_host(request.host, self._settings)
+        host, points = self._mounts(host, config, image)
+        self._check_references(host)
+        port_mappings(host, [])
+        endpoints = normalise.networks(
+            host.network_mode, request.networking.endpoints_config or {}, config.mac_address
+        )
+        for network in endpoints:
+            self._network.get(network)
+        command = [*normalise.as_list(config.entrypoint), *normalise.as_list(config.cmd)]
+        container_id = names.new_id()
+        with ExitStack() as undo:
+            chain_id = self._images.ensure_unpacked(image)
+            self._snapshotter.prepare(container_id, chain_id)
+            undo.callback(self._snapshotter.remove, container_id)
+            directory = self._settings.container_directory(container_id)
+            directory.mkdir(parents=True, mode=0o710)
+            undo.callback(files.remove_tree, directory)
+            record = Container(
+                id=container_id,
+                created=time.time_ns(),
+                image_ref=request.config.image,
+                image_id=image.id,
+                chain_id=chain_id,
+                platform=str(image.config.platform),
+                path=command[0],
+                args=command[1:],
+                config=self._with_hostname(config, host, container_id),
+                host_config=host,
+                networks=endpoints,
+                mounts=[self._named(point, container_id, undo, made) for point in points],
+                storage_driver=self._snapshotter.name,
+            )
+            state = ContainerState()
+            self._containers.insert(name, record, state)
+            undo.pop_all()
+        return ContainerRow(name, record, state)
+
+    @staticmethod
+    def _with_hostname(config: ContainerConfig, host: HostConfig, container_id: str) -> ContainerConfig:
+        if config.hostname or host.network_mode == "host" or host.network_mode.startswith("container:"):
+            return config
+        return replace(config, hostname=container_id[:12])
+
+    def _mounts(
+        self, host: HostConfig, config: ContainerConfig, image: Image
+    ) -> tuple[HostConfig, list[MountPoint]]:
+        image_volumes = list(image.config.config.volumes or {})
+        own = mountspecs.resolve(host, [], [])
+        taken = {point.destination for point in own}
+        inherited = [p for p in self._volumes_from(host) if p.destination not in taken]
+        taken |= {p.destination for p in inherited}
+        declared = [*(config.volumes or {}), *image_volumes]
+        anonymous = mountspecs.resolve(HostConfig(), declared, [])
+        return host, [*own, *inherited, *(p for p in anonymous if p.destination not in taken)]
+
+    def _volumes_from(self, host: HostConfig) -> list[MountPoint]:
+        points: dict[str, MountPoint] = {}
+        for text in host.volumes_from or ():
+            wanted, _, mode = text.partition(":")
+            if mode not in ("", "rw", "ro", "z", "Z"):
+                raise InvalidArgument(f"invalid mode: {mode}")
+            for point in self._containers.find(wanted).record.mounts:
+                if point.type != "tmpfs":
+                    points[point.destination] = replace(point, rw=point.rw and mode != "ro", copy_up=False)
+        return list(points.values())
+
+    def _named(self, point: MountPoint, container_id: str, undo: ExitStack, made: list[str]) -> MountPoint:
+        """Make the mount's volume where it has none yet, and hold it for the container."""
+        if point.type != "volume":
+            return point
+        volume = self._volumes.create(point.name or None, driver=point.driver or "local")
+        if point.anonymous and not point.name:
+            undo.callback(self._volumes.remove, volume.name, force=True)
+            made.append(volume.name)
+        self._volumes.acquire(volume.name, container_id)
+        undo.callback(self._volumes.release, volume.name, container_id)
+        return replace(
+            point, name=volume.name, driver=volume.driver, source=str(self._volumes.path(volume.name))
+        )
+
+    def _check_references(self, host: HostConfig) -> None:
+        for mode in (host.network_mode, host.ipc_mode, host.pid_mode):
+            kind, _, wanted = mode.partition(":")
+            if kind == "container" and wanted:
+                try:
+                    self._containers.find(wanted)
+                except NotFound as e:
+                    raise InvalidArgument(e.message) from e
+
+    @staticmethod
+    def _warnings(row: ContainerRow) -> list[str]:
+        host = row.record.host_config
+        warnings = []
+        if host.privileged and host.cap_drop:
+            warnings.append("CapDrop has no effect on a privileged container")
+        if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
+            warnings.append("Published ports are discarded when using host network mode")
+        return warnings
+
+    # ---- find, list, inspect ---------------------------------------------------------------------------
+
+    def find(self, wanted: str) -> ContainerRow:
+        return self._containers.find(wanted)
+
+    def all(self) -> list[ContainerRow]:
+        return self._containers.all()
+
+    def inspect(self, wanted: str, *, size: bool = False) -> ContainerView:
+        return self.view(self._containers.find(wanted), size=size)
+
+    def view(self, row: ContainerRow, *, size: bool = False, image_name: str = "") -> ContainerView:
+        live = self._live.get(row.id)
+        usage = self._snapshotter.usage(row.id).bytes if size else None
+        running = live.task is not None
+        sandbox = self._settings.run / "netns" / row.id
+        return ContainerView(
+            name=row.name,
+            record=row.record,
+            state=row.state,
+            endpoints=self._sandboxes.endpoints(row),
+            ports=self._sandboxes.ports(row),
+            exec_ids=tuple(live.exec_ids),
+            image_name=image_name or row.record.config.image,
+            directory=str(self._settings.container_directory(row.id)),
+            log_path=(
+                ""
+                if row.record.host_config.log_config.type == "none"
+                else str(self._settings.log_path(row.id))
+            ),
+            sandbox_key=str(sandbox) if running and sandbox.exists() else "",
+            size_rw=usage,
+            size_root_fs=None if usage is None else usage + self._image_size(row),
+            runtime=row.record.host_config.runtime,
+            mounts=tuple(row.record.mounts),
+        )
+
+    def _log_path(self, row: ContainerRow) -> str:
+        kept = row.record.host_config.log_config.type != "none"
+        return str(self._settings.log_path(row.id)) if kept else ""
+
+    def _image_size(self, row: ContainerRow) -> int:
+        total = 0
+        parent: str | None = row.record.chain_id
+        while parent is not None:
+            total += self._snapshotter.usage(parent).bytes
+            parent = self._snapshotter.stat(parent).parent
+        return total
+
+    # ---- rename, attach --------------------------------------------------------------------------------
+
+    async def rename(self, wanted: str, name: str) -> None:
+        """:raises Conflict: the new name is taken, or is the old one."""
+        row = self._containers.find(wanted)
+        if not name:
+            raise InvalidArgument("Neither old nor new names may be empty")
+        new = names.check_name(name)
+        async with self._live.get(row.id).lock:
+            if new == row.name:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
+            self._containers.rename(row.id, new)
+        renamed = ContainerRow(new, row.record, row.state)
+        self._events.publish("container", "rename", row.id, event_attributes(renamed, oldName=f"/{row.name}"))
+
+    def attach(self, wanted: str, options: AttachOptions) -> tuple[ContainerRow, AttachSession]:
+        """A session on the running task, or one that waits for the next start.
+
+        :raises Conflict: the container is paused.
+        """
+        row = self._containers.find(wanted)
+        live = self._live.get(row.id)
+        if row.state.status == "paused":
+            raise Conflict(f"container {row.id} is paused, unpause the container before attach")
+        if row.state.status == "restarting":
+            raise Conflict(f"container {row.id} is restarting, wait until the container is running")
+        session = AttachSession(
+            options,
+            on_detach=lambda: self._events.publish("container", "detach", row.id, event_attributes(row)),
+        )
+        if live.task is not None:
+            session.connect(live.task.directory)
+        else:
+            live.pending.append(session)
+        self._events.publish("container", "attach", row.id, event_attributes(row))
+        return row, session

@@ -1,0 +1,130 @@
+"""The three files the engine gives every container: ``hostname``, ``hosts`` and ``resolv.conf``."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wherry.engine.settings import Settings
+from wherry.errors import InvalidArgument
+from wherry.linux import files
+from wherry.model.container import Container
+from wherry.runtime.spec import OciMount
+
+if TYPE_CHECKING:
+    from wherry.engine.bundle import Joined
+
+_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+_SYSTEMD_RESOLV = Path("/run/systemd/resolve/resolv.conf")
+_FALLBACK_DNS = ("8.8.8.8", "8.8.4.4")
+
+
+def write_etc_files(record: Container, joined: Joined, settings: Settings, bundle: Path) -> list[OciMount]:
+    """Write what can be known before the network is there, and return the mounts.
+
+    Files below the container's directory persist; a destination the user mounts is left to the user.
+    """
+    directory = settings.container_directory(record.id)
+    taken = {m.destination for m in record.mounts}
+    resolv = directory / "resolv.conf"
+    files.write_atomic(resolv, resolv_conf(record, joined, settings).encode(), mode=0o644, durable=False)
+    hostname = directory / "hostname"
+    files.write_atomic(hostname, f"{joined.hostname}\n".encode(), mode=0o644, durable=False)
+    hosts = directory / "hosts"
+    files.write_atomic(hosts, hosts_file(record, joined, "", "").encode(), mode=0o644, durable=False)
+    out = []
+    for path in (resolv, hostname, hosts):
+        destination = f"/etc/{path.name}"
+        if destination not in taken:
+            out.append(OciMount(destination, "bind", str(path), ("bind", "rprivate")))
+    return out
+
+
+def add_address(record: Container, joined: Joined, settings: Settings, address: str, gateway: str) -> None:
+    """Complete ``hosts`` once the container has an address. Written in place: it may be mounted already."""
+    path = settings.container_directory(record.id) / "hosts"
+    path.write_text(hosts_file(record, joined, address, gateway))
+
+
+def hosts_file(record: Container, joined: Joined, address: str, gateway: str) -> str:
+    text = _read(Path("/etc/hosts")) or _HOSTS if joined.network == "host" else _HOSTS
+    for entry in record.host_config.extra_hosts or ():
+        name, separator, target = entry.partition(":")
+        if not separator or not name:
+            raise InvalidArgument(f"bad format for add-host: {entry!r}")
+        if target == "host-gateway":
+            if not gateway:
+                continue
+            target = gateway
+        else:
+            target = _address(target, entry)
+        text += f"{target}\t{name}\n"
+    if address:
+        own = joined.hostname
+        domain = record.config.domainname
+        full = f"{own}.{domain} {own}" if domain else own
+        text += f"{address}\t{full}\n"
+    return text
+
+
+def _address(text: str, entry: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError as e:
+        raise InvalidArgument(f"invalid IP address in add-host: {entry!r}") from e
+
+
+def resolv_conf(record: Container, joined: Joined, settings: Settings) -> str:
+    """The host's resolver settings, changed as asked; loopback servers do not exist inside a container."""
+    host = record.host_config
+    base = _read(Path("/etc/resolv.conf"))
+    lines = [line.split() for line in base.splitlines() if line and line[0] not in "#;"]
+    servers = [fields[1] for fields in lines if fields[0] == "nameserver" and len(fields) > 1]
+    if joined.network != "host":
+        if servers and all(_is_loopback(s) for s in servers):
+            upstream = _read(_SYSTEMD_RESOLV)
+            servers = [
+                f[1] for f in map(str.split, upstream.splitlines()) if f[:1] == ["nameserver"] and f[1:]
+            ]
+        servers = [s for s in servers if not _is_loopback(s)] or list(_FALLBACK_DNS)
+    servers = list(host.dns or settings.dns or servers)
+    search = list(host.dns_search or settings.dns_search or _words(lines, ("search", "domain")))
+    options = list(host.dns_options or settings.dns_options or _words(lines, ("options",)))
+    for server in servers:
+        _address(server.partition("%")[0], server)
+    text = "".join(f"nameserver {server}\n" for server in servers)
+    if search and search != ["."]:
+        text += f"search {' '.join(search)}\n"
+    if options:
+        text += f"options {' '.join(options)}\n"
+    return text
+
+
+def _words(lines: list[list[str]], keys: tuple[str, ...]) -> list[str]:
+    found: list[str] = []
+    for fields in lines:
+        if fields[0] in keys:
+            found = fields[1:]
+    return found
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

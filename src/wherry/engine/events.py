@@ -1,0 +1,75 @@
+"""The event bus: every change is a row first, then news to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from wherry.model.events import Event
+from wherry.state.events import EventLog
+
+_BACKLOG = 10_000
+"""Events kept for a listener that does not read; then it is cut off rather than fed a gap."""
+
+
+class Subscription:
+    """A listener's queue. Iterating ends when the listener fell too far behind or the daemon stops."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_BACKLOG)
+        self._cut = False
+
+    def offer(self, event: Event | None) -> None:
+        if self._cut:
+            return
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self._cut = True
+            self._queue.get_nowait()
+            self._queue.put_nowait(None)
+
+    async def next(self) -> Event | None:
+        return await self._queue.get()
+
+
+class EventBus:
+    """Publish from the loop's thread only."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._listeners: set[Subscription] = set()
+        self._last = 0
+
+    def publish(
+        self, kind: str, action: str, actor: str, attributes: Mapping[str, str] | None = None
+    ) -> None:
+        # Two events never carry the same time, so that --since and --until can part them.
+        self._last = max(time.time_ns(), self._last + 1)
+        event = Event(
+            type=kind, action=action, actor=actor, time=self._last, attributes=dict(attributes or {})
+        )
+        self._log.append(event)
+        for listener in list(self._listeners):
+            listener.offer(event)
+
+    @asynccontextmanager
+    async def subscribe(self) -> AsyncIterator[Subscription]:
+        """Listen from now on."""
+        subscription = Subscription()
+        self._listeners.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._listeners.discard(subscription)
+
+    def past(self, since: int | None, until: int | None) -> list[Event]:
+        """Events already recorded, by time in nanoseconds, oldest first."""
+        return self._log.between(since, until)
+
+    def close(self) -> None:
+        """End every subscription."""
+        for listener in list(self._listeners):
+            listener.offer(None)

@@ -1,0 +1,300 @@
+"""Execs: further processes in a running container, each under a conmon of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from wherry.engine.attach import AttachOptions, AttachSession, ClientStream
+from wherry.engine.attributes import event_attributes
+from wherry.engine.bundle import environment
+from wherry.engine.events import EventBus
+from wherry.engine.live import Live, LiveSet
+from wherry.engine.names import new_id
+from wherry.engine.normalise import as_list
+from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.linux import files
+from wherry.model.exec import ExecConfig
+from wherry.model.views import ExecView
+from wherry.runtime import limits, users
+from wherry.runtime import task as tasks
+from wherry.runtime.spec import Process, capability_set, parse_security_options, process_section
+from wherry.runtime.task import PendingExec, Runtime, Streams, TaskFailed
+from wherry.state.containers import ContainerRow, Containers
+
+log = logging.getLogger(__name__)
+
+_KEEP_ENDED = 256
+"""Ended execs whose result can still be asked for, per container."""
+
+
+@dataclass
+class Exec:
+    """One exec. ``ended`` resolves with its exit code."""
+
+    id: str
+    row: ContainerRow
+    config: ExecConfig
+    detach_keys: bytes
+    pid: int = 0
+    running: bool = False
+    exit_code: int | None = None
+    started: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    directory: Path | None = None
+
+
+class ExecService:
+    def __init__(
+        self, *, containers: Containers, runtimes: dict[str, Runtime], events: EventBus, live: LiveSet
+    ) -> None:
+        self._containers = containers
+        self._runtimes = runtimes
+        self._events = events
+        self._live = live
+        self._execs: dict[str, Exec] = {}
+        self._watches: dict[int, int] = {}
+
+    def create(self, wanted: str, config: ExecConfig, detach_keys: bytes) -> str:
+        """:raises Conflict: the container does not run, or is paused."""
+        row = self._containers.find(wanted)
+        self._check_running(row)
+        if not as_list(config.cmd):
+            raise InvalidArgument("No exec command specified")
+        execution = Exec(new_id(), row, config, detach_keys)
+        self._execs[execution.id] = execution
+        live = self._live.get(row.id)
+        live.exec_ids.append(execution.id)
+        self._forget_old(live)
+        live.on_exit(lambda: self._forget(live, execution))
+        command = " ".join(as_list(config.cmd))
+        self._events.publish(
+            "container", f"exec_create: {command}", row.id, event_attributes(row, execID=execution.id)
+        )
+        return execution.id
+
+    def _check_running(self, row: ContainerRow) -> Live:
+        live = self._live.get(row.id)
+        if live.task is None:
+            raise Conflict(f"container {row.id} is not running")
+        if self._containers.find(row.id).state.status == "paused":
+            raise Conflict(f"container {row.id} is paused, unpause the container before exec")
+        return live
+
+    def _forget_old(self, live: Live) -> None:
+        ended = [i for i in live.exec_ids if (e := self._execs.get(i)) and e.started and not e.running]
+        for exec_id in ended[:-_KEEP_ENDED]:
+            live.exec_ids.remove(exec_id)
+            self._execs.pop(exec_id, None)
+
+    def _forget(self, live: Live, execution: Exec) -> None:
+        if execution.id in live.exec_ids:
+            live.exec_ids.remove(execution.id)
+
+    def find(self, exec_id: str) -> Exec:
+        execution = self._execs.get(exec_id)
+        if execution is None:
+            raise NotFound(f"No such exec instance: {exec_id}")
+        return execution
+
+    def inspect(self, exec_id: str) -> ExecView:
+        execution = self.find(exec_id)
+        command = as_list(execution.config.cmd)
+        return ExecView(
+            id=execution.id,
+            container_id=execution.row.id,
+            running=execution.running,
+            exit_code=execution.exit_code,
+            pid=execution.pid,
+            tty=execution.config.tty,
+            open_stdin=execution.config.attach_stdin,
+            open_stdout=execution.config.attach_stdout,
+            open_stderr=execution.config.attach_stderr,
+            entrypoint=command[0],
+            arguments=tuple(command[1:]),
+            user=execution.config.user,
+            privileged=execution.config.privileged,
+            detach_keys=execution.config.detach_keys,
+        )
+
+    def prepare_start(self, exec_id: str) -> Exec:
+        """Check that it can start, before a client's connection is taken over.
+
+        :raises Conflict: it ran already, or the container has stopped.
+        """
+        execution = self.find(exec_id)
+        if execution.started:
+            raise Conflict(f"exec command {exec_id} has already run")
+        self._check_running(execution.row)
+        return execution
+
+    async def start_detached(self, execution: Exec, console_size: tuple[int, int] | None) -> None:
+        pending = await self._prepare(execution, console_size)
+        await self._go(execution, pending, None)
+
+    async def start_attached(
+        self, execution: Exec, client: ClientStream, console_size: tuple[int, int] | None
+    ) -> None:
+        """Run it with the client's streams; returns when it has ended or the client is gone.
+
+        :raises TaskFailed: it could not be executed.
+        """
+        config = execution.config
+        options = AttachOptions(
+            stdin=config.attach_stdin,
+            stdout=config.attach_stdout,
+            stderr=config.attach_stderr,
+            framed=not config.tty,
+            detach_keys=execution.detach_keys,
+        )
+
+        def detached() -> None:
+            attributes = event_attributes(execution.row, execID=execution.id)
+            self._events.publish("container", "exec_detach", execution.row.id, attributes)
+
+        pending = await self._prepare(execution, console_size)
+        session = AttachSession(options, on_detach=detached)
+        await self._go(execution, pending, session)
+        output = asyncio.ensure_future(session.run(client))
+        await output
+        if not execution.ended.is_set() and not session.detached:
+            # The output ended, so the exit code is moments away: clients ask for it next.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(execution.ended.wait(), 5)
+
+    async def _prepare(self, execution: Exec, console_size: tuple[int, int] | None) -> PendingExec:
+        live = self._check_running(execution.row)
+        assert live.task is not None
+        execution.started = True
+        runtime = self._runtimes[execution.row.record.host_config.runtime]
+        config = execution.config
+        directory = live.task.directory / "execs" / execution.id
+        execution.directory = directory
+        rootfs = live.task.directory / "rootfs"
+        streams = Streams(config.tty, config.attach_stdin, stdin_once=True)
+
+        def work() -> PendingExec:
+            spec = _process(execution, rootfs, console_size or config.console_size)
+            pending = runtime.prepare_exec(execution.row.id, execution.id, directory, spec, streams)
+            pending.prepare()
+            return pending
+
+        try:
+            return await asyncio.to_thread(work)
+        except BaseException:
+            await self._failed(execution, tasks.EXIT_FAILED)
+            raise
+
+    async def _go(self, execution: Exec, pending: PendingExec, session: AttachSession | None) -> None:
+        if session is not None:
+            session.connect(pending.directory)
+        command = as_list(execution.config.cmd)[0]
+        try:
+            started = await asyncio.to_thread(pending.go, command)
+        except TaskFailed as e:
+            await self._failed(execution, e.exit_code)
+            raise TaskFailed(f"OCI runtime exec failed: {e.message}", e.exit_code) from e
+        except BaseException:
+            await self._failed(execution, tasks.EXIT_FAILED)
+            raise
+        execution.pid = started.pid
+        execution.running = True
+        attributes = event_attributes(execution.row, execID=execution.id)
+        words = " ".join(as_list(execution.config.cmd))
+        self._events.publish("container", f"exec_start: {words}", execution.row.id, attributes)
+        self._watch(execution, pending.directory, started.conmon_pid)
+
+    async def _failed(self, execution: Exec, code: int) -> None:
+        execution.exit_code = code
+        execution.ended.set()
+        if execution.directory is not None:
+            await asyncio.to_thread(files.remove_tree, execution.directory)
+
+    def _watch(self, execution: Exec, directory: Path, conmon_pid: int) -> None:
+        fd = tasks.conmon_fd(directory, conmon_pid)
+        if fd is None:
+            self._ended(execution, directory)
+            return
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(fd)
+            self._watches.pop(fd, None)
+            os.close(fd)
+            self._ended(execution, directory)
+
+        self._watches[fd] = fd
+        loop.add_reader(fd, ended)
+
+    def _ended(self, execution: Exec, directory: Path) -> None:
+        found = tasks.read_exit(directory)
+        execution.exit_code = found[0] if found is not None else 137
+        execution.running = False
+        execution.pid = 0
+        execution.ended.set()
+        attributes = event_attributes(execution.row, execID=execution.id, exitCode=str(execution.exit_code))
+        self._events.publish("container", "exec_die", execution.row.id, attributes)
+        try:
+            files.remove_tree(directory)
+        except OSError as e:
+            log.warning("cannot remove exec directory: %s", e)
+
+    def resize(self, exec_id: str, *, height: int, width: int) -> None:
+        execution = self.find(exec_id)
+        if not execution.running or execution.directory is None:
+            raise Conflict(f"exec {exec_id} is not running")
+        tasks.resize(execution.directory, height=height, width=width)
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for fd in list(self._watches):
+            loop.remove_reader(fd)
+            os.close(fd)
+        self._watches.clear()
+
+
+def _process(execution: Exec, rootfs: Path, console_size: tuple[int, int] | None) -> bytes:
+    """The exec's ``process.json``. The user is looked up in the container's root as it is now."""
+    config, record = execution.config, execution.row.record
+    host = record.host_config
+    root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        spec = config.user or record.config.user
+        user = users.lookup(root_fd, spec, host.group_add or ())
+    finally:
+        os.close(root_fd)
+    cwd = config.working_dir or record.config.working_dir or "/"
+    if not cwd.startswith("/"):
+        raise InvalidArgument(f"the working directory '{cwd}' is invalid, it needs to be an absolute path")
+    env = environment(record, user.home, record.config.hostname or record.id[:12])
+    if config.tty:
+        env = [e for e in env if not e.startswith("TERM=")] + ["TERM=xterm"]
+    if config.user and not any(e.startswith("HOME=") for e in record.config.env or ()):
+        env = [e for e in env if not e.startswith("HOME=")] + [f"HOME={user.home}"]
+    named = {e.partition("=")[0] for e in config.env or () if "=" in e}
+    removed = {e for e in config.env or () if "=" not in e}
+    env = [e for e in env if e.partition("=")[0] not in named | removed]
+    env += [e for e in config.env or () if "=" in e]
+    process = Process(
+        args=as_list(config.cmd),
+        env=env,
+        cwd=cwd,
+        user=user,
+        terminal=config.tty,
+        console_size=console_size or (0, 0),
+    )
+    privileged = msgspec.structs.replace(host, privileged=True) if config.privileged else host
+    security = parse_security_options(host.security_opt or (), privileged=host.privileged)
+    section = process_section(
+        process,
+        caps=capability_set(privileged),
+        rlimits=limits.rlimits(host),
+        no_new_privileges=security.no_new_privileges and not config.privileged,
+    )
+    return msgspec.json.encode(section)

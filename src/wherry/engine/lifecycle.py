@@ -1,0 +1,516 @@
+"""Start, exit, stop: the order of things in a container's life.
+
+A start is a stack of steps, each with its undo: sandbox and bundle at the same time, then the OCI runtime's
+create, the waiting attach sessions, the runtime's start, the row. A failure unwinds all of it. conmon's
+pidfd wakes the loop at the exit, and the same steps are undone in reverse; then the restart policy decides.
+
+A container's row says ``running`` only after its process runs. A daemon killed in between finds a task
+without such a row at its next start and removes it (see ``reconcile``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from wherry.engine import bundle, etcfiles
+from wherry.engine.attributes import event_attributes
+from wherry.engine.events import EventBus
+from wherry.engine.live import Exit, Live, LiveSet, Task
+from wherry.engine.sandboxes import Sandboxes
+from wherry.engine.settings import Settings
+from wherry.errors import Conflict, Internal, NotModified, WherryError
+from wherry.linux import cgroups
+from wherry.linux.signals import parse_signal
+from wherry.model.container import ContainerState
+from wherry.runtime import task as tasks
+from wherry.runtime.task import Runtime, Streams
+from wherry.state.containers import ContainerRow, Containers
+from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.store import VolumeStore
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
+_RESTART_FIRST, _RESTART_LONGEST, _RESTART_RESET = 0.1, 60.0, 10.0
+"""Seconds, as Docker's: the delay doubles at each restart and starts over after a run of ten seconds."""
+
+
+class Lifecycle:
+    """The use cases that change whether a container runs."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        containers: Containers,
+        snapshotter: Snapshotter,
+        volumes: VolumeStore,
+        sandboxes: Sandboxes,
+        runtimes: dict[str, Runtime],
+        events: EventBus,
+        live: LiveSet,
+    ) -> None:
+        self._settings = settings
+        self._containers = containers
+        self._snapshotter = snapshotter
+        self._volumes = volumes
+        self._sandboxes = sandboxes
+        self._runtimes = runtimes
+        self._events = events
+        self._live = live
+        self._background: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.remove_row: Callable[[ContainerRow], Awaitable[None]] | None = None
+        """Set by the composition: how an auto-removed container goes (``Removal.remove_exited``)."""
+
+    # ---- start -----------------------------------------------------------------------------------------
+
+    async def start(self, wanted: str) -> None:
+        """:raises NotModified: it runs already. :raises TaskFailed: its command cannot be executed."""
+        row = self._containers.find(wanted)
+        live = self._live.get(row.id)
+        async with live.lock:
+            row = self._containers.find(row.id)
+            self._check_startable(row, live)
+            self._cancel_restart(live)
+            await self._start_locked(row, live, restart_count=0)
+
+    @staticmethod
+    def _check_startable(row: ContainerRow, live: Live) -> None:
+        if live.removing or row.state.status in ("removing", "dead"):
+            raise Conflict("container is marked for removal and cannot be started")
+        if row.state.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if live.task is not None:
+            raise NotModified("container already started")
+
+    async def _start_locked(self, row: ContainerRow, live: Live, *, restart_count: int) -> None:
+        live.stopping = False
+        undo = ExitStack()
+        try:
+            await self._start_steps(row, live, undo, restart_count)
+        except BaseException as e:
+            await asyncio.shield(_in_thread(undo.close))
+            self._record_failure(row, live, e)
+            if isinstance(e, OSError):
+                raise Internal(f"cannot start container {row.id[:12]}: {e}") from e
+            raise
+
+    async def _start_steps(self, row: ContainerRow, live: Live, undo: ExitStack, restart_count: int) -> None:
+        record = row.record
+        runtime = self._runtimes[record.host_config.runtime]
+        joined, needs_sandbox = self._sandboxes.plan(row)
+        sandbox_undo, bundle_undo = ExitStack(), ExitStack()
+        undo.push(bundle_undo)
+        undo.push(sandbox_undo)
+        prepare = _in_thread(
+            lambda: bundle.prepare(
+                record,
+                joined,
+                settings=self._settings,
+                snapshotter=self._snapshotter,
+                volumes=self._volumes,
+                undo=bundle_undo,
+            )
+        )
+        if needs_sandbox:
+            prepared, sandbox = await _both(
+                prepare, _in_thread(lambda: self._sandboxes.create(row, sandbox_undo))
+            )
+            if sandbox.address:
+                etcfiles.add_address(record, joined, self._settings, sandbox.address, sandbox.gateway)
+        else:
+            prepared = await prepare
+        undo.callback(cgroups.remove, bundle.cgroup_path(record, self._settings))
+        undo.callback(runtime.delete, record.id)
+        config = record.config
+        started = await _in_thread(
+            lambda: runtime.create(
+                record.id,
+                prepared.directory,
+                streams=Streams(config.tty, config.open_stdin, config.stdin_once),
+                log_path=self._log_path(row),
+                command=prepared.command,
+            )
+        )
+        task = self._open_task(row, started)
+        undo.callback(task.close)
+        for session in live.pending:
+            session.connect(prepared.directory)
+        live.pending.clear()
+        await _in_thread(lambda: runtime.start(record.id, prepared.command))
+        undo.pop_all()
+        self._adopt_started(row, live, task, restart_count)
+
+    def _log_path(self, row: ContainerRow) -> Path | None:
+        if row.record.host_config.log_config.type == "none":
+            return None
+        return self._settings.log_path(row.id)
+
+    def _open_task(self, row: ContainerRow, started: tasks.Started) -> Task:
+        directory = self._settings.task_directory(row.id)
+        conmon_fd = tasks.conmon_fd(directory, started.conmon_pid)
+        process_fd = tasks.process_fd(started.pid)
+        if conmon_fd is None or process_fd is None:
+            for fd in (conmon_fd, process_fd):
+                if fd is not None:
+                    os.close(fd)
+            raise Internal(f"cannot start container {row.id[:12]}: it was killed while it started")
+        return Task(directory, started.pid, started.conmon_pid, process_fd, conmon_fd)
+
+    def _adopt_started(self, row: ContainerRow, live: Live, task: Task, restart_count: int) -> None:
+        self._containers.set_state(
+            row.id,
+            ContainerState(
+                status="running",
+                pid=task.pid,
+                conmon_pid=task.conmon_pid,
+                started_at=time.time_ns(),
+                restart_count=restart_count,
+            ),
+        )
+        self._events.publish("container", "start", row.id, event_attributes(row))
+        self.watch(row.id, task)
+
+    def _record_failure(self, row: ContainerRow, live: Live, error: BaseException) -> None:
+        code = getattr(error, "exit_code", tasks.EXIT_FAILED)
+        message = error.message if isinstance(error, WherryError) else str(error)
+        state = replace(row.state, status="created" if not row.state.started_at else "exited")
+        self._containers.set_state(row.id, replace(state, pid=0, conmon_pid=0, exit_code=code, error=message))
+        for session in live.pending:
+            session.abandon()
+        live.pending.clear()
+        self._events.publish("container", "die", row.id, event_attributes(row, exitCode=str(code)))
+        live.exited(Exit(code, message))
+
+    # ---- exit ------------------------------------------------------------------------------------------
+
+    def watch(self, container_id: str, task: Task) -> None:
+        """Own ``task`` from now on: its exit is handled whenever it comes."""
+        live = self._live.get(container_id)
+        live.task = task
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(task.conmon_fd)
+            self._spawn(self._handle_exit(container_id, live, task))
+
+        loop.add_reader(task.conmon_fd, ended)
+
+    async def _handle_exit(self, container_id: str, live: Live, task: Task) -> None:
+        async with live.lock:
+            row = self._containers.find(container_id)
+            code, finished = await self._exit_status(row, task)
+            oom = tasks.was_oom_killed(task.directory)
+            live.task = None
+            task.close()
+            state = replace(
+                row.state,
+                status="exited",
+                pid=0,
+                conmon_pid=0,
+                exit_code=code,
+                oom_killed=oom,
+                finished_at=finished,
+                manually_stopped=live.stopping,
+            )
+            self._containers.set_state(container_id, state)
+            attributes = event_attributes(row, exitCode=str(code))
+            seconds = max(0, finished - row.state.started_at) // 10**9
+            if oom:
+                self._events.publish("container", "oom", container_id, event_attributes(row))
+            attributes["execDuration"] = str(seconds)
+            self._events.publish("container", "die", container_id, attributes)
+            await self._release(row)
+            row = ContainerRow(row.name, row.record, state)
+            delay = self._restart_delay(row, live)
+            if delay is not None:
+                self._containers.set_state(container_id, replace(state, status="restarting"))
+                live.restart = self._spawn(self._restart_later(container_id, live, delay))
+            live.exited(Exit(code))
+            if delay is None and row.record.host_config.auto_remove and self.remove_row is not None:
+                await self.remove_row(row)
+
+    async def _exit_status(self, row: ContainerRow, task: Task) -> tuple[int, int]:
+        """What conmon wrote. A conmon that was killed leaves nothing: then the process goes as well."""
+        found = tasks.read_exit(task.directory)
+        if found is not None:
+            return found
+        log.warning("conmon of container %s ended without an exit status", row.id[:12])
+        if tasks.send_signal(task.process_fd, signal.SIGKILL):
+            await self._process_end(task)
+        return 255, time.time_ns()
+
+    @staticmethod
+    async def _process_end(task: Task) -> None:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        loop.add_reader(task.process_fd, wake)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(task.process_fd)
+
+    async def _release(self, row: ContainerRow) -> None:
+        """Give back what the start took. Each step is tried, whatever the others do."""
+
+        def runtime_part() -> None:
+            self._runtimes[row.record.host_config.runtime].delete(row.id)
+            bundle.release(row.record, self._settings)
+
+        results = await asyncio.gather(
+            _in_thread(runtime_part),
+            _in_thread(lambda: self._sandboxes.delete(row.id)),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                log.error("cannot clean up after container %s: %s", row.id[:12], result)
+
+    # ---- restart policy --------------------------------------------------------------------------------
+
+    def _restart_delay(self, row: ContainerRow, live: Live) -> float | None:
+        """Seconds until the restart policy's next start, or ``None`` for no restart."""
+        policy = row.record.host_config.restart_policy
+        if live.stopping or live.removing or self._closing:
+            return None
+        if policy.name == "on-failure":
+            tries = policy.maximum_retry_count
+            if row.state.exit_code == 0 or (tries and row.state.restart_count >= tries):
+                return None
+        elif policy.name not in ("always", "unless-stopped"):
+            return None
+        ran = (row.state.finished_at - row.state.started_at) / 1e9
+        count = 0 if ran >= _RESTART_RESET else row.state.restart_count
+        return float(min(_RESTART_FIRST * 2.0 ** min(count, 16), _RESTART_LONGEST))
+
+    async def _restart_later(self, container_id: str, live: Live, delay: float) -> None:
+        await asyncio.sleep(delay)
+        async with live.lock:
+            live.restart = None
+            row = self._containers.find(container_id)
+            if live.task is not None or live.removing or row.state.status != "restarting":
+                return
+            count = row.state.restart_count + 1
+            try:
+                await self._start_locked(row, live, restart_count=count)
+            except WherryError as e:
+                log.warning("cannot restart container %s: %s", container_id[:12], e.message)
+                row = self._containers.find(container_id)
+                state = replace(
+                    row.state, restart_count=count, status="restarting", finished_at=time.time_ns()
+                )
+                again = self._restart_delay(ContainerRow(row.name, row.record, state), live)
+                if again is not None:
+                    self._containers.set_state(container_id, state)
+                    live.restart = self._spawn(self._restart_later(container_id, live, again))
+
+    def _cancel_restart(self, live: Live) -> bool:
+        if live.restart is None:
+            return False
+        live.restart.cancel()
+        live.restart = None
+        return True
+
+    # ---- stop, kill, restart ---------------------------------------------------------------------------
+
+    async def stop(self, wanted: str, *, timeout: int | None = None, signal_name: str | None = None) -> None:
+        """Signal, wait, kill. ``timeout`` in seconds, -1 for ever, ``None`` for the container's own.
+
+        :raises NotModified: it is not running.
+        """
+        row = self._containers.find(wanted)
+        live = self._live.get(row.id)
+        number = parse_signal(signal_name) if signal_name else self._stop_signal(row)
+        if self._cancel_restart(live):
+            state = replace(row.state, status="exited", manually_stopped=True)
+            self._containers.set_state(row.id, state)
+            live.exited(live.last_exit)
+            return
+        task = live.task
+        if task is None:
+            raise NotModified("container already stopped")
+        live.stopping = True
+        exited = live.next_exit()
+        await self._thaw_for_signal(row, live)
+        self._signal(row, task, number)
+        grace = timeout if timeout is not None else row.record.config.stop_timeout
+        if await _within(exited, 10 if grace is None else grace):
+            self._events.publish("container", "stop", row.id, event_attributes(row))
+            return
+        self._signal(row, task, signal.SIGKILL)
+        if not await _within(exited, 30):
+            live.stopping = False
+            raise Internal(f"cannot stop container {wanted}: it did not end within 30 s of SIGKILL")
+        self._events.publish("container", "stop", row.id, event_attributes(row))
+
+    async def kill(self, wanted: str, signal_name: str = "KILL") -> None:
+        """:raises Conflict: it is not running."""
+        row = self._containers.find(wanted)
+        live = self._live.get(row.id)
+        number = parse_signal(signal_name or "KILL")
+        if live.task is None:
+            if row.state.status == "restarting" and self._cancel_restart(live):
+                self._containers.set_state(row.id, replace(row.state, status="exited", manually_stopped=True))
+                return
+            raise Conflict(f"cannot kill container: {wanted}: container {row.id} is not running")
+        if number in (signal.SIGKILL, self._stop_signal(row)):
+            live.stopping = True
+        exited = live.next_exit()
+        self._signal(row, live.task, number)
+        if number == signal.SIGKILL:
+            await self._thaw_for_signal(row, live)
+            if not await _within(exited, 10):
+                raise Internal(f"cannot kill container: {wanted}: it did not end within 10 s")
+
+    async def restart(
+        self, wanted: str, *, timeout: int | None = None, signal_name: str | None = None
+    ) -> None:
+        row = self._containers.find(wanted)
+        try:
+            await self.stop(row.id, timeout=timeout, signal_name=signal_name)
+        except NotModified:
+            pass
+        if row.record.host_config.auto_remove:
+            raise Conflict(f"cannot restart container {wanted}: it removes itself when it stops")
+        await self.start(row.id)
+        self._events.publish("container", "restart", row.id, event_attributes(row))
+
+    def _signal(self, row: ContainerRow, task: Task, number: int) -> None:
+        tasks.send_signal(task.process_fd, number)
+        self._events.publish("container", "kill", row.id, event_attributes(row, signal=str(int(number))))
+
+    @staticmethod
+    def _stop_signal(row: ContainerRow) -> int:
+        return parse_signal(row.record.config.stop_signal or "TERM")
+
+    # ---- pause -----------------------------------------------------------------------------------------
+
+    async def pause(self, wanted: str) -> None:
+        row, live = self._running(wanted)
+        async with live.lock:
+            row = self._containers.find(row.id)
+            if row.state.status == "paused":
+                raise Conflict(f"Container {row.id} is already paused")
+            self._freeze(row, frozen=True)
+            self._containers.set_state(row.id, replace(row.state, status="paused"))
+            self._events.publish("container", "pause", row.id, event_attributes(row))
+
+    async def unpause(self, wanted: str) -> None:
+        row, live = self._running(wanted)
+        async with live.lock:
+            row = self._containers.find(row.id)
+            if row.state.status != "paused":
+                raise Conflict(f"Container {row.id} is not paused")
+            self._freeze(row, frozen=False)
+            self._containers.set_state(row.id, replace(row.state, status="running"))
+            self._events.publish("container", "unpause", row.id, event_attributes(row))
+
+    async def _thaw_for_signal(self, row: ContainerRow, live: Live) -> None:
+        """A frozen process takes no signal, not even KILL (version 1)."""
+        if self._containers.find(row.id).state.status == "paused":
+            await self.unpause(row.id)
+
+    def _freeze(self, row: ContainerRow, *, frozen: bool) -> None:
+        path = bundle.cgroup_path(row.record, self._settings)
+        try:
+            (cgroups.freeze if frozen else cgroups.thaw)(path)
+        except OSError as e:
+            word = "pause" if frozen else "unpause"
+            raise Internal(f"cannot {word} container {row.id[:12]}: {e.strerror}") from e
+
+    def _running(self, wanted: str) -> tuple[ContainerRow, Live]:
+        row = self._containers.find(wanted)
+        live = self._live.get(row.id)
+        if live.task is None:
+            raise Conflict(f"Container {row.id} is not running")
+        return row, live
+
+    # ---- resize, wait ----------------------------------------------------------------------------------
+
+    def resize(self, wanted: str, *, height: int, width: int) -> None:
+        row, live = self._running(wanted)
+        assert live.task is not None
+        tasks.resize(live.task.directory, height=height, width=width)
+        attributes = event_attributes(row, height=str(height), width=str(width))
+        self._events.publish("container", "resize", row.id, attributes)
+
+    def wait(self, wanted: str, condition: str) -> asyncio.Future[Exit]:
+        """A future for ``not-running`` (at once if it is so already), ``next-exit`` or ``removed``."""
+        row = self._containers.find(wanted)
+        live = self._live.get(row.id)
+        if condition == "removed":
+            return live.removal()
+        if condition == "next-exit" or live.task is not None or row.state.status == "restarting":
+            return live.next_exit()
+        done: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        done.set_result(Exit(row.state.exit_code, row.state.error if not row.state.started_at else ""))
+        return done
+
+    # ---- the daemon's own end --------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background work failed", exc_info=task.exception())
+
+    async def close(self) -> None:
+        """Leave containers running; stop watching them and wait for clean-ups under way."""
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        for live in self._live.running():
+            if live.task is not None:
+                loop.remove_reader(live.task.conmon_fd)
+            self._cancel_restart(live)
+        if self._background:
+            await asyncio.wait(self._background, timeout=self._settings.shutdown_timeout)
+        for live in self._live.running():
+            if live.task is not None:
+                live.task.close()
+                live.task = None
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
+async def _both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+    """Both to their end, so that the undo of each is complete; then the first failure is raised."""
+    one, two = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(two, BaseException):
+        raise two
+    return one, two
+
+
+async def _within(future: asyncio.Future[Exit], seconds: float) -> bool:
+    """Whether it resolves within ``seconds``; negative waits for ever."""
+    try:
+        await asyncio.wait_for(asyncio.shield(future), None if seconds < 0 else seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,228 @@
+"""What users write for mounts (``-v``, ``--mount``, ``--tmpfs``, VOLUME) as resolved mount points.
+
+Nothing is made here: volumes are named, not created, and host paths are only looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Sequence
+
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.model.container import HostConfig, MountPoint, MountSpec
+
+_PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+_CONSISTENCY = {"consistent", "cached", "delegated", "default", ""}
+_TMPFS_FLAGS = {
+    "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "remount",
+    "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "bind", "rbind", "unbindable",
+    "runbindable", "private", "rprivate", "shared", "rshared", "slave", "rslave", "relatime", "norelatime",
+    "strictatime", "nostrictatime",
+}  # fmt: skip
+_TMPFS_KEYS = {"mode", "size", "nr_blocks", "nr_inodes", "uid", "gid"}
+
+
+def resolve(
+    host: HostConfig, image_volumes: Sequence[str], config_volumes: Sequence[str]
+) -> list[MountPoint]:
+    """Every mount of a new container, binds before image volumes; a destination appears once.
+
+    :raises InvalidArgument: a malformed specification or a duplicate destination.
+    :raises NotImplemented_: a mount type that is not there yet.
+    """
+    points: dict[str, MountPoint] = {}
+
+    def add(point: MountPoint) -> None:
+        if point.destination in points:
+            raise InvalidArgument(f"Duplicate mount point: {point.destination}")
+        points[point.destination] = point
+
+    for text in host.binds or ():
+        add(parse_bind(text, default_driver=host.volume_driver))
+    for spec in host.mounts or ():
+        add(_from_spec(spec))
+    for destination, options in (host.tmpfs or {}).items():
+        add(_tmpfs(destination, options))
+    for destination in (*config_volumes, *image_volumes):
+        cleaned = _destination(destination, destination)
+        if cleaned not in points:
+            points[cleaned] = MountPoint(
+                type="volume",
+                destination=cleaned,
+                driver=host.volume_driver or "local",
+                anonymous=True,
+                copy_up=True,
+            )
+    return list(points.values())
+
+
+def parse_bind(text: str, *, default_driver: str = "") -> MountPoint:
+    """``[source:]destination[:options]``; a source without a leading slash names a volume."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts[:2]):
+        raise InvalidArgument(f"invalid volume specification: '{text}'")
+    if len(parts) == 1:
+        return MountPoint(
+            type="volume",
+            destination=_destination(parts[0], text),
+            driver=default_driver or "local",
+            anonymous=True,
+            copy_up=True,
+        )
+    source, destination = parts[0], _destination(parts[1], text)
+    mode = parts[2] if len(parts) == 3 else ""
+    writable, copy, propagation = _parse_mode(mode)
+    if not source.startswith("/"):
+        if propagation:
+            raise InvalidArgument(f"invalid mode for volumes: '{mode}'")
+        return MountPoint(
+            type="volume",
+            name=source,
+            destination=destination,
+            driver=default_driver or "local",
+            mode=mode or "z",
+            rw=writable,
+            copy_up=copy,
+        )
+    if "nocopy" in mode.split(","):
+        raise InvalidArgument(f"invalid mode: {mode}")
+    return MountPoint(
+        type="bind",
+        source=posixpath.normpath(source),
+        destination=destination,
+        mode=mode,
+        rw=writable,
+        propagation=propagation or "rprivate",
+        options=["create-source"],
+    )
+
+
+def _parse_mode(mode: str) -> tuple[bool, bool, str]:
+    writable, copy, propagation = True, True, ""
+    access_seen = False
+    for word in filter(None, mode.split(",")):
+        if word in ("ro", "rw"):
+            if access_seen:
+                raise InvalidArgument(f"invalid mode: {mode}")
+            writable, access_seen = word == "rw", True
+        elif word == "nocopy":
+            copy = False
+        elif word in _PROPAGATIONS and not propagation:
+            propagation = word
+        elif word not in ("z", "Z") and word not in _CONSISTENCY:
+            raise InvalidArgument(f"invalid mode: {mode}")
+    return writable, copy, propagation
+
+
+def _destination(path: str, text: str) -> str:
+    if not path.startswith("/"):
+        raise InvalidArgument(
+            f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "
+            f"invalid mount path: '{path}' mount path must be absolute"
+        )
+    # normpath keeps a leading double slash, which POSIX lets mean something else.
+    cleaned = "/" + posixpath.normpath(path).lstrip("/")
+    if cleaned == "/":
+        raise InvalidArgument(f"invalid volume specification: '{text}': destination can't be '/'")
+    return cleaned
+
+
+def _from_spec(spec: MountSpec) -> MountPoint:
+    if not spec.target:
+        raise _invalid(spec.type, "field Target must not be empty")
+    if not spec.target.startswith("/"):
+        raise _invalid(spec.type, f"invalid mount path: '{spec.target}' mount path must be absolute")
+    destination = "/" + posixpath.normpath(spec.target).lstrip("/")
+    if destination == "/":
+        raise _invalid(spec.type, "invalid specification: destination can't be '/'")
+    if spec.type == "bind":
+        return _bind(spec, destination)
+    if spec.type == "volume":
+        return _volume(spec, destination)
+    if spec.type == "tmpfs":
+        if spec.source:
+            raise _invalid("tmpfs", "field Source must not be specified")
+        return _tmpfs(destination, _tmpfs_options(spec), read_only=spec.read_only)
+    if spec.type in ("image", "npipe", "cluster"):
+        raise NotImplemented_(f"mounts of type {spec.type} are not implemented yet")
+    raise InvalidArgument(f'mount type unknown: "{spec.type}"')
+
+
+def _invalid(kind: str, reason: str) -> InvalidArgument:
+    return InvalidArgument(f'invalid mount config for type "{kind}": {reason}')
+
+
+def _bind(spec: MountSpec, destination: str) -> MountPoint:
+    options = spec.bind_options
+    if spec.volume_options is not None:
+        raise _invalid("bind", "field VolumeOptions must not be specified")
+    if not spec.source:
+        raise _invalid("bind", "field Source must not be empty")
+    if not spec.source.startswith("/"):
+        raise _invalid("bind", f"invalid mount path: '{spec.source}' mount path must be absolute")
+    create = options is not None and options.create_mountpoint
+    if not create and not os.path.lexists(spec.source):
+        raise _invalid("bind", f"bind source path does not exist: {spec.source}")
+    propagation = (options.propagation if options else "") or "rprivate"
+    if propagation not in _PROPAGATIONS:
+        raise _invalid("bind", f"invalid propagation mode: {propagation}")
+    extra = ["create-source"] if create else []
+    if options is not None and options.read_only_force_recursive:
+        extra.append("rro")
+    return MountPoint(
+        type="bind",
+        source=posixpath.normpath(spec.source),
+        destination=destination,
+        rw=not spec.read_only,
+        propagation=propagation,
+        recursive=not (options is not None and options.non_recursive),
+        options=extra,
+    )
+
+
+def _volume(spec: MountSpec, destination: str) -> MountPoint:
+    options = spec.volume_options
+    if spec.bind_options is not None:
+        raise _invalid("volume", "field BindOptions must not be specified")
+    if options is not None and options.subpath:
+        raise NotImplemented_("volume-subpath is not implemented yet")
+    driver = options.driver_config if options and options.driver_config else None
+    if driver is not None and driver.options:
+        raise NotImplemented_("volume-opt is not implemented yet")
+    return MountPoint(
+        type="volume",
+        name=spec.source,
+        destination=destination,
+        driver=(driver.name if driver else "") or "local",
+        mode="z",
+        rw=not spec.read_only,
+        copy_up=not (options is not None and options.no_copy),
+        anonymous=not spec.source,
+    )
+
+
+def _tmpfs_options(spec: MountSpec) -> str:
+    options = spec.tmpfs_options
+    words = []
+    if options is not None:
+        if options.size_bytes < 0:
+            raise _invalid("tmpfs", f"invalid tmpfs size: {options.size_bytes}")
+        if options.size_bytes:
+            words.append(f"size={options.size_bytes}")
+        if options.mode:
+            words.append(f"mode={options.mode & 0o7777:o}")
+        words += ["=".join(pair) for pair in options.options or ()]
+    return ",".join(words)
+
+
+def _tmpfs(destination: str, options: str, *, read_only: bool = False) -> MountPoint:
+    cleaned = _destination(destination, destination)
+    words = [w for w in options.split(",") if w and w != "defaults"]
+    for word in words:
+        key, equals, _value = word.partition("=")
+        if not (key in _TMPFS_KEYS if equals else key in _TMPFS_FLAGS):
+            raise InvalidArgument(f"invalid tmpfs option {word!r}")
+    if read_only:
+        words.append("ro")
+    return MountPoint(type="tmpfs", destination=cleaned, mode=options, rw="ro" not in words, options=words)

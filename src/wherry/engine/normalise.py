@@ -1,0 +1,249 @@
+"""A create request made whole: image defaults merged, engine defaults filled in, the impossible refused."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from wherry.engine.settings import Settings
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.linux import cgroups
+from wherry.linux.signals import parse_signal
+from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, LogConfig, RestartPolicy
+from wherry.model.oci import ImageRunConfig
+from wherry.runtime import limits
+from wherry.runtime.spec import MASKED_PATHS, READONLY_PATHS, capability_set, parse_security_options
+
+_HOSTNAME_MAX = 64
+_RESTART = {"", "no", "always", "unless-stopped", "on-failure"}
+_LOCAL_LOGS = {"", "json-file", "local", "none"}
+_CGROUPNS = {"", "host", "private"}
+_ENV_KEY = re.compile(r"[^=\0]+")
+
+
+def merge_image(config: ContainerConfig, image: ImageRunConfig) -> ContainerConfig:
+    """Fill what the request leaves open from the image's configuration, as Docker does.
+
+    A request with an entrypoint ignores the image's command; an entrypoint of one empty string clears the
+    image's.
+    """
+    entrypoint, cmd = as_list(config.entrypoint), as_list(config.cmd)
+    if not entrypoint:
+        if not cmd:
+            cmd = list(image.cmd or ())
+        if config.entrypoint is None:
+            entrypoint = list(image.entrypoint or ())
+    if entrypoint == [""]:
+        entrypoint = []
+    env = list(config.env or ())
+    named = {e.partition("=")[0] for e in env}
+    merged_env = env + [e for e in image.env or () if e.partition("=")[0] not in named]
+    return replace(
+        config,
+        user=config.user or image.user,
+        exposed_ports={**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None,
+        env=merged_env,
+        cmd=cmd or None,
+        entrypoint=entrypoint or None,
+        working_dir=config.working_dir or image.working_dir,
+        labels={**(image.labels or {}), **(config.labels or {})},
+        stop_signal=config.stop_signal or image.stop_signal,
+        healthcheck=config.healthcheck or image.healthcheck,
+        shell=config.shell or image.shell,
+        on_build=None,
+    )
+
+
+def as_list(value: list[str] | str | None) -> list[str]:
+    """Commands may come as one string (API, "strslice")."""
+    if isinstance(value, str):
+        return [value]
+    return list(value or ())
+
+
+def check_config(config: ContainerConfig) -> ContainerConfig:
+    """:raises InvalidArgument: what cannot run, in Docker's words."""
+    if not as_list(config.entrypoint) and not as_list(config.cmd):
+        raise InvalidArgument("no command specified")
+    words = (*as_list(config.entrypoint), *as_list(config.cmd), *(config.env or ()), config.working_dir)
+    if any("\0" in word for word in words):
+        raise InvalidArgument(
+            "invalid container configuration: a NUL byte in command, environment or workdir"
+        )
+    if len(config.hostname) > _HOSTNAME_MAX or (
+        config.hostname and not re.fullmatch(r"[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_])?", config.hostname)
+    ):
+        raise InvalidArgument(f"invalid hostname: {config.hostname[:80]!r}")
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidArgument(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    for entry in config.env or ():
+        if not _ENV_KEY.match(entry):
+            raise InvalidArgument(f"invalid environment variable: {entry}")
+    if config.stop_signal:
+        parse_signal(config.stop_signal)
+    if config.stop_timeout is not None and config.stop_timeout < -1:
+        raise InvalidArgument("invalid stop timeout: it must be -1 or more seconds")
+    for port in config.exposed_ports or {}:
+        check_port(port)
+    if config.network_disabled:
+        raise NotImplemented_("NetworkDisabled is not implemented yet: use --network none")
+    health = config.healthcheck
+    if (
+        health is not None
+        and health.test
+        and health.test != ["NONE"]
+        and health.test[0]
+        not in (
+            "CMD",
+            "CMD-SHELL",
+        )
+    ):
+        raise InvalidArgument(f"Unknown healthcheck type '{health.test[0]}' (expected 'CMD')")
+    return replace(config, working_dir=posixpath.normpath(config.working_dir) if config.working_dir else "")
+
+
+def check_port(text: str) -> tuple[int, int, str]:
+    """``80``, ``80/udp`` or ``8000-8010/tcp`` as (first, last, protocol).
+
+    :raises InvalidArgument: out of range, or an unknown protocol.
+    """
+    numbers, _, protocol = text.partition("/")
+    first, dash, last = numbers.partition("-")
+    try:
+        low = int(first)
+        high = int(last) if dash else low
+    except ValueError as e:
+        raise InvalidArgument(f"invalid port specification: {text!r}") from e
+    if not 0 < low <= high <= 65535:
+        raise InvalidArgument(f"invalid port specification: {text!r}")
+    if (protocol or "tcp") not in ("tcp", "udp", "sctp"):
+        raise InvalidArgument(f"invalid proto: {protocol}")
+    return low, high, protocol or "tcp"
+
+
+def check_host(host: HostConfig, settings: Settings) -> HostConfig:
+    """Defaults for the host's half.
+
+    :raises InvalidArgument: values no kernel takes. :raises NotImplemented_: features by name.
+    """
+    _refuse_missing(host, settings)
+    limits.check(host)
+    capability_set(host)
+    parse_security_options(host.security_opt or (), privileged=host.privileged)
+    _check_restart(host)
+    _check_modes(host)
+    masked = host.masked_paths
+    readonly = host.readonly_paths
+    if host.privileged:
+        masked = masked or []
+        readonly = readonly or []
+    return replace(
+        host,
+        network_mode=host.network_mode if host.network_mode not in ("", "default") else "bridge",
+        ipc_mode=host.ipc_mode or "private",
+        cgroupns_mode=host.cgroupns_mode or ("host" if cgroups.layout().version == 1 else "private"),
+        shm_size=host.shm_size or settings.default_shm_size,
+        restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
+        log_config=LogConfig(
+            type=host.log_config.type or settings.log_driver, config=host.log_config.config or {}
+        ),
+        runtime=host.runtime or settings.default_runtime,
+        masked_paths=list(MASKED_PATHS) if masked is None else masked,
+        readonly_paths=list(READONLY_PATHS) if readonly is None else readonly,
+        memory_swap=host.memory * 2 if host.memory and not host.memory_swap else host.memory_swap,
+    )
+
+
+def _check_restart(host: HostConfig) -> None:
+    policy: RestartPolicy = host.restart_policy
+    if policy.name not in _RESTART:
+        raise InvalidArgument(f"invalid restart policy: unknown policy '{policy.name}'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidArgument("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidArgument(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    if host.auto_remove and policy.name not in ("", "no"):
+        raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_modes(host: HostConfig) -> None:
+    if host.ipc_mode not in ("", "private", "shareable", "host", "none") and not _joins(host.ipc_mode):
+        raise InvalidArgument(f"invalid IPC mode: {host.ipc_mode}")
+    if host.pid_mode not in ("", "host") and not _joins(host.pid_mode):
+        raise InvalidArgument(f"invalid PID mode: {host.pid_mode}")
+    if host.uts_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid UTS mode: {host.uts_mode}")
+    if host.cgroupns_mode not in _CGROUPNS:
+        raise InvalidArgument(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
+    if host.userns_mode not in ("", "host"):
+        raise InvalidArgument(f"invalid user namespace mode: {host.userns_mode}")
+    joins_network = _joins(host.network_mode)
+    if joins_network and (host.port_bindings or host.publish_all_ports):
+        raise InvalidArgument("conflicting options: port publishing and the container type network mode")
+    if joins_network and (host.dns or host.extra_hosts):
+        raise InvalidArgument("conflicting options: dns or hosts and the container type network mode")
+
+
+def _joins(mode: str) -> bool:
+    return mode.startswith("container:") and len(mode) > len("container:")
+
+
+def _refuse_missing(host: HostConfig, settings: Settings) -> None:
+    missing: Sequence[tuple[object, str]] = (
+        (host.links, "--link"),
+        (host.device_requests, "--gpus"),
+        (host.storage_opt, "--storage-opt"),
+        (host.cgroup, "Cgroup"),
+        (host.cpu_realtime_period or host.cpu_realtime_runtime, "real-time CPU scheduling"),
+        (host.volume_driver not in ("", "local"), f"volume driver {host.volume_driver}"),
+        (host.log_config.type not in _LOCAL_LOGS, f"log driver {host.log_config.type}"),
+        (host.log_config.config, "--log-opt"),
+        (host.isolation not in ("", "default"), "--isolation"),
+    )
+    for value, name in missing:
+        if value:
+            raise NotImplemented_(f"{name} is not implemented yet")
+    if host.runtime and host.runtime not in settings.runtimes:
+        raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
+
+
+def networks(
+    mode: str, requested: dict[str, EndpointRequest | None], mac_address: str
+) -> dict[str, EndpointRequest]:
+    """The networks a container joins, by the name the request used.
+
+    :raises NotImplemented_: more than the default networks, or addresses on them.
+    """
+    if mode in ("host", "none") or mode.startswith("container:"):
+        others = [n for n in requested if n not in (mode, "default")]
+        if others:
+            raise InvalidArgument(f"conflicting options: cannot attach {mode} and network {others[0]}")
+        return {} if mode.startswith("container:") else {mode: requested.get(mode) or EndpointRequest()}
+    wanted = {
+        name if name != "default" else "bridge": r or EndpointRequest() for name, r in requested.items()
+    }
+    if not wanted:
+        wanted = {mode: EndpointRequest()}
+    if mode not in wanted:
+        wanted[mode] = EndpointRequest()
+    if len(wanted) > 1:
+        raise NotImplemented_("attaching a container to several networks is not implemented yet")
+    request = wanted[mode]
+    if mac_address and not request.mac_address:
+        request = replace(request, mac_address=mac_address)
+    address = request.ipam_config
+    if mode == "bridge":
+        if address is not None and (address.ipv4_address or address.ipv6_address):
+            raise InvalidArgument("user specified IP address is supported on user defined networks only")
+        if request.aliases:
+            raise InvalidArgument(
+                "network-scoped alias is supported only for containers in user defined networks"
+            )
+    return {mode: request}

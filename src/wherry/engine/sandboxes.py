@@ -1,0 +1,205 @@
+"""Which namespaces a container gets: its own sandbox, the host's, or another container's."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from wherry.engine.bundle import Joined
+from wherry.engine.live import LiveSet
+from wherry.engine.normalise import check_port
+from wherry.engine.settings import Settings
+from wherry.errors import Conflict, InvalidArgument
+from wherry.model.container import HostConfig, PortBinding
+from wherry.model.views import EndpointView, PortView
+from wherry.network.manager import NetworkManager
+from wherry.network.types import PortMapping, Proto
+from wherry.state.containers import ContainerRow, Containers
+
+
+@dataclass(frozen=True)
+class Address:
+    """The sandbox's first address and its gateway, empty for ``none``."""
+
+    address: str
+    gateway: str
+
+
+class Sandboxes:
+    def __init__(
+        self, *, settings: Settings, network: NetworkManager, containers: Containers, live: LiveSet
+    ) -> None:
+        self._settings = settings
+        self._network = network
+        self._containers = containers
+        self._live = live
+
+    def plan(self, row: ContainerRow) -> tuple[Joined, bool]:
+        """The namespaces to join, and whether a sandbox of its own must be made first.
+
+        :raises Conflict: a container to be joined does not run or does not share.
+        """
+        host = row.record.host_config
+        own = row.record.config.hostname or row.id[:12]
+        ipc, shm = self._ipc(host)
+        pid = host.pid_mode
+        if pid.startswith("container:"):
+            pid = f"/proc/{self._joined_pid(pid, 'PID')}/ns/pid"
+        mode = host.network_mode
+        if mode == "host":
+            name = row.record.config.hostname or socket.gethostname()
+            return Joined("host", ipc, pid, name, shm), False
+        if mode.startswith("container:"):
+            donor = self._containers.find(mode.partition(":")[2])
+            path = self._network_path(donor)
+            name = donor.record.config.hostname or donor.id[:12]
+            if path == "host":
+                name = socket.gethostname()
+            return Joined(path, ipc, pid, name, shm), False
+        return Joined(str(self._settings.run / "netns" / row.id), ipc, pid, own, shm), True
+
+    def _network_path(self, donor: ContainerRow) -> str:
+        pid = self._pid_of(donor, "network")
+        pinned = self._settings.run / "netns" / donor.id
+        if pinned.exists():
+            return str(pinned)
+        if donor.record.host_config.network_mode == "host":
+            return "host"
+        return f"/proc/{pid}/ns/net"
+
+    def _ipc(self, host: HostConfig) -> tuple[str, str | None]:
+        mode = host.ipc_mode
+        if mode == "host":
+            return "host", "/dev/shm"
+        if mode == "shareable":
+            return "", ""
+        if mode.startswith("container:"):
+            donor = self._containers.find(mode.partition(":")[2])
+            pid = self._pid_of(donor, "IPC")
+            if donor.record.host_config.ipc_mode == "host":
+                return "host", "/dev/shm"
+            shm = self._settings.task_directory(donor.id) / "shm"
+            if not shm.is_dir():
+                raise Conflict(
+                    f"cannot join IPC of container {donor.id[:12]}: non-shareable IPC "
+                    "(hint: use IpcMode:shareable for the donor container)"
+                )
+            return f"/proc/{pid}/ns/ipc", str(shm)
+        return "", None
+
+    def _joined_pid(self, mode: str, what: str) -> int:
+        return self._pid_of(self._containers.find(mode.partition(":")[2]), what)
+
+    def _pid_of(self, donor: ContainerRow, what: str) -> int:
+        task = self._live.get(donor.id).task
+        if task is None:
+            raise Conflict(f"cannot join {what} namespace of a non running container: {donor.id}")
+        return task.pid
+
+    def create(self, row: ContainerRow, undo: ExitStack) -> Address:
+        """Make the container's sandbox (blocking). ``undo`` releases it."""
+        host = row.record.host_config
+        undo.callback(self._network.delete_sandbox, row.id)
+        sandbox = self._network.create_sandbox(
+            row.id,
+            name=row.name,
+            network_mode=host.network_mode,
+            endpoints=row.record.networks,
+            ports=port_mappings(host, list(row.record.config.exposed_ports or {})),
+        )
+        if not sandbox.endpoints:
+            return Address("", "")
+        return Address(sandbox.endpoints[0].ip, sandbox.endpoints[0].gateway)
+
+    def delete(self, container_id: str) -> None:
+        """Release the container's sandbox (blocking); one that is not there is fine."""
+        self._network.delete_sandbox(container_id)
+
+    def endpoints(self, row: ContainerRow) -> tuple[EndpointView, ...]:
+        """The container's places on its networks; addresses only while it runs."""
+        found = {e.network_name: e for e in self._network.endpoints_of(row.id)}
+        views = []
+        for name, request in row.record.networks.items():
+            network = self._network.get(name)
+            endpoint = found.get(network.name)
+            if endpoint is None:
+                views.append(EndpointView(network.name, network.id, request=request))
+                continue
+            views.append(
+                EndpointView(
+                    network_name=network.name,
+                    network_id=network.id,
+                    endpoint_id=endpoint.id,
+                    gateway=endpoint.gateway,
+                    ip_address=endpoint.ip,
+                    prefix_length=endpoint.prefix_len,
+                    mac_address=endpoint.mac,
+                    request=request,
+                )
+            )
+        return tuple(views)
+
+    def ports(self, row: ContainerRow) -> tuple[PortView, ...]:
+        """Published ports of a running container, and those merely exposed."""
+        sandbox = self._network.sandbox(row.id)
+        published = [
+            PortView(p.container_port, p.proto, p.host_ip, p.host_port)
+            for p in (sandbox.ports if sandbox is not None else ())
+        ]
+        known = {(p.container_port, p.protocol) for p in published}
+        exposed = []
+        for text in row.record.config.exposed_ports or {}:
+            low, high, protocol = check_port(text)
+            exposed += [
+                PortView(port, protocol) for port in range(low, high + 1) if (port, protocol) not in known
+            ]
+        return (*published, *exposed)
+
+
+def port_mappings(host: HostConfig, exposed: Sequence[str]) -> list[PortMapping]:
+    """``PortBindings`` and ``PublishAllPorts`` as the network's values.
+
+    :raises InvalidArgument: malformed or out of range.
+    """
+    mappings: list[PortMapping] = []
+    bound: set[tuple[int, str]] = set()
+    for text, bindings in (host.port_bindings or {}).items():
+        low, high, protocol = check_port(text)
+        for port in range(low, high + 1):
+            bound.add((port, protocol))
+            mappings += [_mapping(port, _proto(protocol), b) for b in bindings or [PortBinding()]]
+    if host.publish_all_ports:
+        for text in exposed:
+            low, high, protocol = check_port(text)
+            mappings += [
+                PortMapping(container_port=port, proto=_proto(protocol))
+                for port in range(low, high + 1)
+                if (port, protocol) not in bound
+            ]
+    return mappings
+
+
+def _proto(text: str) -> Proto:
+    if text == "udp":
+        return "udp"
+    return "sctp" if text == "sctp" else "tcp"
+
+
+def _mapping(port: int, protocol: Proto, binding: PortBinding) -> PortMapping:
+    first, dash, last = binding.host_port.partition("-")
+    try:
+        low = int(first) if first else 0
+        high = int(last) if dash else low
+    except ValueError as e:
+        raise InvalidArgument(f'invalid port specification: "{binding.host_port}"') from e
+    if not 0 <= low <= high <= 65535:
+        raise InvalidArgument(f'invalid port specification: "{binding.host_port}"')
+    return PortMapping(
+        container_port=port,
+        proto=protocol,
+        host_ip=binding.host_ip,
+        host_port=low or None,
+        host_port_end=high if high > low else None,
+    )

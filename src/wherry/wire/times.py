@@ -1,0 +1,96 @@
+"""Times and durations in the Engine API's several spellings."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+
+from wherry.errors import InvalidArgument
+
+ZERO = "0001-01-01T00:00:00Z"
+"""Go's zero time: how the API says "never"."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def rfc3339(nanoseconds: int) -> str:
+    """RFC 3339 with nanoseconds, trailing zeros dropped, in UTC; zero is Go's zero time."""
+    if nanoseconds <= 0:
+        return ZERO
+    seconds, rest = divmod(nanoseconds, 10**9)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    return f"{text}{fraction}Z"
+
+
+def parse_timestamp(text: str) -> int | None:
+    """``1136073845[.000000001]`` (seconds), RFC 3339, or a Go duration before now; ns since the epoch.
+
+    ``0`` and the empty string are "not said".
+    :raises InvalidArgument: none of these.
+    """
+    if text in ("", "0"):
+        return None
+    seconds, _, fraction = text.partition(".")
+    if seconds.lstrip("-").isdigit() and (not fraction or fraction.isdigit()):
+        return int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0") or 0)
+    duration = parse_duration(text)
+    if duration is not None:
+        return time.time_ns() - duration
+    return _parse_rfc3339(text)
+
+
+def parse_duration(text: str) -> int | None:
+    """A Go duration (``1h30m``, ``1.5s``) in nanoseconds; ``None`` when it is not one."""
+    if not text or _DURATION.sub("", text):
+        return None
+    return sum(int(float(number) * _UNITS[unit]) for number, unit in _DURATION.findall(text))
+
+
+def _parse_rfc3339(text: str) -> int:
+    match = re.fullmatch(
+        r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?", text
+    )
+    if match is None:
+        raise InvalidArgument(f"invalid value: failed to parse value as time or duration: {text[:80]!r}")
+    day, clock, fraction, zone = match.groups()
+    clock = clock or "00:00:00"
+    if clock.count(":") == 1:
+        clock += ":00"
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in (None, 'Z') else zone}")
+    except ValueError as e:
+        raise InvalidArgument(f"invalid time: {text!r}: {e}") from e
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    whole = round((moment - epoch).total_seconds())
+    return whole * 10**9 + int((fraction or "0").ljust(9, "0"))
+
+
+def human_duration(nanoseconds: int) -> str:
+    """A length of time in Docker's words: ``About a minute``, ``3 hours``, ``2 weeks``."""
+    seconds = nanoseconds // 10**9
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    if seconds < 60:
+        return f"{seconds} seconds"
+    minutes = seconds // 60
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{int(seconds / 86400 / 365)} years"

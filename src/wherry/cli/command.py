@@ -79,6 +79,8 @@ class Context:
         self.debug = debug
         self.wanted = wanted
         self.config_dir = discovery.config_dir(os.environ, config)
+        self.start_daemon = True
+        """Whether root's default daemon is started when a command needs it and it is not there."""
         self._api: Api | None = None
         self._config: dict[str, Any] | None = None
 
@@ -103,7 +105,7 @@ class Context:
             from wherry.client.api import Api
 
             endpoint, is_default = self.find_endpoint()
-            if is_default and endpoint.scheme == "unix" and os.geteuid() == 0:
+            if self.start_daemon and is_default and endpoint.scheme == "unix" and os.geteuid() == 0:
                 self._start_daemon_if_away(endpoint)
             self._api = Api(
                 endpoint, version=os.environ.get("DOCKER_API_VERSION", ""), headers=self._headers()
@@ -149,7 +151,7 @@ class Context:
 
 
 def each(ctx: Context, names: Sequence[str], action: Callable[[str], str | None], *, code: int = 1) -> int:
-    """Do ``action`` for every name, print what it returns, and go on past failures, as Docker's commands do."""
+    """Do ``action`` for every name, print what it returns, and go on past failures, as Docker does."""
     from wherry.errors import WherryError
 
     failed = False

@@ -1,9 +1,9 @@
 """Command-line flags as Docker's users type them (the rules of Go's ``pflag``), without :mod:`argparse`.
 
-``argparse`` cannot express them: it abbreviates long names, has no ``--rm=false``, words its errors otherwise,
-and costs 7 ms to import. The rules:
+``argparse`` cannot express them: it abbreviates long names, has no ``--rm=false``, words its errors
+otherwise, and costs 7 ms to import. The rules:
 
-- ``--name value``, ``--name=value``, ``-n value``, ``-nvalue``, ``-n=value``; booleans take a value only after ``=``;
+- ``--name value``, ``--name=value``, ``-n value``, ``-nvalue``, ``-n=value``; booleans only after ``=``;
 - short flags cluster: ``-it`` is ``-i -t``, and the first that takes a value takes the rest;
 - ``--`` ends the flags; a command with ``interspersed`` False ends them at its first argument too.
 """
@@ -81,6 +81,10 @@ class Options:
             held.extend(value if flag.kind.splits else [value])
         else:
             self._values[flag.name] = value
+
+    def extend(self, name: str, values: list[Any]) -> None:
+        """Add to a repeated flag what was given under an older name of it."""
+        self._values.setdefault(name, []).extend(values)
 
     def __contains__(self, name: str) -> bool:
         """Whether the command has such a flag."""

@@ -41,7 +41,7 @@ def global_flags() -> tuple[Flag, ...]:
             "context",
             "c",
             STRING,
-            "Name of the context whose daemon to use (instead of WHERRY_HOST, DOCKER_HOST and the current context)",
+            "Name of the context whose daemon to use (instead of DOCKER_HOST and the current context)",
         ),
         Flag("debug", "D", BOOL, "Show more about what goes wrong"),
         Flag("host", "H", LIST, "Daemon socket to connect to"),
@@ -64,7 +64,7 @@ def global_flags() -> tuple[Flag, ...]:
 
 
 def entry() -> int:
-    """The console script. Returns the exit code; never shows a traceback for an interrupt or a closed pipe."""
+    """The console script: returns the exit code, and ends quietly at an interrupt or a closed pipe."""
     try:
         _use_utf8()
         code = main(sys.argv[1:])

@@ -39,6 +39,11 @@ class Connection:
     def close(self) -> None:
         self.stream.close()
 
+    @property
+    def buffered(self) -> bool:
+        """Whether bytes wait here that need no further read of the socket."""
+        return self._start < len(self._buffer)
+
     def stale(self) -> bool:
         """Whether the daemon has closed an idle connection, or sent something nobody asked for."""
         import select

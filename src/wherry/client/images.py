@@ -67,7 +67,7 @@ def remove(
 ) -> list[Object]:
     """Untag or delete; answers ``[{"Untagged": …}, {"Deleted": …}]``."""
     chosen = [p for p in (platform_json(one) for one in platforms) if p]
-    query = {"force": force, "noprune": no_prune, "platforms": chosen}
+    query: dict[str, bool | list[str]] = {"force": force, "noprune": no_prune, "platforms": chosen}
     return api.json("DELETE", path(image), query=query) or []
 
 

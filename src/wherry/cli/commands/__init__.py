@@ -114,8 +114,8 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build pull push login logout search cp commit diff export stats update context builder buildx checkpoint "
-    "manifest plugin trust swarm node secret service stack config compose"
+    "build pull push login logout search cp commit diff export stats update context builder buildx "
+    "checkpoint manifest plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {
     "container": "commit cp diff export stats update",

@@ -29,7 +29,8 @@ class ContainerRow(Row):
 
     TYPE = "formatter.ContainerContext"
     FIELDS = fields(
-        "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports RunningFor Size State Status"
+        "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports RunningFor Size "
+        "State Status"
     )
     HEADERS = {
         "ID": "CONTAINER ID",
@@ -192,7 +193,10 @@ class ImageRow(Row):
         "SharedSize": "SHARED SIZE",
         "UniqueSize": "UNIQUE SIZE",
     }
-    TABLE = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}"
+    TABLE = (
+        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}"
+        "\t{{.Size}}"
+    )
     TABLE_DIGEST = TABLE.replace("{{.ID}}", "{{.Digest}}\t{{.ID}}", 1)
 
     def __init__(

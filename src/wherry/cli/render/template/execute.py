@@ -28,10 +28,11 @@ OPEN_OBJECTS = frozenset(
     "Config StorageOpt Data Containers Status LogOpts Attributes Runtimes Actor GraphDriver".split()
 )
 """Members whose keys are free: a missing one is ``<no value>``, also in strict mode. Any other object is a
-structure to Docker's client, where a missing member is a mistake in the template."""
+structure to Docker's client, and a missing member of it a mistake in the template."""
 
 OPTIONAL = frozenset(
-    "Health Healthcheck SizeRw SizeRootFs StopTimeout StopSignal Shell OnBuild Init Runtime Mounts MacAddress "
+    "Health Healthcheck SizeRw SizeRootFs StopTimeout StopSignal Shell OnBuild Init Runtime Mounts "
+    "MacAddress "
     "ImageManifestDescriptor Descriptor Manifests Identity Entrypoint Cmd ExecIDs Storage Options Status "
     "UsageData ConfigFrom ClusterVolume Labels Annotations Tmpfs Sysctls StorageOpt Volumes ExposedPorts "
     "Platform Variant OsVersion Author Comment RepoTags RepoDigests Parent Created CreatedAt Metadata".split()
@@ -158,7 +159,7 @@ class _Run:
             return iter(())
         if isinstance(value, int) and not isinstance(value, bool):
             return ((i, i) for i in range(value))
-        self.fail(node.pipeline, f"range can't iterate over {go_text(value)}")
+        return self.fail(node.pipeline, f"range can't iterate over {go_text(value)}")
 
     def bind(self, name: str, value: Any, declares: bool) -> None:
         if declares:
@@ -252,4 +253,4 @@ class _Run:
             self.fail(node, f'map has no entry for key "{name}"')
         if value is None or value is MISSING:
             self.fail(node, f"nil pointer evaluating interface {{}}.{name}")
-        self.fail(node, f"can't evaluate field {name} in type {type_name(value)}")
+        return self.fail(node, f"can't evaluate field {name} in type {type_name(value)}")

@@ -196,7 +196,7 @@ def _printf(layout: Any, *values: Any) -> str:
 def _join(elements: Any, separator: Any) -> str:
     if not isinstance(elements, (list, tuple)) or not all(isinstance(e, str) for e in elements):
         raise FunctionError(f"wrong type for value; expected []string; got {type_name(elements)}")
-    return _want_text("join", separator).join(elements)
+    return _want_text("join", separator).join(str(e) for e in elements)
 
 
 def _split(text: Any, separator: Any) -> list[str]:

@@ -205,7 +205,7 @@ class _Parser:
                 self.fail(f"{{{{{word}}}}} outside {{{{range}}}}")
             self._close()
             return Jump(position, word)
-        self.fail(f"{{{{{word}}}}} is not supported in a format")
+        return self.fail(f"{{{{{word}}}}} is not supported in a format")
 
     def _branch(self, position: int, word: str, depth: int) -> Branch:
         scope = len(self.variables)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def sprintf(layout: str, values: Sequence[Any]) -> str:
-    """Mistakes show in the output as they do in Go: ``%!d(string=x)``, ``%!s(MISSING)``, ``%!(EXTRA int=1)``."""
+    """Mistakes show in the output, as in Go: ``%!d(string=x)``, ``%!s(MISSING)``, ``%!(EXTRA int=1)``."""
     out: list[str] = []
     queue = list(values)
     at = 0

@@ -1,0 +1,190 @@
+"""Images in and out of files: save, load, import, and bootstrap, which makes one from packages."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.flags import Flag
+from wherry.cli.progress import show
+from wherry.cli.shared import PLATFORM, on_terminal
+from wherry.cli.values import BOOL, LIST, STRING
+from wherry.client import images, jsonwire
+from wherry.client.files import write_all
+from wherry.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+READ_SIZE = 1 << 20
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    while piece := os.read(descriptor, READ_SIZE):
+        yield piece
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise InvalidArgument(f"open {path}: {(e.strerror or '').lower()}") from e
+
+
+def load(ctx: Context, options: Options, args: list[str]) -> int:
+    path = options.text("input")
+    if not path and on_terminal(0):
+        raise Failure("requested load from stdin, but stdin is empty")
+    descriptor = _open(path) if path else 0
+    quiet = options.on("quiet")
+    try:
+        response = images.load(
+            ctx.api,
+            _pieces(descriptor),
+            quiet=quiet or not on_terminal(1),
+            platform=options.text("platform"),
+        )
+        sys.stdout.flush()
+        if "json" in response.headers.get("content-type", ""):
+            show(jsonwire.messages(response))
+        else:
+            for piece in response:
+                write_all(1, piece)
+    finally:
+        if path:
+            os.close(descriptor)
+    return 0
+
+
+def save(ctx: Context, options: Options, args: list[str]) -> int:
+    path = options.text("output")
+    if not path and on_terminal(1):
+        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    if path and os.path.isdir(path):
+        raise Failure(f'failed to save image: invalid output path: "{path}" is a directory')
+    directory = os.path.dirname(path) or "."
+    if path and not os.path.isdir(directory):
+        raise Failure(f'failed to save image: invalid output path: directory "{directory}" does not exist')
+    archive = images.save(ctx.api, args, platform=options.text("platform"))
+    if not path:
+        for piece in archive:
+            write_all(1, piece)
+        return 0
+    _write_whole(path, archive)
+    return 0
+
+
+def _write_whole(path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file that is complete when it has its name; a special file is written in place."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for piece in pieces:
+                write_all(descriptor, piece)
+        finally:
+            os.close(descriptor)
+        return
+    directory, name = os.path.split(path)
+    partial = os.path.join(directory, f".tmp-{name}{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            for piece in pieces:
+                write_all(descriptor, piece)
+        finally:
+            os.close(descriptor)
+        os.rename(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def import_(ctx: Context, options: Options, args: list[str]) -> int:
+    from wherry.model import reference
+
+    source, name = args[0], args[1] if len(args) > 1 else ""
+    repository, tag = "", ""
+    if name:
+        target = reference.parse(name)
+        if target.digest is not None:
+            raise Failure("cannot import digest reference")
+        target = target.with_default_tag()
+        repository, tag = target.familiar_name, target.tag or ""
+    is_url = source.startswith(("http://", "https://"))
+    descriptor = -1 if is_url else 0 if source == "-" else _open(source)
+    try:
+        stream = images.import_(
+            ctx.api,
+            source if is_url else "-",
+            None if is_url else _pieces(descriptor),
+            repository=repository,
+            tag_name=tag,
+            message=options.text("message"),
+            changes=options.many("change"),
+            platform=options.text("platform"),
+        )
+        show(stream)
+    finally:
+        if descriptor > 0:
+            os.close(descriptor)
+    return 0
+
+
+def bootstrap(ctx: Context, options: Options, args: list[str]) -> int:
+    stream = images.bootstrap(ctx.api, args[0], mirror=options.text("mirror"), variant=options.text("suite"))
+    aux = show(stream, quiet=options.on("quiet"))
+    if options.on("quiet"):
+        for value in aux:
+            if isinstance(value, dict) and value.get("ID"):
+                ctx.say(str(value["ID"]))
+    return 0
+
+
+LOAD = Command(
+    "[OPTIONS]",
+    load,
+    (
+        Flag("input", "i", STRING, "Read from tar archive file, instead of STDIN", complete="file"),
+        PLATFORM,
+        Flag("quiet", "q", BOOL, "Suppress the load output"),
+    ),
+)
+SAVE = Command(
+    "[OPTIONS] IMAGE [IMAGE...]",
+    save,
+    (Flag("output", "o", STRING, "Write to a file, instead of STDOUT", complete="file"), PLATFORM),
+    least=1,
+    most=UNLIMITED,
+    complete="image",
+)
+IMPORT = Command(
+    "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
+    import_,
+    (
+        Flag("change", "c", LIST, "Apply Dockerfile instruction to the created image"),
+        Flag("message", "m", STRING, "Set commit message for imported image"),
+        Flag("platform", "", STRING, "Set platform if server is multi-platform capable"),
+    ),
+    least=1,
+    most=2,
+    complete="file none",
+)
+BOOTSTRAP = Command(
+    "[OPTIONS] NAME",
+    bootstrap,
+    (
+        Flag("mirror", "", STRING, "Take packages from this mirror"),
+        Flag("quiet", "q", BOOL, "Only print the image's ID"),
+        Flag("suite", "", STRING, "Release of the distribution, or variant of the image"),
+    ),
+    least=1,
+    most=1,
+    complete="words:busybox,debian,hello",
+    description="Make a base image (busybox, debian[:suite] or hello) from this distribution's packages, "
+    "without a registry",
+)

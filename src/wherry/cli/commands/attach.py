@@ -1,0 +1,60 @@
+"""``wherry attach``."""
+
+from __future__ import annotations
+
+from wherry.cli.attached import Attachment
+from wherry.cli.command import Command, Failure
+from wherry.cli.flags import Flag
+from wherry.cli.shared import DETACH_KEYS, on_terminal
+from wherry.cli.values import BOOL
+from wherry.client import containers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+
+def run(ctx: Context, options: Options, args: list[str]) -> int:
+    container = containers.inspect(ctx.api, args[0])
+    check_running(container.get("State") or {})
+    config: dict[str, Any] = container.get("Config") or {}
+    tty, stdin = bool(config.get("Tty")), bool(config.get("OpenStdin")) and not options.on("no-stdin")
+    if tty and stdin and not on_terminal(0):
+        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+    waiting = containers.wait(ctx.api, container["Id"])
+    attachment = Attachment(
+        ctx,
+        container["Id"],
+        stdin=stdin,
+        tty=tty,
+        detach_keys=options.text("detach-keys") or ctx.setting("detachKeys"),
+        proxy_signals=options.on("sig-proxy") and not tty,
+    )
+    return attachment.join(waiting)
+
+
+def check_running(state: dict[str, Any]) -> None:
+    """:raises Failure: the container cannot be attached to."""
+    if not state.get("Running"):
+        raise Failure("cannot attach to a stopped container, start it first")
+    if state.get("Paused"):
+        raise Failure("cannot attach to a paused container, unpause it first")
+    if state.get("Restarting"):
+        raise Failure("cannot attach to a restarting container, wait until it is running")
+
+
+ATTACH = Command(
+    "[OPTIONS] CONTAINER",
+    run,
+    (
+        DETACH_KEYS,
+        Flag("no-stdin", "", BOOL, "Do not attach STDIN"),
+        Flag("sig-proxy", "", BOOL, "Proxy all received signals to the process", default=True, shown="true"),
+    ),
+    least=1,
+    most=1,
+    complete="running none",
+)

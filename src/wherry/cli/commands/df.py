@@ -1,0 +1,199 @@
+"""``wherry system df``."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Command, Failure
+from wherry.cli.flags import Flag
+from wherry.cli.render import table, units
+from wherry.cli.render.rows import NONE, ContainerRow, VolumeRow, fields, image_rows
+from wherry.cli.render.table import Row
+from wherry.cli.shared import FORMAT_TABLE
+from wherry.cli.values import BOOL
+from wherry.client import system
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+    Object = dict[str, Any]
+
+CONTAINERS_TABLE = "\t".join(
+    f"{{{{.{n}}}}}"
+    for n in ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
+)
+IMAGES_TABLE = (
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}"
+    "\t{{.Containers}}"
+)
+VOLUMES_TABLE = "{{.Name}}\t{{.Links}}\t{{.Size}}"
+
+
+class Usage:
+    """One kind of thing: how many there are, how many are used, bytes in all and bytes to be had back."""
+
+    __slots__ = ("active", "items", "reclaimable", "size", "title", "total")
+
+    def __init__(
+        self, title: str, total: int, active: int, size: int, reclaimable: int, items: list[Object]
+    ) -> None:
+        self.title, self.total, self.active = title, total, active
+        self.size, self.reclaimable, self.items = size, reclaimable, items
+
+
+class UsageRow(Row):
+    TYPE = "formatter.diskUsageContext"
+    FIELDS = fields("Active Reclaimable Size TotalCount Type")
+    HEADERS = {
+        "Type": "TYPE",
+        "TotalCount": "TOTAL",
+        "Active": "ACTIVE",
+        "Size": "SIZE",
+        "Reclaimable": "RECLAIMABLE",
+    }
+    TABLE = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
+
+    def __init__(self, usage: Usage) -> None:
+        self.u = usage
+
+    def get_type(self) -> str:
+        return self.u.title
+
+    def get_totalcount(self) -> str:
+        return str(self.u.total)
+
+    def get_active(self) -> str:
+        return str(self.u.active)
+
+    def get_size(self) -> str:
+        return units.size(self.u.size, 4)
+
+    def get_reclaimable(self) -> str:
+        shown = units.size(self.u.reclaimable, 4)
+        if self.u.size <= 0 or self.u.title == "Build Cache":
+            return shown
+        return f"{shown} ({self.u.reclaimable * 100 // self.u.size}%)"
+
+
+def usages(answer: Object) -> list[Usage]:
+    """The four kinds, from either shape of the answer (API 1.52 counts by itself, older ones list items)."""
+    titles = ("Images", "Containers", "Local Volumes", "Build Cache")
+    members = ("ImageUsage", "ContainerUsage", "VolumeUsage", "BuildCacheUsage")
+    if any(member in answer for member in members):
+        return [_counted(title, answer.get(m) or {}) for title, m in zip(titles, members, strict=True)]
+    images, containers = answer.get("Images") or [], answer.get("Containers") or []
+    volumes, cache = answer.get("Volumes") or [], answer.get("BuildCache") or []
+    return [
+        _of_images(images, int(answer.get("LayersSize") or 0)),
+        _of_containers(containers),
+        _of_volumes(volumes),
+        _of_cache(cache),
+    ]
+
+
+def _counted(title: str, usage: Object) -> Usage:
+    total, active, size, free = (
+        int(usage.get(key) or 0) for key in ("TotalCount", "ActiveCount", "TotalSize", "Reclaimable")
+    )
+    return Usage(title, total, active, size, free, usage.get("Items") or [])
+
+
+def _of_images(images: list[Object], layers: int) -> Usage:
+    active = [i for i in images if int(i.get("Containers") or 0) > 0]
+    used = sum(
+        int(i.get("Size") or 0) - int(i.get("SharedSize") or 0)
+        for i in active
+        if int(i.get("Size") or -1) >= 0
+    )
+    return Usage("Images", len(images), len(active), layers, max(0, layers - used), images)
+
+
+def _of_containers(containers: list[Object]) -> Usage:
+    sizes = [(int(c.get("SizeRw") or 0), _is_active(str(c.get("State", "")))) for c in containers]
+    whole, free = sum(size for size, _ in sizes), sum(size for size, active in sizes if not active)
+    return Usage("Containers", len(containers), sum(active for _, active in sizes), whole, free, containers)
+
+
+def _is_active(state: str) -> bool:
+    return state in ("running", "paused", "restarting")
+
+
+def _of_volumes(volumes: list[Object]) -> Usage:
+    used = [(v, v.get("UsageData") or {}) for v in volumes]
+    active = sum(int(u.get("RefCount") or 0) > 0 for _, u in used)
+    whole = sum(max(0, int(u.get("Size") or 0)) for _, u in used)
+    free = sum(max(0, int(u.get("Size") or 0)) for _, u in used if int(u.get("RefCount") or 0) == 0)
+    return Usage("Local Volumes", len(volumes), active, whole, free, volumes)
+
+
+def _of_cache(cache: list[Object]) -> Usage:
+    sizes = [(int(c.get("Size") or 0), bool(c.get("InUse")), bool(c.get("Shared"))) for c in cache]
+    whole = sum(size for size, _, shared in sizes if not shared)
+    free = sum(size for size, in_use, shared in sizes if not in_use and not shared)
+    return Usage("Build Cache", len(cache), sum(used for _, used, _ in sizes), whole, free, cache)
+
+
+def run(ctx: Context, options: Options, args: list[str]) -> int:
+    layout, verbose = options.text("format") or "table", options.on("verbose")
+    if verbose and layout not in ("table", "json"):
+        raise Failure("a custom format cannot be used with --verbose")
+    answer = usages(system.disk_usage(ctx.api, verbose=verbose))
+    if not verbose:
+        rows = [UsageRow(usage) for usage in answer]
+        table.show(ctx, rows, layout, default=UsageRow.TABLE, headers=UsageRow.HEADERS)
+    elif layout == "json":
+        _as_json(ctx, answer)
+    else:
+        _as_tables(ctx, answer)
+    return 0
+
+
+def _detail_rows(answer: list[Usage]) -> tuple[list[Row], list[Row], list[Row]]:
+    images, containers, volumes, _ = answer
+    named = image_rows(images.items, digests=False, truncate=True)
+    return (
+        [row for row in named if row.repository != NONE or row.tag == NONE],
+        [ContainerRow(c) for c in containers.items],
+        [VolumeRow(v) for v in volumes.items],
+    )
+
+
+def _as_json(ctx: Context, answer: list[Usage]) -> None:
+    from wherry.cli.render import gojson
+
+    images, containers, volumes = _detail_rows(answer)
+    ctx.say(
+        gojson.compact({"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []})
+    )
+
+
+def _as_tables(ctx: Context, answer: list[Usage]) -> None:
+    images, containers, volumes = _detail_rows(answer)
+    sections: tuple[tuple[str, list[Row], str, dict[str, str]], ...] = (
+        ("Images space usage:", images, IMAGES_TABLE, _IMAGE_HEADERS),
+        ("Containers space usage:", containers, CONTAINERS_TABLE, ContainerRow.HEADERS),
+        ("Local Volumes space usage:", volumes, VOLUMES_TABLE, VolumeRow.HEADERS),
+    )
+    for index, (title, rows, layout, headers) in enumerate(sections):
+        ctx.write(("\n" if index else "") + f"{title}\n\n")
+        table.show(ctx, rows, "table", default=layout, headers=headers)
+    ctx.say(f"\nBuild cache usage: {units.size(answer[3].size, 4)}\n")
+
+
+_IMAGE_HEADERS = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "Size": "SIZE",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+    "Containers": "CONTAINERS",
+}
+DF = Command(
+    "[OPTIONS]",
+    run,
+    (FORMAT_TABLE, Flag("verbose", "v", BOOL, "Show detailed information on space usage")),
+)

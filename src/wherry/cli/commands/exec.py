@@ -1,0 +1,121 @@
+"""``wherry exec``."""
+
+from __future__ import annotations
+
+import sys
+
+from wherry.cli.command import UNLIMITED, Command, Failure, safe
+from wherry.cli.create.body import environment
+from wherry.cli.flags import Flag
+from wherry.cli.shared import DETACH_KEYS, on_terminal
+from wherry.cli.values import BOOL, ENV, LIST, STRING
+from wherry.client import containers
+from wherry.client import exec as execs
+from wherry.errors import WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+    from wherry.client.api import Api
+
+
+def run(ctx: Context, options: Options, args: list[str]) -> int:
+    container, command = args[0], args[1:]
+    detach, tty, stdin = options.on("detach"), options.on("tty"), options.on("interactive")
+    if tty and stdin and not detach and not on_terminal(0):
+        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+    keys = options.text("detach-keys") or ctx.setting("detachKeys")
+    body: dict[str, Any] = {
+        "User": options.text("user"),
+        "Privileged": options.on("privileged"),
+        "Tty": tty,
+        "AttachStdin": stdin and not detach,
+        "AttachStdout": not detach,
+        "AttachStderr": not detach,
+        "DetachKeys": keys,
+        "Env": environment(options.many("env-file"), options.many("env")),
+        "WorkingDir": options.text("workdir"),
+        "Cmd": command,
+    }
+    containers.inspect(ctx.api, container)
+    identifier = execs.create(ctx.api, container, body)
+    if detach:
+        execs.start_detached(ctx.api, identifier, tty=tty)
+        return 0
+    return _interactive(ctx, identifier, tty=tty, stdin=stdin)
+
+
+def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool) -> int:
+    from contextlib import ExitStack
+
+    from wherry.cli import interact, signals, terminal
+    from wherry.client.api import Api
+
+    with ExitStack() as stack:
+        caught = [signals.SIGWINCH, signals.SIGTERM] if tty else []
+        pipe = stack.enter_context(signals.SignalPipe(caught))
+        sys.stdout.flush()
+        control = stack.enter_context(Api(ctx.api.endpoint, version=ctx.api.version))
+        size = terminal.size() if tty else None
+        connection = stack.enter_context(execs.start(ctx.api, identifier, tty=tty, console_size=size))
+        raw = stack.enter_context(terminal.RawMode(0)) if tty and stdin and on_terminal(0) else None
+
+        def on_signal(number: int) -> None:
+            if number == signals.SIGTERM:
+                raise SystemExit(128 + number)
+            _resize(control, identifier)
+
+        sink = interact.output(tty)
+        interact.Session(
+            connection, sink, stdin=0 if stdin else None, signals=pipe, on_signal=on_signal
+        ).run()
+        if raw is not None:
+            raw.restore()
+        return _exit_code(control, identifier)
+
+
+def _resize(api: Api, identifier: str) -> None:
+    from wherry.cli import terminal
+
+    height, width = terminal.size()
+    if not height or not width:
+        return
+    try:
+        execs.resize(api, identifier, height, width)
+    except WherryError:
+        pass  # the process has ended: nothing to size
+
+
+def _exit_code(api: Api, identifier: str) -> int:
+    """The exit code; a command that detached leaves one that still runs, which is success."""
+    found = execs.inspect(api, identifier)
+    if found.get("Running"):
+        return 0
+    code = found.get("ExitCode")
+    if code is None:
+        raise Failure(safe(f"no exit code for exec {identifier}"), 125)
+    return int(code)
+
+
+EXEC = Command(
+    "[OPTIONS] CONTAINER COMMAND [ARG...]",
+    run,
+    (
+        Flag("detach", "d", BOOL, "Detached mode: run command in the background"),
+        DETACH_KEYS,
+        Flag("env", "e", ENV, "Set environment variables"),
+        Flag("env-file", "", LIST, "Read in a file of environment variables", complete="file"),
+        Flag("interactive", "i", BOOL, "Keep STDIN open even if not attached"),
+        Flag("privileged", "", BOOL, "Give extended privileges to the command"),
+        Flag("tty", "t", BOOL, "Allocate a pseudo-TTY"),
+        Flag("user", "u", STRING, 'Username or UID (format: "<name|uid>[:<group|gid>]")'),
+        Flag("workdir", "w", STRING, "Working directory inside the container"),
+    ),
+    least=2,
+    most=UNLIMITED,
+    interspersed=False,
+    complete="running none",
+)

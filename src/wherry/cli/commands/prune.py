@@ -1,0 +1,136 @@
+"""Removing what is unused: containers, images, volumes, all of it."""
+
+from __future__ import annotations
+
+from wherry.cli.command import Command, Failure, safe
+from wherry.cli.flags import Flag
+from wherry.cli.render import units
+from wherry.cli.shared import FORCE_PRUNE, confirm
+from wherry.cli.values import BOOL, FILTER
+from wherry.client import containers, images, volumes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+    from wherry.client.api import Api
+
+    Filters = dict[str, list[str]]
+    Report = tuple[list[str], int]
+
+SURE = "Are you sure you want to continue?"
+STOPPED = "all stopped containers"
+DANGLING = "all dangling images"
+UNUSED_IMAGES = "all images without at least one container associated to them"
+ANONYMOUS = "anonymous local volumes not used by at least one container"
+UNUSED_VOLUMES = "all local volumes not used by at least one container"
+
+
+def _prune_containers(api: Api, given: Filters) -> Report:
+    answer = containers.prune(api, given)
+    deleted = answer.get("ContainersDeleted") or []
+    lines = ["Deleted Containers:", *deleted, ""] if deleted else []
+    return lines, int(answer.get("SpaceReclaimed") or 0)
+
+
+def _prune_images(api: Api, given: Filters, *, all: bool) -> Report:
+    answer = images.prune(api, given | {"dangling": ["false" if all else "true"]})
+    lines = [
+        f"untagged: {one['Untagged']}" if one.get("Untagged") else f"deleted: {one.get('Deleted')}"
+        for one in answer.get("ImagesDeleted") or []
+    ]
+    return (["Deleted Images:", *lines, ""] if lines else []), int(answer.get("SpaceReclaimed") or 0)
+
+
+def _prune_volumes(api: Api, given: Filters, *, all: bool) -> Report:
+    answer = volumes.prune(api, given | ({"all": ["true"]} if all else {}))
+    deleted = answer.get("VolumesDeleted") or []
+    return (["Deleted Volumes:", *deleted, ""] if deleted else []), int(answer.get("SpaceReclaimed") or 0)
+
+
+def _ask(ctx: Context, options: Options, what: str, command: str) -> None:
+    """:raises Failure: the answer was no."""
+    if options.on("force"):
+        return
+    if not confirm(ctx, f"WARNING! This will remove {what}.\n{SURE}"):
+        raise Failure(f"{command} has been cancelled")
+
+
+def _report(ctx: Context, lines: list[str], reclaimed: int) -> None:
+    for line in lines:
+        ctx.say(safe(line))
+    ctx.say(f"Total reclaimed space: {units.size(reclaimed, 4)}")
+
+
+def prune_containers(ctx: Context, options: Options, args: list[str]) -> int:
+    _ask(ctx, options, STOPPED, "container prune")
+    _report(ctx, *_prune_containers(ctx.api, options.filters()))
+    return 0
+
+
+def prune_images(ctx: Context, options: Options, args: list[str]) -> int:
+    everything = options.on("all")
+    _ask(ctx, options, UNUSED_IMAGES if everything else DANGLING, "image prune")
+    _report(ctx, *_prune_images(ctx.api, options.filters(), all=everything))
+    return 0
+
+
+def prune_volumes(ctx: Context, options: Options, args: list[str]) -> int:
+    everything = options.on("all")
+    _ask(ctx, options, UNUSED_VOLUMES if everything else ANONYMOUS, "volume prune")
+    _report(ctx, *_prune_volumes(ctx.api, options.filters(), all=everything))
+    return 0
+
+
+def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
+    everything, with_volumes, given = options.on("all"), options.on("volumes"), options.filters()
+    if with_volumes and "until" in given:
+        raise Failure('ERROR: The "until" filter is not supported with "--volumes"')
+    what = [STOPPED, *([ANONYMOUS] if with_volumes else []), UNUSED_IMAGES if everything else DANGLING]
+    if not options.on("force"):
+        listing = "".join(f"  - {one}\n" for one in what)
+        items = "".join(f"  - {k}={v}\n" for k, values in given.items() for v in values)
+        filtered = f"\n  Items to be pruned will be filtered with:\n{items}" if items else ""
+        if not confirm(ctx, f"WARNING! This will remove:\n{listing}{filtered}\n{SURE}"):
+            raise Failure("system prune has been cancelled")
+    reports = [_prune_containers(ctx.api, given)]
+    if with_volumes:
+        reports.append(_prune_volumes(ctx.api, given, all=False))
+    reports.append(_prune_images(ctx.api, given, all=everything))
+    _report(ctx, [line for lines, _ in reports for line in lines], sum(size for _, size in reports))
+    return 0
+
+
+def _filter(example: str) -> Flag:
+    return Flag("filter", "", FILTER, f'Provide filter values (e.g. "{example}")')
+
+
+CONTAINERS = Command("[OPTIONS]", prune_containers, (_filter("until=<timestamp>"), FORCE_PRUNE))
+IMAGES = Command(
+    "[OPTIONS]",
+    prune_images,
+    (
+        Flag("all", "a", BOOL, "Remove all unused images, not just dangling ones"),
+        _filter("until=<timestamp>"),
+        FORCE_PRUNE,
+    ),
+)
+VOLUMES = Command(
+    "[OPTIONS]",
+    prune_volumes,
+    (
+        Flag("all", "a", BOOL, "Remove all unused volumes, not just anonymous ones"),
+        _filter("label=<label>"),
+        FORCE_PRUNE,
+    ),
+)
+SYSTEM = Command(
+    "[OPTIONS]",
+    prune_system,
+    (
+        Flag("all", "a", BOOL, "Remove all unused images not just dangling ones"),
+        _filter("label=<key>=<value>"),
+        FORCE_PRUNE,
+        Flag("volumes", "", BOOL, "Prune anonymous volumes"),
+    ),
+)

@@ -1,0 +1,192 @@
+"""``wherry run`` and ``wherry create``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.cli.command import UNLIMITED, Command, Failure, safe
+from wherry.cli.create.body import build
+from wherry.cli.create.flags import CREATE as CREATE_FLAGS
+from wherry.cli.flags import Flag
+from wherry.cli.shared import DETACH_KEYS, on_terminal
+from wherry.cli.values import BOOL
+from wherry.client import containers
+from wherry.errors import InvalidArgument, NotFound, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+    Object = dict[str, Any]
+
+PULL_CHOICES = ("always", "missing", "never")
+CANNOT_RUN, NOT_FOUND, ENGINE_ERROR = 126, 127, 125
+
+
+def create(ctx: Context, options: Options, args: list[str]) -> int:
+    body = build(options, args[0], args[1:])
+    ctx.say(create_container(ctx, options, body))
+    return 0
+
+
+def create_container(ctx: Context, options: Options, body: Object) -> str:
+    """Create a container, fetching its image where it is missing and may be fetched; returns its ID."""
+    pull = options.text("pull")
+    if pull not in PULL_CHOICES:
+        raise InvalidArgument(
+            f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
+        )
+    cidfile = options.text("cidfile")
+    if cidfile and os.path.exists(cidfile):
+        raise InvalidArgument(
+            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
+        )
+    if pull == "always":
+        _pull(ctx, options, body["Image"])
+    try:
+        answer = _create(ctx, options, body)
+    except NotFound as e:
+        if "no such image" not in e.message.lower() or pull == "never":
+            raise
+        _announce_missing(ctx, options, body["Image"])
+        _pull(ctx, options, body["Image"])
+        answer = _create(ctx, options, body)
+    for warning in answer.get("Warnings") or []:
+        ctx.complain(f"WARNING: {safe(str(warning))}")
+    identifier = str(answer["Id"])
+    if cidfile:
+        _write_cidfile(cidfile, identifier)
+    return identifier
+
+
+def _create(ctx: Context, options: Options, body: Object) -> Object:
+    platform = options.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", "")
+    return containers.create(ctx.api, body, name=options.text("name"), platform=platform)
+
+
+def _announce_missing(ctx: Context, options: Options, image: str) -> None:
+    from wherry.model import reference
+
+    if not options.on("quiet"):
+        shown = reference.parse(image).with_default_tag().familiar()
+        ctx.complain(f"Unable to find image '{shown}' locally")
+
+
+def _pull(ctx: Context, options: Options, image: str) -> None:
+    from wherry.cli.progress import show
+    from wherry.client import images
+    from wherry.model import reference
+
+    wanted = reference.parse(image).with_default_tag()
+    stream = images.pull(
+        ctx.api, wanted.familiar_name, wanted.digest or wanted.tag or "", platform=options.text("platform")
+    )
+    show(stream, quiet=options.on("quiet"), descriptor=2)
+
+
+def _write_cidfile(path: str, identifier: str) -> None:
+    from wherry.client.files import write_all
+
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as e:
+        raise InvalidArgument(
+            f"failed to create the container ID file: open {path}: {(e.strerror or '').lower()}"
+        ) from e
+    try:
+        write_all(descriptor, identifier.encode())
+    finally:
+        os.close(descriptor)
+
+
+def run(ctx: Context, options: Options, args: list[str]) -> int:
+    body = build(options, args[0], args[1:])
+    detach = options.on("detach")
+    if detach:
+        if options.many("attach"):
+            raise Failure("conflicting options: cannot specify both --attach and --detach")
+        body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
+    elif body["AttachStdin"] and body["Tty"] and not on_terminal(0):
+        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+    if on_terminal(1):
+        from wherry.cli.terminal import size
+
+        body["HostConfig"]["ConsoleSize"] = list(size())
+    identifier = create_container(ctx, options, body)
+    if detach:
+        return _run_detached(ctx, options, identifier)
+    return _run_attached(ctx, options, identifier, body)
+
+
+def _run_detached(ctx: Context, options: Options, identifier: str) -> int:
+    try:
+        containers.start(ctx.api, identifier, detach_keys=options.text("detach-keys"))
+    except WherryError as e:
+        raise start_failure(e, ctx.path) from e
+    ctx.say(identifier)
+    return 0
+
+
+def _run_attached(ctx: Context, options: Options, identifier: str, body: Object) -> int:
+    from wherry.cli.attached import Attachment
+
+    if not any(body[stream] for stream in ("AttachStdin", "AttachStdout", "AttachStderr")):
+        ctx.say(identifier)
+        sys.stdout.flush()
+    attachment = Attachment(
+        ctx,
+        identifier,
+        stdin=body["AttachStdin"],
+        stdout=body["AttachStdout"],
+        stderr=body["AttachStderr"],
+        tty=body["Tty"],
+        detach_keys=options.text("detach-keys") or ctx.setting("detachKeys"),
+        proxy_signals=options.on("sig-proxy") and not body["Tty"],
+    )
+    condition = "removed" if options.on("rm") else "next-exit"
+    return attachment.start_and_wait(condition)
+
+
+def start_failure(error: WherryError, path: str) -> Failure:
+    """The exit code that a shell expects when a container's command is missing (127) or cannot run (126)."""
+    text = error.message
+    code = ENGINE_ERROR
+    if any(
+        word in text
+        for word in ("executable file not found", "no such file or directory", "system cannot find")
+    ):
+        code = NOT_FOUND
+    elif any(word in text for word in ("permission denied", "not a directory", "is a directory")):
+        code = CANNOT_RUN
+    return Failure(f"wherry: {text}\n\nRun '{path} --help' for more information", code)
+
+
+RUN = Command(
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    run,
+    (
+        *CREATE_FLAGS,
+        Flag("detach", "d", BOOL, "Run container in background and print container ID"),
+        DETACH_KEYS,
+        Flag("sig-proxy", "", BOOL, "Proxy received signals to the process", default=True, shown="true"),
+    ),
+    least=1,
+    most=UNLIMITED,
+    interspersed=False,
+    prefixed=True,
+    complete="image none",
+)
+CREATE = Command(
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    create,
+    CREATE_FLAGS,
+    least=1,
+    most=UNLIMITED,
+    interspersed=False,
+    prefixed=True,
+    complete="image none",
+)

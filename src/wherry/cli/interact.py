@@ -1,0 +1,154 @@
+"""Our terminal or pipes on one side, a hijacked stream on the other, until the other side ends.
+
+One thread and one ``poll``: stdin to the stream (half-closed at stdin's end), the stream to stdout and
+stderr, signals as they come. Sending never blocks while output waits, so neither side can wedge the other.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from wherry.client.files import write_all
+from wherry.client.http import READ_SIZE, ConnectionLost
+from wherry.client.streams import Demultiplexer, Raw
+from wherry.client.transport import SHUT_WR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry.cli.signals import SignalPipe
+    from wherry.client.api import Hijacked
+
+STDIN_READ_SIZE = 64 << 10
+
+
+def output(tty: bool, *, stdout: bool = True, stderr: bool = True) -> Raw | Demultiplexer:
+    """Where a container's output goes: raw from a terminal, sorted by frames without one."""
+
+    def to_stdout(piece: memoryview) -> None:
+        write_all(1, piece)
+
+    def to_stderr(piece: memoryview) -> None:
+        write_all(2, piece)
+
+    def away(piece: memoryview) -> None:
+        return None
+
+    if tty:
+        return Raw(to_stdout if stdout else away)
+    return Demultiplexer(to_stdout if stdout else away, to_stderr if stderr else away)
+
+
+class Session:
+    """One interaction. ``stdin`` is a descriptor to read from, or None to send nothing."""
+
+    def __init__(
+        self,
+        connection: Hijacked,
+        sink: Raw | Demultiplexer,
+        *,
+        stdin: int | None,
+        signals: SignalPipe | None = None,
+        on_signal: Callable[[int], None] | None = None,
+    ) -> None:
+        self._stream = connection.stream
+        self._early = connection.early
+        self._sink = sink
+        self._stdin = stdin
+        self._signals, self._on_signal = signals, on_signal
+        self._pending = memoryview(b"")
+        self._half_closed = False
+        self._poll = select.poll()
+
+    def run(self) -> None:
+        """Copy until the daemon closes the stream.
+
+        :raises ConnectionLost: the stream broke.
+        :raises BrokenPipeError: nobody reads our output any more.
+        """
+        self._stream.setblocking(False)
+        self._poll.register(self._stream.fileno(), select.POLLIN)
+        if self._stdin is not None:
+            self._poll.register(self._stdin, select.POLLIN)
+        if self._signals is not None:
+            self._poll.register(self._signals.fileno(), select.POLLIN)
+        if self._early:
+            self._sink.feed(self._early)
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        for descriptor, events in self._poll.poll():
+            if self._signals is not None and descriptor == self._signals.fileno():
+                for number in self._signals.read():
+                    if self._on_signal is not None:
+                        self._on_signal(number)
+            elif descriptor == self._stdin:
+                self._take_stdin()
+            elif not self._exchange(events):
+                return False
+        return True
+
+    def _exchange(self, events: int) -> bool:
+        if events & select.POLLOUT:
+            self._flush()
+        if not events & ~select.POLLOUT:
+            return True
+        while True:
+            try:
+                data = self._stream.recv(READ_SIZE)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                return False
+            except OSError as e:
+                raise ConnectionLost(f"cannot read the container's output: {e.strerror}") from e
+            if not data:
+                return False
+            self._sink.feed(data)
+            if len(data) < READ_SIZE // 4 and not getattr(self._stream, "pending", int)():
+                return True
+
+    def _take_stdin(self) -> None:
+        assert self._stdin is not None
+        try:
+            data = os.read(self._stdin, STDIN_READ_SIZE)
+        except OSError:
+            data = b""
+        if data:
+            self._pending = memoryview(data)
+            self._flush()
+        else:
+            self._poll.unregister(self._stdin)
+            self._stdin = None
+            self._half_close()
+
+    def _flush(self) -> None:
+        """Send what waits; while it does, stdin is not read and the stream is polled for room."""
+        try:
+            while self._pending:
+                self._pending = self._pending[self._stream.send(self._pending) :]
+        except BlockingIOError:
+            self._want(output_too=True)
+            return
+        except OSError:
+            self._pending = memoryview(b"")
+            if self._stdin is not None:
+                self._poll.unregister(self._stdin)
+                self._stdin = None
+        self._want(output_too=False)
+
+    def _want(self, *, output_too: bool) -> None:
+        self._poll.modify(self._stream.fileno(), select.POLLIN | (select.POLLOUT if output_too else 0))
+        if self._stdin is not None:
+            self._poll.modify(self._stdin, 0 if output_too else select.POLLIN)
+
+    def _half_close(self) -> None:
+        if not self._half_closed:
+            self._half_closed = True
+            try:
+                self._stream.shutdown(SHUT_WR)
+            except OSError:
+                pass

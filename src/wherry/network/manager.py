@@ -112,13 +112,14 @@ class NetworkManager:
         :returns: lines that say what was found.
         """
         lines: Lines = []
-        for container_id in self._rows.sandboxes():
+        known = self._rows.sandboxes()
+        for container_id in known:
             if container_id in live:
                 lines += self._adopt(container_id, live[container_id])
             else:
                 self.delete_sandbox(container_id)
                 lines.append(f"released the network of container {container_id[:12]}, which does not run")
-        lines += self._sweep()
+        lines += self._sweep(set(known))
         self._rebuild()
         for line in lines:
             _log.info("%s", line)
@@ -213,8 +214,8 @@ class NetworkManager:
             undo.callback(self._ports.release, container_id)
             attachments = self._record(container_id, asked, ids, published, mac_address)
             undo.callback(self._rows.delete_sandbox, container_id)
-            sandbox.build(path, attachments)
             undo.callback(self._let_go, path, attachments)
+            sandbox.build(path, attachments)
             rows = self._rows.published(container_id=container_id) if published else []
             undo.callback(self._unpublish, rows)
             self._publish(rows)
@@ -423,9 +424,8 @@ class NetworkManager:
         )
         return [f"container {container_id[:12]} runs, but {line}" for line in lines]
 
-    def _sweep(self) -> Lines:
-        """Remove interfaces and pins of ours that no row knows."""
-        known = set(self._rows.sandboxes())
+    def _sweep(self, known: set[str]) -> Lines:
+        """Remove interfaces and pins of ours that belong to none of the containers ``known``."""
         lines: Lines = []
         for entry in sorted(self._netns.iterdir()):
             if entry.name not in known:

@@ -142,7 +142,10 @@ class HostPorts:
         """
         lines = []
         with self._lock:
+            mine = {held.port for held in self._by_container.get(container_id, ())}
             for port in ports:
+                if port in mine:
+                    continue
                 held = None
                 try:
                     held = _bind(port.proto, port.host_ip, port.host_port)

@@ -128,6 +128,14 @@ class Images:
                 [(target, chain) for chain in chain_ids],
             )
 
+    def forget_content(self, target: Digest, digests: Iterable[Digest]) -> None:
+        """Stop keeping blobs that an image reaches but does not need here."""
+        with self._db.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM image_content WHERE target = ? AND digest = ?",
+                [(target, digest) for digest in digests],
+            )
+
     def get(self, target: Digest) -> ImageRow | None:
         row = self._db.one("SELECT * FROM images WHERE target = ?", (target,))
         return None if row is None else _image(row)

@@ -203,6 +203,10 @@ class Writer:
         """Of what was written so far."""
         return Digest("sha256:" + self._hash.hexdigest())
 
+    def reopen(self) -> int:
+        """A descriptor of its own for what was written so far, to read from while it is being committed."""
+        return os.open(f"/proc/self/fd/{self._file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+
     def restart(self) -> None:
         """Throw away what was written, to start from the first byte."""
         self._file.seek(0)

@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from wherry.storage.tarformat import BadTar
 
@@ -36,6 +36,35 @@ def detect(head: bytes) -> str:
     if head[:4] in [bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60)]:
         return ZSTD  # a skippable frame comes first
     return next((name for magic, name in _MAGIC if head.startswith(magic)), PLAIN)
+
+
+class Readable(Protocol):
+    """The least of a binary file: ``read`` returns no bytes at the end only."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def read_head(stream: Readable) -> bytes:
+    """The first 6 bytes, for :func:`detect`; fewer if there are not so many."""
+    head = b""
+    while len(head) < 6 and (piece := stream.read(6 - len(head))):
+        head += piece
+    return head
+
+
+class Rejoined:
+    """A head that was looked at, then the rest of its stream."""
+
+    def __init__(self, head: bytes, stream: Readable) -> None:
+        self._head = head
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._head and size >= 0:
+            taken, self._head = self._head[:size], self._head[size:]
+            return taken
+        taken, self._head = self._head, b""
+        return taken + self._stream.read(size)
 
 
 class Mapped:

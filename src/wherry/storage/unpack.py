@@ -17,7 +17,6 @@ from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
-from typing import BinaryIO
 
 from wherry.errors import Internal, InvalidArgument, Unavailable
 from wherry.linux import syscalls as sys
@@ -26,6 +25,7 @@ from wherry.model.digest import Digest
 from wherry.model.mount import Mount
 from wherry.storage import streams
 from wherry.storage.apply import MERGE, OVERLAY
+from wherry.storage.streams import Readable
 from wherry.storage.tarformat import Limits
 
 _MODULE = "wherry.storage.unpack_child"
@@ -59,10 +59,17 @@ class Unpacker:
         self._slots = threading.BoundedSemaphore(self.parallel)
 
     def unpack(
-        self, blob: Path, mount: Mount, *, whiteouts: str, digest: Digest, expected: Digest | None = None
+        self,
+        blob: Path | int,
+        mount: Mount,
+        *,
+        whiteouts: str,
+        digest: Digest,
+        expected: Digest | None = None,
     ) -> Unpacked:
         """Unpack one layer into ``mount`` (a bind, or an overlay that the child mounts on its upper).
 
+        :param blob: a path, or an open descriptor of a file that may be renamed meanwhile.
         :param whiteouts: ``overlay`` or ``merge``, see :mod:`wherry.storage.apply`.
         :param digest: the blob's own, verified when it was stored: for a plain tar it is the diff id.
         :param expected: the diff id the image's configuration promises.
@@ -70,7 +77,7 @@ class Unpacker:
         :raises NeedsParent: see there; only with ``overlay``.
         :raises Unavailable: the disk is full. :raises Internal: the host refused.
         """
-        fd = os.open(blob, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(blob if isinstance(blob, Path) else f"/proc/self/fd/{blob}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             compression = streams.detect(os.pread(fd, 6, 0))
             if compression in (streams.BZIP2, streams.XZ):
@@ -92,22 +99,22 @@ class Unpacker:
         return Unpacked(diff_id, size, inodes, entries, stream_size)
 
     @contextmanager
-    def decompress(self, stream: BinaryIO) -> Iterator[BinaryIO]:
+    def decompress(self, stream: Readable) -> Iterator[Readable]:
         """A stream of the plain bytes of ``stream``, whatever its compression (gzip, zstd, bzip2, xz, none).
 
         :raises InvalidArgument: on leaving, if the compressed data was broken or passed the limit.
         """
-        head = _read_head(stream)
+        head = streams.read_head(stream)
         compression = streams.detect(head)
         if compression == streams.PLAIN:
-            yield _Rejoined(head, stream)  # type: ignore[misc]
+            yield streams.Rejoined(head, stream)
             return
         role = ("decompress", compression, str(self.limits.unpacked_max))
         with PythonChild(_MODULE, role, paths=_paths(), stdin=PIPE, stdout=PIPE) as child:
             feeder = threading.Thread(target=_feed, args=(head, stream, child), daemon=True)
             feeder.start()
             assert child.process.stdout is not None
-            yield child.process.stdout  # type: ignore[misc]
+            yield child.process.stdout
             if not child.process.stdout.read(1):
                 _checked(child, "cannot read the archive")
 
@@ -172,14 +179,7 @@ def _paths() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read_head(stream: BinaryIO) -> bytes:
-    head = b""
-    while len(head) < 6 and (piece := stream.read(6 - len(head))):
-        head += piece
-    return head
-
-
-def _feed(head: bytes, stream: BinaryIO, child: PythonChild) -> None:
+def _feed(head: bytes, stream: Readable, child: PythonChild) -> None:
     """Copy the stream into the child until either ends; a reader that went away is no error."""
     assert child.process.stdin is not None
     try:
@@ -189,17 +189,3 @@ def _feed(head: bytes, stream: BinaryIO, child: PythonChild) -> None:
                 pipe.write(piece)
     except (OSError, ValueError):
         return
-
-
-class _Rejoined:
-    """The head that was looked at, then the rest of the stream."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = head
-        self._stream = stream
-
-    def read(self, size: int = -1) -> bytes:
-        if self._head:
-            taken, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
-            return taken
-        return self._stream.read(size)

@@ -1,0 +1,301 @@
+"""Images as tar archives: ``docker load`` and ``docker save``.
+
+Read: OCI layouts (``oci-layout``, ``index.json``, ``blobs/``), docker archives of every age
+(``manifest.json``), and the combined form; plain, gzip, zstd, bzip2 or xz as a whole. Written: the combined
+form, as Docker since 25 (:mod:`wherry.images.archive_save`).
+
+Loading is one pass over the stream with bounded memory. Blobs go into the content store as they come; what
+looks like a layer starts unpacking at once, before anyone knows whose it is, while the next one arrives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from wherry.errors import InvalidArgument, NotFound, WherryError
+from wherry.images.archive_index import LoadPlan, Member, plan_docker, plan_oci
+from wherry.images.graph import PlatformImage
+from wherry.images.layers import Prepared
+from wherry.images.store import ImageStore, layers_of
+from wherry.model import digest as digests
+from wherry.model import oci
+from wherry.model.digest import Digest
+from wherry.model.oci import Descriptor, Platform
+from wherry.model.reference import Reference
+from wherry.storage import streams, tarformat
+from wherry.storage.content import Writer
+from wherry.storage.leases import Lease
+from wherry.storage.streams import Readable
+from wherry.storage.tarformat import BadTar, TarReader
+from wherry.storage.unpack import Unpacker
+
+Progress = Callable[[dict[str, object]], None]
+_SMALL = 1 << 20
+_SMALL_TOTAL = 64 << 20
+_PIECE = 1 << 20
+_PROGRESS_STEP = 16 << 20
+_NAMED = ("index.json", "manifest.json", "oci-layout", "repositories")
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One target of the archive; ``id`` is its digest."""
+
+    names: tuple[Reference, ...]
+    id: Digest
+
+
+@dataclass
+class _Arrived:
+    """What the archive held, by path."""
+
+    members: dict[str, Member] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    small_total: int = 0
+
+    def find(self, path: str) -> Member | None:
+        """A member by its path, through the links that old docker archives have between layers."""
+        for _ in range(8):
+            path = _normal(path)
+            if path in self.members:
+                return self.members[path]
+            if path not in self.links:
+                return None
+            path = self.links[path]
+        return None
+
+
+class Loader:
+    """Loads one archive."""
+
+    def __init__(self, store: ImageStore, unpacker: Unpacker, progress: Progress) -> None:
+        self._store = store
+        self._unpacker = unpacker
+        self._progress = progress
+        self._arrived = _Arrived()
+        self._ready: dict[Digest, Future[Prepared]] = {}
+        self._commits: list[Future[Digest]] = []
+
+    def load(self, stream: Readable, platforms: Sequence[Platform] = ()) -> list[LoadedImage]:
+        """See :func:`load`."""
+        with ExitStack() as stack:
+            lease = stack.enter_context(self._store.leases.hold("load"))
+            stack.callback(self._discard_unused)
+            pool = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="load"))
+            with self._unpacker.decompress(stream) as plain:
+                self._receive(plain, pool, lease)
+            for commit in self._commits:
+                commit.result()
+            plans = self._plans(lease)
+            if not plans:
+                raise InvalidArgument("cannot load the archive: it has no images")
+            return [self._finish(plan, platforms, lease) for plan in plans]
+
+    def _discard_unused(self) -> None:
+        for prepared in self._ready.values():
+            self._store.layers.discard(prepared)
+
+    # receiving
+
+    def _receive(self, plain: Readable, pool: ThreadPoolExecutor, lease: Lease) -> None:
+        source = streams.Buffered(lambda: plain.read(_PIECE))
+        reader = TarReader(source, self._unpacker.limits)
+        try:
+            for entry in reader:
+                path = _normal(entry.name.decode("utf-8", "surrogateescape"))
+                if entry.type == tarformat.FILE and entry.sparse is None:
+                    self._receive_file(path, entry.size, reader.data(), pool, lease)
+                elif entry.type == tarformat.SYMLINK:
+                    target = entry.linkname.decode("utf-8", "surrogateescape")
+                    self._arrived.links[path] = str(PurePosixPath(path).parent / target)
+                elif entry.type == tarformat.LINK:
+                    self._arrived.links[path] = entry.linkname.decode("utf-8", "surrogateescape")
+            while plain.read(_PIECE):
+                pass  # a compressed stream is checked to its end
+        except BadTar as e:
+            raise InvalidArgument(f"cannot load the archive: {e}") from e
+
+    def _receive_file(
+        self,
+        path: str,
+        size: int,
+        data: Iterator[bytes | memoryview],
+        pool: ThreadPoolExecutor,
+        lease: Lease,
+    ) -> None:
+        expected = _blob_digest(path)
+        if path in _NAMED or (expected is None and size <= _SMALL):
+            if size > oci.CONFIG_SIZE_MAX:
+                raise InvalidArgument(f"cannot load the archive: {path} has {size} bytes")
+            self._arrived.small_total += size
+            if self._arrived.small_total > _SMALL_TOTAL:
+                raise InvalidArgument("cannot load the archive: it has too many small files")
+            content = b"".join(data)
+            self._arrived.members[path] = Member(digests.of(content), size, content)
+            return
+        if expected is not None and self._store.content.keep(expected, lease.id):
+            self._arrived.members[path] = Member(expected, size, None)
+            return
+        writer = self._store.content.ingest()
+        try:
+            digest = self._copy(path, size, data, writer)
+            if expected is not None and digest != expected:
+                raise InvalidArgument(f"cannot load the archive: {path} has the digest {digest}")
+            self._prepare_early(digest, writer, size)
+        except BaseException:
+            writer.abort()
+            raise
+        self._arrived.members[path] = Member(digest, size, None)
+        self._commits.append(pool.submit(_commit, writer, lease))
+
+    def _copy(self, path: str, size: int, data: Iterator[bytes | memoryview], writer: Writer) -> Digest:
+        short, step = PurePosixPath(path).name[:12], 0
+        for piece in data:
+            writer.write(piece)
+            if writer.offset >= step and size > _SMALL:
+                step = writer.offset + _PROGRESS_STEP
+                self._progress(
+                    {
+                        "status": "Loading layer",
+                        "id": short,
+                        "progressDetail": {"current": writer.offset, "total": size},
+                    }
+                )
+        return writer.digest
+
+    def _prepare_early(self, digest: Digest, writer: Writer, size: int) -> None:
+        """Start unpacking what looks like a layer, from a descriptor of its own."""
+        if not self._store.layers.snapshotter.rebase or digest in self._ready:
+            return
+        fd = writer.reopen()
+        head = os.pread(fd, 512, 0)
+        compression = streams.detect(head)
+        if head[257:262] == b"ustar" or compression in (streams.GZIP, streams.ZSTD):
+            self._ready[digest] = self._store.layers.prepare(digest, fd)
+        else:
+            os.close(fd)
+
+    # making images of it
+
+    def _plans(self, lease: Lease) -> list[LoadPlan]:
+        find = self._arrived.find
+        if find("index.json") is not None:
+            return plan_oci(find, lambda member: self._keep(member, lease), self._store)
+        if find("manifest.json") is not None:
+            return plan_docker(find, lambda member: self._keep(member, lease), self._store, lease)
+        raise InvalidArgument("cannot load the archive: it has neither index.json nor manifest.json")
+
+    def _keep(self, member: Member, lease: Lease) -> None:
+        """Put a small file into the content store, once it is known to matter."""
+        if member.data is not None:
+            self._store.content.put(member.data, lease=lease.id)
+
+    def _finish(self, plan: LoadPlan, platforms: Sequence[Platform], lease: Lease) -> LoadedImage:
+        target = plan.target
+        shown = plan.names[0].familiar() if plan.names else target.digest
+        here = [
+            m for m in self._store.graph.manifests(target) if m.config is not None and not m.is_attestation
+        ]
+        wanted = _select(here, platforms, shown)
+        if not here and target.media_type in oci.MANIFEST_TYPES:
+            self._require_config(target)
+        for image in wanted:
+            self._unpack(image, lease)
+        self._store.add(target)
+        if platforms:
+            self._store.drop_unwanted(target.digest, [image.descriptor.digest for image in wanted])
+        for name in plan.names:
+            self._store.tag(name, target, why="load")
+        text = f"Loaded image: {shown}" if plan.names else f"Loaded image ID: {shown}"
+        self._progress({"stream": text + "\n"})
+        return LoadedImage(plan.names, target.digest)
+
+    def _require_config(self, target: Descriptor) -> None:
+        for manifest in self._store.graph.manifests(target):
+            if not self._store.content.has(manifest.manifest.config.digest):
+                raise InvalidArgument(
+                    f"cannot load the archive: blob {manifest.manifest.config.digest} is missing"
+                )
+
+    def _unpack(self, image: PlatformImage, lease: Lease) -> None:
+        assert image.config is not None
+        for blob in [image.manifest.config, *image.manifest.layers]:
+            if not self._store.content.has(blob.digest):
+                raise InvalidArgument(f"cannot load the archive: blob {blob.digest} is missing")
+            if self._store.content.size(blob.digest) != blob.size:
+                raise InvalidArgument(f"cannot load the archive: blob {blob.digest} is not {blob.size} bytes")
+        for chain_id in image.chain_ids:
+            lease.keep_snapshot(chain_id)
+        layers = layers_of(image.manifest.layers, image.config.rootfs.diff_ids)
+        self._store.layers.ensure(layers, self._ready)
+
+
+def load(
+    store: ImageStore,
+    unpacker: Unpacker,
+    stream: Readable,
+    *,
+    platforms: Sequence[Platform] = (),
+    progress: Progress = lambda message: None,
+) -> list[LoadedImage]:
+    """Load every image of an archive, unpack those for this host (or for ``platforms``), and name them.
+
+    Nothing of an archive stays when it is refused.
+
+    :param progress: called with messages in the shape of Docker's progress stream.
+    :raises InvalidArgument: no archive of images, broken, hostile, or against a limit.
+    :raises NotFound: it does not have a platform asked for. :raises Unavailable: the disk is full.
+    """
+    try:
+        return Loader(store, unpacker, progress).load(stream, platforms)
+    except WherryError:
+        store.collect()
+        raise
+
+
+def _select(here: Sequence[PlatformImage], platforms: Sequence[Platform], shown: str) -> list[PlatformImage]:
+    """The images to unpack: those asked for, or this host's, or the only one there is."""
+    if platforms:
+        found = []
+        for platform in platforms:
+            matching = [image for image in here if image.platform.satisfies(platform)]
+            if not matching:
+                raise NotFound(
+                    f"image {shown} was loaded, but doesn't provide the requested platform ({platform})"
+                )
+            found += [image for image in matching if image not in found]
+        return found
+    host = oci.host()
+    mine = [
+        image
+        for image in here
+        if image.platform.satisfies(Platform(os=host.os, architecture=host.architecture))
+    ]
+    return mine or (list(here) if len(here) == 1 else [])
+
+
+def _commit(writer: Writer, lease: Lease) -> Digest:
+    return writer.commit(lease=lease.id)
+
+
+def _blob_digest(path: str) -> Digest | None:
+    """The digest a path in a layout promises."""
+    head, _, name = path.rpartition("/")
+    digest = "sha256:" + name
+    return Digest(digest) if head == "blobs/sha256" and digests.is_digest(digest) else None
+
+
+def _normal(path: str) -> str:
+    """A member's path without ``.``, ``..`` and empty parts; only ever a key, never opened."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)

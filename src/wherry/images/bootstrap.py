@@ -1,0 +1,129 @@
+"""Base images without a registry, from the distribution's own packages.
+
+``busybox``, ``hello``, ``debian[:suite[-slim]]``. Quick when the image is there already; reproducible as far
+as the packages are: sorted archives and one time for all files (``SOURCE_DATE_EPOCH``, else the package's).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from wherry.errors import InvalidArgument, NotFound
+from wherry.images import busybox, debian, hello
+from wherry.images.assemble import Recipe, from_stream
+from wherry.images.model import Image
+from wherry.images.store import ImageStore
+from wherry.model import oci, reference
+from wherry.model.oci import ImageRunConfig
+from wherry.model.reference import Reference
+from wherry.storage.tarwriter import Member, archive
+from wherry.storage.unpack import Unpacker
+
+NAMES = ("busybox", "debian", "hello")
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_EPOCH = 1_700_000_000
+_NANO = 1_000_000_000
+
+Progress = Callable[[dict[str, object]], None]
+
+
+def bootstrap(
+    store: ImageStore,
+    unpacker: Unpacker,
+    name: str,
+    *,
+    progress: Progress = lambda message: None,
+    mirror: str | None = None,
+    variant: str | None = None,
+    force: bool = False,
+) -> Image:
+    """Make a base image, or find that it is there.
+
+    :param name: ``busybox``, ``hello``, ``debian``, ``debian:<suite>`` or ``debian:<suite>-slim``.
+    :param mirror: of Debian packages, instead of the host's. :param variant: ``slim`` (debian only).
+    :param force: make it anew.
+    :raises InvalidArgument: no such base image. :raises Unavailable: its packages cannot be had.
+    """
+    wanted = reference.parse(name)
+    base = wanted.familiar_name
+    if base not in NAMES or wanted.digest is not None:
+        raise InvalidArgument(f"cannot bootstrap {name}: only {', '.join(NAMES)} can be made")
+    if base != "debian":
+        if wanted.tag not in (None, "latest") or variant is not None or mirror is not None:
+            raise InvalidArgument(f"cannot bootstrap {name}: {base} has no variants, suites or mirrors")
+        return _simple(store, unpacker, wanted.with_default_tag(), progress, force=force)
+    return _debian(store, unpacker, wanted, progress, mirror=mirror, variant=variant, force=force)
+
+
+def _simple(
+    store: ImageStore, unpacker: Unpacker, ref: Reference, progress: Progress, *, force: bool
+) -> Image:
+    if not force and (found := _existing(store, ref)) is not None:
+        progress({"status": f"{ref.familiar()} is there already"})
+        return found
+    progress({"status": f"Making {ref.familiar()}"})
+    epoch = _epoch()
+    architecture = oci.host().architecture
+    if ref.familiar_name == "busybox":
+        data = busybox.rootfs(epoch * _NANO)
+        config = ImageRunConfig(cmd=["sh"], env=[_PATH])
+    else:
+        binary = hello.program(architecture)
+        data = archive([(Member(name=b"hello", mode=0o755, size=len(binary), mtime=epoch * _NANO), binary)])
+        config = ImageRunConfig(cmd=["/hello"], env=[_PATH])
+    recipe = _recipe(f"wherry image bootstrap {ref.familiar_name}", epoch, config)
+    return from_stream(store, unpacker, io.BytesIO(data), ref, recipe, why="bootstrap")
+
+
+def _debian(
+    store: ImageStore,
+    unpacker: Unpacker,
+    wanted: Reference,
+    progress: Progress,
+    *,
+    mirror: str | None,
+    variant: str | None,
+    force: bool,
+) -> Image:
+    if variant not in (None, "slim"):
+        raise InvalidArgument(f"cannot bootstrap debian: there is no variant {variant!r}")
+    tag = debian.DEFAULT_SUITE if wanted.tag in (None, "latest") else wanted.tag or ""
+    slim = tag.endswith("-slim") or variant == "slim"
+    suite = debian.check_suite(tag.removesuffix("-slim"))
+    ref = wanted.with_tag(f"{suite}-slim" if slim else suite)
+    also = [wanted.with_tag("latest")] if suite == debian.DEFAULT_SUITE and not slim else []
+    if not force and (found := _existing(store, ref)) is not None:
+        progress({"status": f"{ref.familiar()} is there already"})
+        return found
+    progress({"status": f"Making {ref.familiar()}: fetching and unpacking packages"})
+    epoch = _epoch()
+    recipe = _recipe(
+        f"wherry image bootstrap {ref.familiar()}", epoch, ImageRunConfig(cmd=["bash"], env=[_PATH])
+    )
+    with debian.rootfs(suite, slim=slim, mirror=mirror, epoch=epoch) as path, path.open("rb") as stream:
+        progress({"status": f"Storing {ref.familiar()}"})
+        image = from_stream(store, unpacker, stream, ref, recipe, why="bootstrap")
+    for name in also:
+        store.tag(name, image.id, why="bootstrap")
+    return store.resolve(image.id)
+
+
+def _existing(store: ImageStore, ref: Reference) -> Image | None:
+    try:
+        return store.resolve(ref.familiar(), oci.host())
+    except NotFound:
+        return None
+
+
+def _epoch() -> int:
+    """Seconds: SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set and a number."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(text) if text.isdigit() else _EPOCH
+
+
+def _recipe(created_by: str, epoch: int, config: ImageRunConfig) -> Recipe:
+    created = datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")
+    return Recipe(created=created, created_by=created_by, config=config)

@@ -1,0 +1,329 @@
+"""Names -> images.
+
+A name (``docker.io/library/busybox:latest``) points at a target, an image is one platform of a target, and
+its identity is the target's digest. Images are immutable; names move, and every move is a row of history. A
+target without a name stays until it is deleted or pruned ("dangling"), as in Docker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.images.graph import Graph, PlatformImage
+from wherry.images.layers import Layer, LayerStore
+from wherry.images.model import HistoryEntry, Image, ImageSummary, ManifestSummary, parse_time
+from wherry.model import digest as digests
+from wherry.model import oci, reference
+from wherry.model.digest import Digest
+from wherry.model.oci import Descriptor, Platform
+from wherry.model.reference import Reference
+from wherry.state.images import ImageRow, Images, NameMove, Sizes
+from wherry.storage.content import ContentStore
+from wherry.storage.gc import Collected, Collector
+from wherry.storage.leases import Leases
+
+_SHORT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
+_SECOND = 1_000_000_000
+_ATTESTS = "vnd.docker.reference.digest"
+
+
+class ImageStore:
+    """The store. Safe to use from any thread."""
+
+    def __init__(
+        self,
+        rows: Images,
+        content: ContentStore,
+        layers: LayerStore,
+        leases: Leases,
+        collector: Collector,
+    ) -> None:
+        self.rows = rows
+        self.content = content
+        self.layers = layers
+        self.leases = leases
+        self.graph = Graph(content)
+        self._collector = collector
+        self._driver = layers.snapshotter.name
+
+    # finding
+
+    def resolve(self, text: str, platform: Platform | None = None) -> Image:
+        """Find an image by name, ``name@digest``, digest of its target, manifest or config, or short id.
+
+        :param platform: one the image must provide; otherwise the best for this host, else whatever is here.
+        :raises NotFound: ``No such image: …``, or it does not provide the platform.
+        :raises Conflict: a short id that several images start with. :raises InvalidArgument: no reference.
+        """
+        row = self._row(text)
+        return self._image(row, self._choose(row, text, platform))
+
+    def find(self, text: str) -> Descriptor:
+        """The target a name or an id means; raises as :meth:`resolve` does."""
+        return _descriptor(self._row(text))
+
+    def _row(self, text: str) -> ImageRow:
+        if digests.is_digest(text):
+            digest = Digest(text)
+            if (row := self.rows.get(digest)) is not None:
+                return row
+            return self._by_prefix(digests.hex_of(digest), text)
+        short = _SHORT_ID.fullmatch(text)
+        try:
+            name = reference.parse(text)
+        except InvalidArgument:
+            if short is None:
+                raise
+            return self._by_prefix(short[1], text)
+        if name.digest is not None:
+            return self._by_name_and_digest(name)
+        target = self.rows.target_of(str(name.with_default_tag()))
+        if target is not None and (row := self.rows.get(target)) is not None:
+            return row
+        if short is not None:
+            return self._by_prefix(short[1], name.with_default_tag().familiar())
+        raise NotFound(f"No such image: {name.with_default_tag().familiar()}")
+
+    def _by_name_and_digest(self, name: Reference) -> ImageRow:
+        assert name.digest is not None
+        row = self.rows.get(name.digest)
+        if row is not None and any(
+            reference.parse(n).name == name.name for n in self.rows.names_of(row.target)
+        ):
+            return row
+        raise NotFound(f"No such image: {name.familiar()}")
+
+    def _by_prefix(self, prefix: str, shown: str) -> ImageRow:
+        for targets in (self.rows.targets_with_prefix(prefix), self.rows.targets_with_part(prefix)):
+            if len(targets) > 1:
+                raise Conflict(f"multiple IDs found with provided prefix: {prefix}")
+            if targets and (row := self.rows.get(targets[0])) is not None:
+                return row
+        raise NotFound(f"No such image: {shown}")
+
+    def _choose(self, row: ImageRow, text: str, platform: Platform | None) -> PlatformImage:
+        here = [
+            image
+            for image in self.graph.manifests(_descriptor(row))
+            if image.config is not None and not image.is_attestation
+        ]
+        if platform is not None:
+            here = [image for image in here if image.platform.satisfies(platform)]
+            if not here:
+                raise NotFound(
+                    f"image with reference {text} was found but does not provide the specified platform "
+                    f"({platform})"
+                )
+        if not here:
+            raise NotFound(f"No such image: {text}")
+        preferred = preferred_platforms(oci.host())
+        return min(here, key=lambda image: _rank(image.platform, preferred))
+
+    def _image(self, row: ImageRow, chosen: PlatformImage) -> Image:
+        assert chosen.config is not None
+        return Image(
+            id=row.target,
+            target=_descriptor(row),
+            manifest_descriptor=chosen.descriptor,
+            manifest=chosen.manifest,
+            config_descriptor=chosen.manifest.config,
+            config=chosen.config,
+            names=self._names(row.target),
+            chain_ids=chosen.chain_ids,
+            last_tagged_ns=row.updated,
+        )
+
+    def _names(self, target: Digest) -> tuple[Reference, ...]:
+        return tuple(reference.parse(name) for name in self.rows.names_of(target))
+
+    # listing
+
+    def list(self, *, manifests: bool = False, shared_size: bool = False) -> list[ImageSummary]:
+        """Every target, dangling ones included, newest first.
+
+        :param shared_size: work it out; -1 otherwise.
+        """
+        names: dict[Digest, list[Reference]] = {}
+        for name, target in self.rows.names():
+            names.setdefault(target, []).append(reference.parse(name))
+        sizes = self.rows.sizes(self._driver)
+        shared = self.rows.shared_sizes(self._driver) if shared_size else {}
+        found = []
+        for row in self.rows.all():
+            labels, created = self._labels_and_time(row)
+            found.append(
+                ImageSummary(
+                    id=row.target,
+                    target=_descriptor(row),
+                    names=tuple(names.get(row.target, ())),
+                    created=created,
+                    size=sizes.get(row.target, Sizes(0, 0)).total,
+                    shared_size=shared.get(row.target, 0) if shared_size else -1,
+                    labels=labels,
+                    manifests=tuple(self.manifests(row.target)) if manifests else (),
+                )
+            )
+        return sorted(found, key=lambda image: -image.created)
+
+    def _labels_and_time(self, row: ImageRow) -> tuple[dict[str, str], int]:
+        try:
+            config = self._choose(row, row.target, None).config
+        except NotFound:
+            return {}, row.created // _SECOND
+        assert config is not None
+        created = parse_time(config.created)
+        return config.config.labels or {}, (row.created if created is None else created) // _SECOND
+
+    def manifests(self, target: Digest) -> Sequence[ManifestSummary]:
+        """What is here of every manifest of a target."""
+        row = self.rows.get(target)
+        return [] if row is None else [self._manifest(m) for m in self.graph.manifests(_descriptor(row))]
+
+    def _manifest(self, image: PlatformImage) -> ManifestSummary:
+        parts = [image.manifest.config, *image.manifest.layers]
+        here = [part for part in parts if self.content.has(part.digest)]
+        kind = "attestation" if image.is_attestation else "image" if image.config is not None else "unknown"
+        attests = (image.descriptor.annotations or {}).get(_ATTESTS)
+        return ManifestSummary(
+            descriptor=image.descriptor,
+            kind=kind,
+            available=len(here) == len(parts),
+            platform=image.platform if kind == "image" else None,
+            content_size=image.descriptor.size + sum(part.size for part in here),
+            unpacked_size=sum(self._layer_size(chain) for chain in image.chain_ids) if kind == "image" else 0,
+            attests=digests.parse(attests) if attests and digests.is_digest(attests) else None,
+        )
+
+    def _layer_size(self, chain_id: Digest) -> int:
+        try:
+            return self.layers.snapshotter.usage(chain_id).bytes
+        except NotFound:
+            return 0
+
+    def size(self, target: Digest) -> int:
+        """Bytes of an image's blobs and snapshots that are here."""
+        return self.rows.sizes(self._driver).get(target, Sizes(0, 0)).total
+
+    def history(self, image: Image) -> Sequence[HistoryEntry]:
+        """The steps that made it, newest first, as Docker lists them."""
+        entries = []
+        chain = iter(image.chain_ids)
+        for step in image.config.history:
+            top = None if step.empty_layer else next(chain, None)
+            entries.append(
+                HistoryEntry(
+                    id="<missing>",
+                    created=(parse_time(step.created) or 0) // _SECOND,
+                    created_by=step.created_by or "",
+                    tags=(),
+                    size=self._layer_size(top) if top is not None else 0,
+                    comment=step.comment or "",
+                )
+            )
+        entries.reverse()
+        if entries:
+            first = entries[0]
+            entries[0] = HistoryEntry(
+                image.id, first.created, first.created_by, tuple(image.repo_tags), first.size, first.comment
+            )
+        return entries
+
+    # changing
+
+    def add(self, target: Descriptor) -> None:
+        """Record a target whose blobs are in the content store; what it reaches is kept from now on.
+
+        :raises NotFound, InvalidArgument: its documents are missing or broken.
+        """
+        self.graph.document(target)
+        roles, chains = self.graph.closure(target)
+        self.rows.put((target.digest, target.media_type, target.size), roles.items(), chains)
+
+    def drop_unwanted(self, target: Digest, wanted: Sequence[Digest]) -> None:
+        """Let go of the blobs that only other manifests of a target need; the index itself stays whole."""
+        row = self.rows.get(target)
+        if row is None:
+            return
+        keep: set[Digest] = {target}
+        drop: set[Digest] = set()
+        for image in self.graph.manifests(_descriptor(row)):
+            parts = {image.descriptor.digest, image.manifest.config.digest}
+            parts.update(layer.digest for layer in image.manifest.layers)
+            attests = (image.descriptor.annotations or {}).get(_ATTESTS)
+            (keep if image.descriptor.digest in wanted or attests in wanted else drop).update(parts)
+        self.rows.forget_content(target, drop - keep)
+
+    def tag(self, name: Reference, target: Descriptor | Digest, *, why: str, by: str = "") -> Digest | None:
+        """Point a name at a target and write the move down; return the target it had before.
+
+        :raises InvalidArgument: the name has a digest. :raises NotFound: no such image.
+        """
+        if name.digest is not None:
+            raise InvalidArgument("refusing to create a tag with a digest reference")
+        digest = target.digest if isinstance(target, Descriptor) else target
+        if self.rows.get(digest) is None:
+            raise NotFound(f"No such image: {digest}")
+        return self.rows.move(str(name.with_default_tag()), digest, actor=by, why=why)
+
+    def untag(self, name: Reference, *, why: str, by: str = "") -> Digest:
+        """Remove a name; the image stays. :raises NotFound: no such name."""
+        old = self.rows.move(str(name.with_default_tag()), None, actor=by, why=why)
+        if old is None:
+            raise NotFound(f"No such image: {name.with_default_tag().familiar()}")
+        return old
+
+    def moves(self, name: Reference) -> Sequence[NameMove]:
+        """Every move of a name, oldest first."""
+        return self.rows.moves(str(name.with_default_tag()))
+
+    def ensure_unpacked(self, image: Image) -> Digest | None:
+        """Have the image's layers unpacked; return the snapshot to start from (``None``: it has no layers).
+
+        Concurrent callers share the work. Raises as :meth:`wherry.images.layers.LayerStore.ensure`.
+        """
+        return self.layers.ensure(layers_of(image.manifest.layers, image.config.rootfs.diff_ids))
+
+    def collect(self) -> Collected:
+        """Remove what nothing needs any more."""
+        return self._collector.collect()
+
+
+def layers_of(blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]) -> list[Layer]:
+    """Pair blobs with what they unpack to. :raises InvalidArgument: not as many of one as of the other."""
+    if len(blobs) != len(diff_ids):
+        raise InvalidArgument(
+            f"invalid image: its manifest has {len(blobs)} layers, its configuration {len(diff_ids)}"
+        )
+    return [Layer(blob.digest, diff_id) for blob, diff_id in zip(blobs, diff_ids, strict=True)]
+
+
+def preferred_platforms(host: Platform) -> list[Platform]:
+    """What this host can run, best first."""
+    found = [host.normalised()]
+    older = {"v8": ("v7", "v6", "v5"), "v7": ("v6", "v5"), "v6": ("v5",)}
+    if host.architecture == "arm":
+        found += [
+            Platform(os="linux", architecture="arm", variant=v) for v in older.get(host.variant or "v7", ())
+        ]
+    if host.architecture == "arm64":
+        found += [Platform(os="linux", architecture="arm", variant=v) for v in ("v7", "v6", "v5")]
+    if host.architecture == "amd64":
+        found.append(Platform(os="linux", architecture="386"))
+    return found
+
+
+def _rank(platform: Platform, preferred: Iterable[Platform]) -> int:
+    count = 0
+    for candidate in preferred:
+        if platform.normalised() == candidate.normalised():
+            return count
+        count += 1
+    # a newer variant of the right architecture may not run, but is nearer than another architecture
+    first = next(iter(preferred))
+    return count if platform.satisfies(Platform(os=first.os, architecture=first.architecture)) else count + 1
+
+
+def _descriptor(row: ImageRow) -> Descriptor:
+    return Descriptor(media_type=row.media_type, digest=row.target, size=row.size)

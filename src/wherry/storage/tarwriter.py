@@ -1,0 +1,147 @@
+"""Writing tar: ustar headers, PAX where a value does not fit. The same input gives the same bytes, always."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from wherry.storage.tarformat import BLOCK, CHARACTER, FILE
+
+_NANO = 1_000_000_000
+_SIZE_MAX = 8**11 - 1
+_ID_MAX = 8**7 - 1
+_DEVICE_MAX = 8**7 - 1
+END = bytes(2 * BLOCK)
+"""What closes an archive."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member to write. ``size`` is the file's; ``mtime`` in nanoseconds since the epoch.
+
+    :ivar sparse: (offset, length) of the parts of a sparse file that hold data; only those are written.
+    """
+
+    name: bytes
+    type: bytes = FILE
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    linkname: bytes = b""
+    major: int = 0
+    minor: int = 0
+    xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
+    sparse: tuple[tuple[int, int], ...] | None = None
+
+
+def header(member: Member) -> bytes:
+    """Everything that goes before the member's data; the data is padded with :func:`padding` afterwards."""
+    records: dict[bytes, bytes] = {}
+    name, prefix, size, tail = member.name, b"", member.size, b""
+    if member.sparse is not None:
+        tail = _sparse_map(member.sparse)
+        size = len(tail) + sum(length for _, length in member.sparse)
+        directory, _, base = name.rpartition(b"/")
+        records[b"GNU.sparse.major"], records[b"GNU.sparse.minor"] = b"1", b"0"
+        records[b"GNU.sparse.name"] = name
+        records[b"GNU.sparse.realsize"] = str(member.size).encode()
+        name = (directory + b"/" if directory else b"") + b"GNUSparseFile.0/" + base
+    if not _plain(name) or len(name) > 100:
+        name, prefix = _split(name, records)
+    linkname = member.linkname
+    if len(linkname) > 100 or not _plain(linkname):
+        records[b"linkpath"] = linkname
+        linkname = _ascii(linkname[:100])
+    if size > _SIZE_MAX:
+        records[b"size"] = str(size).encode()
+    for key, number in ((b"uid", member.uid), (b"gid", member.gid)):
+        if number > _ID_MAX:
+            records[key] = str(number).encode()
+    seconds, nanoseconds = divmod(member.mtime, _NANO)
+    if nanoseconds or not 0 <= seconds <= _SIZE_MAX:
+        records[b"mtime"] = _time(member.mtime)
+    for key, value in member.xattrs.items():
+        records[b"SCHILY.xattr." + key] = value
+    ustar = _ustar(member, name, prefix, linkname, min(size, _SIZE_MAX), min(max(seconds, 0), _SIZE_MAX))
+    if not records:
+        return ustar + tail
+    body = b"".join(_record(key, records[key]) for key in sorted(records))
+    pax = Member(name=b"PaxHeaders/" + _ascii(name.rpartition(b"/")[2][:80]), type=b"x", size=len(body))
+    return _ustar(pax, pax.name, b"", b"", pax.size, 0) + body + padding(len(body)) + ustar + tail
+
+
+def padding(size: int) -> bytes:
+    """The zero bytes after ``size`` bytes of data."""
+    return bytes(-size % BLOCK)
+
+
+def archive(members: Iterable[tuple[Member, bytes]]) -> bytes:
+    """A whole small archive in memory, members in the given order."""
+    parts = []
+    for member, data in members:
+        parts += [header(member), data, padding(len(data))]
+    return b"".join(parts) + END
+
+
+def _plain(text: bytes) -> bool:
+    return text.isascii() and b"\n" not in text
+
+
+def _ascii(text: bytes) -> bytes:
+    return bytes(b if 32 < b < 127 else 63 for b in text)
+
+
+def _split(name: bytes, records: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Fit a long name into name and prefix, or hand it to PAX."""
+    if _plain(name) and len(name) <= 256:
+        cut = name.rfind(b"/", 0, 156)
+        if cut > 0 and 0 < len(name) - cut - 1 <= 100:
+            return name[cut + 1 :], name[:cut]
+    records.setdefault(b"path", name)
+    return _ascii(name[:100]), b""
+
+
+def _ustar(member: Member, name: bytes, prefix: bytes, linkname: bytes, size: int, seconds: int) -> bytes:
+    device = member.type in (CHARACTER, b"4")
+    fields = b"".join(
+        (
+            name.ljust(100, b"\0"),
+            b"%07o\0" % (member.mode & 0o7777),
+            b"%07o\0" % min(member.uid, _ID_MAX),
+            b"%07o\0" % min(member.gid, _ID_MAX),
+            b"%011o\0" % size,
+            b"%011o\0" % seconds,
+            b"        ",
+            member.type,
+            linkname.ljust(100, b"\0"),
+            b"ustar\x0000",
+            bytes(64),
+            b"%07o\0" % (min(member.major, _DEVICE_MAX) if device else 0),
+            b"%07o\0" % (min(member.minor, _DEVICE_MAX) if device else 0),
+            prefix.ljust(155, b"\0"),
+            bytes(12),
+        )
+    )
+    return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    bare = len(key) + len(value) + 3
+    length = bare + len(str(bare))
+    if length != bare + len(str(length)):
+        length += 1
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _time(nanoseconds: int) -> bytes:
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), _NANO)
+    return f"{sign}{seconds}.{rest:09d}".rstrip("0").rstrip(".").encode()
+
+
+def _sparse_map(parts: tuple[tuple[int, int], ...]) -> bytes:
+    numbers = [len(parts), *(n for part in parts for n in part)]
+    text = b"".join(b"%d\n" % n for n in numbers)
+    return text + padding(len(text))

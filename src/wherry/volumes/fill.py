@@ -1,0 +1,86 @@
+"""Copy-up: what an image has at a volume's mount point fills the volume, once, while it is empty."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from wherry.errors import Internal
+from wherry.linux import copy, syscalls
+
+_MARK = ".filling"
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_RETRIES = 32
+
+
+def copy_up(source_root: Path | int, inner_path: str, volume_path: Path) -> None:
+    """Fill the empty volume at ``volume_path`` from ``inner_path`` within a container's root file system.
+
+    The path is resolved by the kernel as inside the container: a symbolic link leads nowhere else. Where the
+    image has no directory there, or the volume is not empty, nothing happens. The volume's directory takes
+    owner and mode of the image's. Two starts at once take turns, and a copy that a crash cut short is begun
+    again, as a mark beside the volume's directory tells.
+
+    :param source_root: the mounted root file system, or its descriptor.
+    :raises Internal: no room, or another failure of the host; the volume is empty then.
+    """
+    source = _open_source(source_root, inner_path)
+    if source is None:
+        return
+    try:
+        _fill(source, volume_path)
+    except OSError as e:
+        raise Internal(f"cannot fill a volume from {inner_path}: {e.strerror or e}") from e
+    finally:
+        os.close(source)
+
+
+def _open_source(root: Path | int, inner_path: str) -> int | None:
+    flags = os.O_RDONLY | os.O_DIRECTORY
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
+    base = root if isinstance(root, int) else os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for _ in range(_RETRIES):
+            try:
+                return syscalls.openat2(base, inner_path, flags, resolve=resolve)
+            except OSError as e:
+                if e.errno in _NOTHING_THERE:
+                    return None
+                if e.errno != errno.EAGAIN:  # something was renamed meanwhile (openat2(2))
+                    raise Internal(f"cannot fill a volume from {inner_path}: {e.strerror}") from e
+        raise Internal(f"cannot fill a volume from {inner_path}: it keeps moving")
+    finally:
+        if not isinstance(root, int):
+            os.close(base)
+
+
+def _fill(source: int, volume_path: Path) -> None:
+    directory = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    beside = os.open(volume_path.parent, directory)
+    try:
+        fcntl.flock(beside, fcntl.LOCK_EX)
+        target = os.open(volume_path.name, directory, dir_fd=beside)
+        try:
+            _fill_locked(source, beside, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(beside)
+
+
+def _fill_locked(source: int, beside: int, target: int) -> None:
+    unfinished = False
+    try:
+        os.stat(_MARK, dir_fd=beside, follow_symlinks=False)
+        unfinished = True
+    except FileNotFoundError:
+        pass
+    if unfinished:
+        copy.empty(target)
+    elif not copy.is_empty(target):
+        return
+    os.close(os.open(_MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=beside))
+    copy.copy_content(source, target)
+    os.unlink(_MARK, dir_fd=beside)

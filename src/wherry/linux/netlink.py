@@ -105,7 +105,7 @@ def string(kind: int, text: str, *, limit: int = ATTRIBUTE_PAYLOAD_MAX - 1) -> b
 
     :raises Internal: longer than that, or with a NUL inside, which the kernel would cut at.
     """
-    data = text.encode()
+    data = text.encode("utf-8", "surrogateescape")
     if b"\0" in data or len(data) > limit:
         raise Internal(
             f"cannot encode netlink attribute {kind}: {text[:64]!r} is not a string of {limit} bytes"

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wherry.errors import Conflict, Forbidden, InvalidArgument
+from wherry.network import ipam
+from wherry.network.types import DEFAULT_ADDRESS_POOLS, Network, Subnet
+from wherry.state import schema
+from wherry.state.database import Database
+from wherry.state.networks import EndpointRow, NetworkRow, Networks
+
+
+class Pool:
+    """A network with rows, as the manager keeps it."""
+
+    def __init__(self, subnet: Subnet) -> None:
+        self.rows = Networks(Database(":memory:", schema.MIGRATIONS))
+        self.network = Network(id="n" * 64, name="net", driver="bridge", created=1, subnets=(subnet,))
+        self.rows.put_network(NetworkRow("n" * 64, "net", "bridge", 1, b"{}"))
+
+    def take(self, wanted: str = "") -> str:
+        ip = ipam.allocate(self.rows, self.network, wanted)
+        self.rows.insert_sandbox(ip, 1)
+        self.rows.insert_endpoint(EndpointRow(ip, self.network.id, ip, ip, b"{}"))
+        return ip
+
+    def give_back(self, ip: str) -> None:
+        self.rows.delete_sandbox(ip)
+
+
+def pool(cidr: str = "10.0.0.0/29", **more: object) -> Pool:
+    gateway = str(IPv4Network(cidr).network_address + 1)
+    return Pool(Subnet(cidr=cidr, gateway=gateway, **more))  # type: ignore[arg-type]
+
+
+def test_gateway_network_and_broadcast_are_not_handed_out() -> None:
+    p = pool()
+    assert [p.take() for _ in range(5)] == [f"10.0.0.{n}" for n in range(2, 7)]
+    with pytest.raises(Conflict, match="no available IPv4 addresses"):
+        p.take()
+
+
+def test_an_address_given_back_rests() -> None:
+    p = pool()
+    first = p.take()
+    p.give_back(first)
+    assert [p.take() for _ in range(5)] == ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", first]
+
+
+def test_wanted_address() -> None:
+    p = pool()
+    assert p.take("10.0.0.5") == "10.0.0.5"
+    with pytest.raises(Conflict, match="Address already in use"):
+        p.take("10.0.0.5")
+    for outside in ("10.0.0.1", "10.0.0.0", "10.0.0.7", "10.0.1.2"):
+        with pytest.raises(InvalidArgument, match="does not belong"):
+            p.take(outside)
+    with pytest.raises(InvalidArgument, match="invalid IPv4 address"):
+        p.take("nonsense")
+    assert [p.take() for _ in range(4)] == ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.6"]
+
+
+def test_range_and_reserved_names() -> None:
+    p = pool("10.0.0.0/24", ip_range="10.0.0.8/30", aux={"router": "10.0.0.9"})
+    assert [p.take() for _ in range(3)] == ["10.0.0.8", "10.0.0.10", "10.0.0.11"]
+    with pytest.raises(Conflict):
+        p.take()
+    assert p.take("10.0.0.77") == "10.0.0.77"
+
+
+@given(st.lists(st.integers(0, 9), max_size=60))
+def test_no_two_have_the_same(moves: list[int]) -> None:
+    p = pool("10.0.0.0/28")
+    held: list[str] = []
+    for move in moves:
+        if move < 4 and held:
+            p.give_back(held.pop(move % len(held)))
+        elif len(held) < 13:
+            ip = p.take()
+            assert ip not in held
+            assert IPv4Address(ip) in IPv4Network("10.0.0.0/28")
+            held.append(ip)
+
+
+def test_first_free_subnet() -> None:
+    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, set()) == Subnet(
+        cidr="172.17.0.0/16", gateway="172.17.0.1"
+    )
+    used = {IPv4Network("172.17.3.0/24"), IPv4Network("172.18.0.0/15")}
+    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr == "172.20.0.0/16"
+    used = {IPv4Network("172.16.0.0/12"), IPv4Network("192.168.1.0/24")}
+    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr == "192.168.16.0/20"
+
+
+def test_no_subnet_left() -> None:
+    with pytest.raises(Forbidden, match="all predefined address pools have been fully subnetted"):
+        ipam.pick_subnet((("10.0.0.0/24", 25),), {IPv4Network("10.0.0.0/8")})
+
+
+@pytest.mark.parametrize("bad", [("10.0.0.0/24", 16), ("10.0.0.0/24", 31), ("10.0.0.1/24", 25), ("x", 24)])
+def test_bad_address_pool(bad: tuple[str, int]) -> None:
+    with pytest.raises(InvalidArgument, match="cannot use address pool"):
+        ipam.pick_subnet((bad,), set())
+
+
+def test_bip() -> None:
+    assert ipam.parse_bip("192.168.5.9/24") == Subnet(cidr="192.168.5.0/24", gateway="192.168.5.9")
+    fixed = ipam.parse_bip("192.168.5.1/24", "192.168.5.128/25")
+    assert fixed.ip_range == "192.168.5.128/25"
+
+
+@pytest.mark.parametrize(
+    ("bip", "fixed"),
+    [
+        ("192.168.5.0/24", ""),
+        ("192.168.5.255/24", ""),
+        ("192.168.5.1", ""),
+        ("192.168.5.1/31", ""),
+        ("fd00::1/64", ""),
+        ("x", ""),
+        ("192.168.5.1/24", "10.0.0.0/25"),
+        ("192.168.5.1/24", "x"),
+    ],
+)
+def test_bad_bip(bip: str, fixed: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid"):
+        ipam.parse_bip(bip, fixed)
+
+
+def test_mac() -> None:
+    assert ipam.mac_for("172.17.0.2") == "02:42:ac:11:00:02"
+    assert ipam.check_mac("02-42-AC-11-00-02") == "02:42:ac:11:00:02"
+
+
+@pytest.mark.parametrize(
+    "mac", ["", "x", "01:00:5e:00:00:01", "00:00:00:00:00:00", "02:42:ac:11:00", "0x:" * 6]
+)
+def test_bad_mac(mac: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid MAC address"):
+        ipam.check_mac(mac)

@@ -17,8 +17,8 @@ SLOP = 5
 """A line may run this many characters over rather than leave a stub (pflag's rule)."""
 
 
-def show(words: Sequence[str], global_flags: Sequence[Flag]) -> int:
-    """Print help for a command, a group, or everything."""
+def show(words: Sequence[str], global_flags: Sequence[Flag], *, asked: bool = True) -> int:
+    """Print help for a command, a group, or everything; on stderr where nobody asked for it."""
     if not words:
         sys.stdout.write(overview(global_flags))
         return 0
@@ -29,7 +29,7 @@ def show(words: Sequence[str], global_flags: Sequence[Flag]) -> int:
     if found.used == 0:
         sys.stderr.write(f"unknown help topic: {' '.join(words)}\n")
         return 1
-    sys.stdout.write(of_group(words[0]))
+    (sys.stdout if asked else sys.stderr).write(of_group(words[0]))
     return 0
 
 

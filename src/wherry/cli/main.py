@@ -205,7 +205,7 @@ def _usage_error(text: str, path: str, usage: str, code: int) -> int:
 
 def _no_such(found: commands.Found, words: list[str]) -> int:
     if found.used == len(words):
-        return _help(tuple(words))
+        return _help(tuple(words), asked=False)
     rest = words[found.used :]
     if rest[0] in ("--help", "-h"):
         return _help(tuple(words[: found.used]))
@@ -223,13 +223,13 @@ def _no_such(found: commands.Found, words: list[str]) -> int:
         )
         return 1
     sys.stderr.write(
-        f"wherry: unknown command: {path}\n\nUsage:  {found.path} COMMAND\n\n"
+        f"wherry: unknown command: {path}\n\nUsage:  {found.path}\n\n"
         f"Run '{found.path} --help' for more information\n"
     )
     return 1
 
 
-def _help(words: tuple[str, ...]) -> int:
+def _help(words: tuple[str, ...], *, asked: bool = True) -> int:
     from wherry.cli.help import show
 
-    return show(words, global_flags())
+    return show(words, global_flags(), asked=asked)

@@ -169,7 +169,7 @@ def key_value(text: str) -> tuple[str, str]:
 def label(text: str) -> tuple[str, str]:
     key, _, value = text.partition("=")
     if not key:
-        raise ValueError(f'invalid label format: "{text}"')
+        raise ValueError(f"invalid label '{text}': empty name")
     return key, value
 
 

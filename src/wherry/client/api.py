@@ -138,6 +138,8 @@ class Api:
         ``body`` is sent as JSON; ``data`` as it is. The caller reads the response to its end, or closes it
         with :meth:`drop`.
 
+        304 is a success: the object already is as asked, and nobody who asked wants to hear more.
+
         :raises WherryError: what the daemon answered, by its HTTP status.
         """
         target = f"{self.endpoint.base_path}/v{self.version}{path}{_query(query)}"
@@ -146,7 +148,7 @@ class Api:
             data = jsonwire.dumps(body).encode()
             more["Content-Type"] = "application/json"
         response = self._exchange(method, target, more, data)
-        if response.status >= 400 or response.status == 304:
+        if response.status >= 400:
             raise self._error(response)
         return response
 
@@ -221,8 +223,6 @@ class Api:
         while len(raw) < ERROR_SIZE_MAX and (piece := response.read()):
             raw += piece
         self._done(response)
-        if response.status == 304:
-            return errors.NotModified("not modified")
         message = _message(raw) or (
             f"request returned {response.reason or response.status} for API route and version "
             f"{self.endpoint.host}, check if the server supports the requested API version"

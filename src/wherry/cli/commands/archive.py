@@ -69,7 +69,9 @@ def save(ctx: Context, options: Options, args: list[str]) -> int:
         raise Failure(f'failed to save image: invalid output path: "{path}" is a directory')
     directory = os.path.dirname(path) or "."
     if path and not os.path.isdir(directory):
-        raise Failure(f'failed to save image: invalid output path: directory "{directory}" does not exist')
+        raise Failure(
+            f"failed to save image: invalid output path: stat {directory}: no such file or directory"
+        )
     archive = images.save(ctx.api, args, platform=options.text("platform"))
     if not path:
         for piece in archive:

@@ -23,7 +23,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     config: dict[str, Any] = container.get("Config") or {}
     tty, stdin = bool(config.get("Tty")), bool(config.get("OpenStdin")) and not options.on("no-stdin")
     if tty and stdin and not on_terminal(0):
-        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+        raise Failure("the input device is not a TTY")
     waiting = containers.wait(ctx.api, container["Id"])
     attachment = Attachment(
         ctx,

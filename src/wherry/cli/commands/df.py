@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, Failure
+from wherry.cli.command import Command, Failure, safe
 from wherry.cli.flags import Flag
 from wherry.cli.render import table, units
-from wherry.cli.render.rows import NONE, ContainerRow, VolumeRow, fields, image_rows
+from wherry.cli.render.rows import ContainerRow, VolumeRow, fields, image_rows
 from wherry.cli.render.table import Row
 from wherry.cli.shared import FORMAT_TABLE
 from wherry.cli.values import BOOL
@@ -28,6 +28,7 @@ IMAGES_TABLE = (
     "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}"
     "\t{{.Containers}}"
 )
+CACHE_COLUMNS = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED")
 VOLUMES_TABLE = "{{.Name}}\t{{.Links}}\t{{.Size}}"
 
 
@@ -152,10 +153,10 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 
 def _detail_rows(answer: list[Usage]) -> tuple[list[Row], list[Row], list[Row]]:
     images, containers, volumes, _ = answer
-    named = image_rows(images.items, digests=False, truncate=True)
+    named = [{**image, "RepoTags": (image.get("RepoTags") or [])[:1]} for image in images.items]
     return (
-        [row for row in named if row.repository != NONE or row.tag == NONE],
-        [ContainerRow(c) for c in containers.items],
+        list(image_rows(named, digests=False, truncate=True)),
+        [ContainerRow({**c, "SizeRootFs": 0}) for c in containers.items],
         [VolumeRow(v) for v in volumes.items],
     )
 
@@ -180,6 +181,21 @@ def _as_tables(ctx: Context, answer: list[Usage]) -> None:
         ctx.write(("\n" if index else "") + f"{title}\n\n")
         table.show(ctx, rows, "table", default=layout, headers=headers)
     ctx.say(f"\nBuild cache usage: {units.size(answer[3].size, 4)}\n")
+    ctx.write(table.align(["\t".join(CACHE_COLUMNS), *(_cache_line(item) for item in answer[3].items)]))
+
+
+def _cache_line(item: Object) -> str:
+    used = str(item.get("LastUsedAt") or "")
+    cells = (
+        str(item.get("ID", ""))[:12],
+        str(item.get("Type", "")),
+        units.size(int(item.get("Size") or 0)),
+        units.ago(units.parse_time(str(item.get("CreatedAt") or ""))),
+        units.ago(units.parse_time(used)) if used else "",
+        str(item.get("UsageCount", 0)),
+        "true" if item.get("Shared") else "false",
+    )
+    return "\t".join(safe(cell) for cell in cells)
 
 
 _IMAGE_HEADERS = {

@@ -26,7 +26,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     container, command = args[0], args[1:]
     detach, tty, stdin = options.on("detach"), options.on("tty"), options.on("interactive")
     if tty and stdin and not detach and not on_terminal(0):
-        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+        raise Failure("the input device is not a TTY")
     keys = options.text("detach-keys") or ctx.setting("detachKeys")
     body: dict[str, Any] = {
         "User": options.text("user"),

@@ -9,7 +9,7 @@ from wherry.cli.render.rows import HistoryRow, ImageRow, image_rows
 from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
 from wherry.cli.values import BOOL, STRINGS
 from wherry.client import images
-from wherry.errors import NotFound, NotImplemented_, WherryError
+from wherry.errors import InvalidArgument, NotFound, NotImplemented_, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,12 @@ def listing(ctx: Context, options: Options, args: list[str]) -> int:
     found = images.listing(ctx.api, all=options.on("all"), given=given)
     found.sort(key=lambda image: -int(image.get("Created") or 0))
     digests = options.on("digests")
-    rows = image_rows(found, digests=digests or ".Digest" in layout, truncate=not options.on("no-trunc"))
+    rows = image_rows(
+        found,
+        digests=digests or ".Digest" in layout,
+        truncate=not options.on("no-trunc"),
+        digest_rows=digests,
+    )
     default = ImageRow.TABLE_DIGEST if digests else ImageRow.TABLE
     table.show(ctx, rows, layout, default=default, headers=ImageRow.HEADERS)
     return 0
@@ -47,7 +52,7 @@ def history(ctx: Context, options: Options, args: list[str]) -> int:
         [HistoryRow(step, truncate=truncate, human=human) for step in steps],
         layout,
         default=HistoryRow.TABLE,
-        headers=HistoryRow.HEADERS,
+        headers=HistoryRow.HEADERS if human else HistoryRow.HEADERS | {"CreatedSince": "CREATED AT"},
     )
     return 0
 
@@ -55,7 +60,12 @@ def history(ctx: Context, options: Options, args: list[str]) -> int:
 def tag(ctx: Context, options: Options, args: list[str]) -> int:
     from wherry.model import reference
 
-    target = reference.parse(args[1]).with_default_tag()
+    try:
+        target = reference.parse(args[1]).with_default_tag()
+    except InvalidArgument as e:
+        raise InvalidArgument(
+            f'Error parsing reference: "{args[1]}" is not a valid repository/tag: {e.message}'
+        ) from e
     if target.digest is not None:
         raise Failure("refusing to create a tag with a digest reference")
     images.tag(ctx.api, args[0], target.familiar_name, target.tag or "")

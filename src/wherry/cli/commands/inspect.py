@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import UNLIMITED, Command, safe
+from wherry.cli.command import UNLIMITED, Command, Failure, safe
 from wherry.cli.flags import Flag
 from wherry.cli.render import gojson, template
 from wherry.cli.shared import FORMAT, PLATFORM, on_terminal
@@ -33,6 +33,7 @@ KNOWN_TYPES = (
     "task",
     "volume",
 )
+BAD_TEMPLATE = 64
 SEARCHED = ("container", "image", "network", "volume")
 
 
@@ -55,7 +56,7 @@ def show(ctx: Context, names: list[str], layout: str, get: Get) -> int:
         try:
             compiled = template.compile(layout, strict=True)
         except template.TemplateError as e:
-            raise InvalidArgument(f"template parsing error: {e}") from e
+            raise Failure(f"template parsing error: {e}", BAD_TEMPLATE) from e
     found: list[Any] = []
     problems: list[str] = []
     for name in names:
@@ -76,12 +77,16 @@ def show(ctx: Context, names: list[str], layout: str, get: Get) -> int:
 
 def _templated(ctx: Context, found: list[Any], compiled: template.Template) -> list[str]:
     clean = safe if on_terminal(1) else str
+    said = False
     for element in found:
         try:
             ctx.say(clean(compiled.render(element)))
         except template.TemplateFailure as e:
+            if not said:
+                ctx.say()
             return [f"template parsing error: {e}"]
-    if not found:
+        said = True
+    if not said:
         ctx.say()
     return []
 

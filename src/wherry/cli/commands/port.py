@@ -40,7 +40,7 @@ def _one(ports: dict[str, Any], wanted: str, container: str) -> list[str]:
     key = f"{int(number)}/{protocol or 'tcp'}"
     bindings = ports.get(key)
     if not bindings:
-        raise NotFound(f"no public port '{key}' published for {container}")
+        raise NotFound(f"Error: No public port '{wanted}' published for {container}")
     return [_address(binding) for binding in bindings]
 
 

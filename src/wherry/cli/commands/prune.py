@@ -48,12 +48,9 @@ def _prune_volumes(api: Api, given: Filters, *, all: bool) -> Report:
     return (["Deleted Volumes:", *deleted, ""] if deleted else []), int(answer.get("SpaceReclaimed") or 0)
 
 
-def _ask(ctx: Context, options: Options, what: str, command: str) -> None:
-    """:raises Failure: the answer was no."""
-    if options.on("force"):
-        return
-    if not confirm(ctx, f"WARNING! This will remove {what}.\n{SURE}"):
-        raise Failure(f"{command} has been cancelled")
+def _agreed(ctx: Context, options: Options, what: str) -> bool:
+    """Whether to go on: ``--force``, or a yes on the terminal."""
+    return options.on("force") or confirm(ctx, f"WARNING! This will remove {what}.\n{SURE}")
 
 
 def _report(ctx: Context, lines: list[str], reclaimed: int) -> None:
@@ -63,21 +60,24 @@ def _report(ctx: Context, lines: list[str], reclaimed: int) -> None:
 
 
 def prune_containers(ctx: Context, options: Options, args: list[str]) -> int:
-    _ask(ctx, options, STOPPED, "container prune")
+    if not _agreed(ctx, options, STOPPED):
+        return 0
     _report(ctx, *_prune_containers(ctx.api, options.filters()))
     return 0
 
 
 def prune_images(ctx: Context, options: Options, args: list[str]) -> int:
     everything = options.on("all")
-    _ask(ctx, options, UNUSED_IMAGES if everything else DANGLING, "image prune")
+    if not _agreed(ctx, options, UNUSED_IMAGES if everything else DANGLING):
+        return 0
     _report(ctx, *_prune_images(ctx.api, options.filters(), all=everything))
     return 0
 
 
 def prune_volumes(ctx: Context, options: Options, args: list[str]) -> int:
     everything = options.on("all")
-    _ask(ctx, options, UNUSED_VOLUMES if everything else ANONYMOUS, "volume prune")
+    if not _agreed(ctx, options, UNUSED_VOLUMES if everything else ANONYMOUS):
+        return 0
     _report(ctx, *_prune_volumes(ctx.api, options.filters(), all=everything))
     return 0
 
@@ -92,7 +92,7 @@ def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
         items = "".join(f"  - {k}={v}\n" for k, values in given.items() for v in values)
         filtered = f"\n  Items to be pruned will be filtered with:\n{items}" if items else ""
         if not confirm(ctx, f"WARNING! This will remove:\n{listing}{filtered}\n{SURE}"):
-            raise Failure("system prune has been cancelled")
+            return 0
     reports = [_prune_containers(ctx.api, given)]
     if with_volumes:
         reports.append(_prune_volumes(ctx.api, given, all=False))

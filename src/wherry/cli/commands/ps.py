@@ -45,10 +45,9 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 
 def _check(layout: str) -> None:
     """Refuse a bad template before the daemon is asked, on an empty container, as Docker's client does."""
-    is_table, text = table.split_format(layout, ContainerRow.TABLE)
-    compiled = table.compile_format(text)
-    if not is_table:
-        table.render(compiled, ContainerRow({}))
+    if layout not in ("table", "json"):
+        text = layout.replace("\\t", "\t").replace("\\n", "\n")
+        table.render(table.compile_format(text), ContainerRow({}))
 
 
 LS = Command(

@@ -111,7 +111,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
             raise Failure("conflicting options: cannot specify both --attach and --detach")
         body |= dict.fromkeys(("AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce"), False)
     elif body["AttachStdin"] and body["Tty"] and not on_terminal(0):
-        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+        raise Failure("the input device is not a TTY")
     if on_terminal(1):
         from wherry.cli.terminal import size
 

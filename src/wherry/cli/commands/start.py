@@ -39,7 +39,7 @@ def _attached(ctx: Context, options: Options, name: str) -> int:
     tty = bool(config.get("Tty"))
     stdin = options.on("interactive") and bool(config.get("OpenStdin"))
     if tty and stdin and not on_terminal(0):
-        raise Failure("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+        raise Failure("the input device is not a TTY")
     attachment = Attachment(
         ctx,
         container["Id"],

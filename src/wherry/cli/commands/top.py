@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from wherry.cli.flags import Options
 
 
+COLUMN_MIN = 20
+
+
 def run(ctx: Context, options: Options, args: list[str]) -> int:
     answer = containers.top(ctx.api, args[0], " ".join(args[1:]))
     rows = [answer.get("Titles") or [], *(answer.get("Processes") or [])]
-    ctx.write(align("\t".join(safe(str(cell)).replace("\n", " ") for cell in row) for row in rows))
+    lines = ("\t".join(safe(str(cell)).replace("\n", " ") for cell in row) for row in rows)
+    ctx.write(align(lines, COLUMN_MIN))
     return 0
 
 

@@ -1,7 +1,7 @@
 """JSON for people, as Docker prints it: ``inspect``'s four spaces, one compact object a line for ``json``.
 
-HTML characters stay as they are. Control characters, C1 ones included, are always escaped, so a value that a
-container or an image chose cannot drive the terminal it is shown on.
+HTML characters mostly stay as they are. Control characters, C1 ones included, are always escaped, so a value
+that a container or an image chose cannot drive the terminal it is shown on.
 """
 
 from __future__ import annotations
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 INDENT = "    "
 
 
+HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
+
+
 def compact(value: Any) -> str:
-    """One line; :class:`Record` members become objects."""
-    return _without_controls(jsonwire.dumps(plain(value), ascii_only=False))
+    """One line. A table's row is an object with HTML characters escaped, as Go's encoder has it there."""
+    text = _without_controls(jsonwire.dumps(plain(value), ascii_only=False))
+    if hasattr(value, "as_object"):
+        for char, escape in HTML:
+            text = text.replace(char, escape)
+    return text
 
 
 def indented(value: Any, indent: str = INDENT) -> str:
@@ -27,8 +34,8 @@ def indented(value: Any, indent: str = INDENT) -> str:
 
 
 def plain(value: Any) -> Any:
-    if isinstance(value, (str, int, float)) or value is None:
-        return value
+    if isinstance(value, (str, int, float)) or value is None or hasattr(value, "is_nil"):
+        return None if hasattr(value, "is_nil") else value
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

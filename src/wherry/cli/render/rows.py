@@ -219,8 +219,7 @@ class ImageRow(Row):
         return self.digest
 
     def get_createdsince(self) -> str:
-        created = int(self.i.get("Created") or 0)
-        return units.ago(created) if created > 0 else ""
+        return units.ago(int(self.i.get("Created") or 0))
 
     def get_createdat(self) -> str:
         return units.go_time(int(self.i.get("Created") or 0))
@@ -229,7 +228,7 @@ class ImageRow(Row):
         return units.size(int(self.i.get("Size") or 0))
 
     def get_virtualsize(self) -> str:
-        return self.get_size()
+        return units.size(int(self.i.get("Size") or 0), 4)
 
     def get_containers(self) -> str:
         count = int(self.i.get("Containers", -1))
@@ -247,8 +246,13 @@ class ImageRow(Row):
         return str((self.i.get("Labels") or {}).get(name, ""))
 
 
-def image_rows(images: Iterable[Object], *, digests: bool, truncate: bool) -> Iterator[ImageRow]:
-    """A row for every tag, or every tag and digest; a nameless image has one row of ``<none>``."""
+def image_rows(
+    images: Iterable[Object], *, digests: bool, truncate: bool, digest_rows: bool = False
+) -> Iterator[ImageRow]:
+    """A row for every tag, or every tag and digest; a nameless image has one row of ``<none>``.
+
+    ``digest_rows`` gives names that have a digest and no tag a row for every digest.
+    """
     for image in images:
         tags = _by_repository(image.get("RepoTags"), ":")
         digest_map = _by_repository(image.get("RepoDigests"), "@")
@@ -262,7 +266,7 @@ def image_rows(images: Iterable[Object], *, digests: bool, truncate: bool) -> It
                 for digest in own or [NONE]:
                     yield ImageRow(image, repository, name, digest, truncate=truncate)
         for repository, own in digest_map.items():
-            for digest in own if digests else [""]:
+            for digest in own if digest_rows else [""]:
                 yield ImageRow(image, repository, NONE, digest, truncate=truncate)
 
 

@@ -90,18 +90,28 @@ def show(ctx: Context, rows: Iterable[Row], layout: str, *, default: str, header
             ctx.say(render(compiled, row))
         return
     lines = [render(compiled, row) for row in rows]
-    ctx.write(align([render(compiled, Header(headers)), *lines]))
+    ctx.write(align([_header_line(compiled, headers), *lines]))
 
 
-def align(lines: Iterable[str]) -> str:
+def _header_line(compiled: template.Template, headers: dict[str, str]) -> str:
+    """The first line; empty where the template is not one of columns."""
+    try:
+        return compiled.render(Header(headers), header=True)
+    except TemplateFailure:
+        return ""
+
+
+def align(lines: Iterable[str], width_min: int = WIDTH_MIN) -> str:
     """Set tab-separated cells in columns."""
     cells = [line.split("\t") for text in lines for line in text.split("\n")]
     out: list[str] = []
-    _columns(cells, 0, len(cells), [], out)
+    _columns(cells, 0, len(cells), [], out, width_min)
     return "".join(out)
 
 
-def _columns(cells: list[list[str]], start: int, end: int, widths: list[int], out: list[str]) -> None:
+def _columns(
+    cells: list[list[str]], start: int, end: int, widths: list[int], out: list[str], width_min: int
+) -> None:
     column = len(widths)
     this = start
     while this < end:
@@ -110,11 +120,11 @@ def _columns(cells: list[list[str]], start: int, end: int, widths: list[int], ou
             continue
         _emit(cells, start, this, widths, out)
         start = this
-        width = WIDTH_MIN
+        width = width_min
         while this < end and column < len(cells[this]) - 1:
             width = max(width, len(cells[this][column]) + PADDING)
             this += 1
-        _columns(cells, start, this, [*widths, width], out)
+        _columns(cells, start, this, [*widths, width], out, width_min)
         start = this
     _emit(cells, start, end, widths, out)
 

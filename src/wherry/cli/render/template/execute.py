@@ -31,13 +31,37 @@ OPEN_OBJECTS = frozenset(
 structure to Docker's client, and a missing member of it a mistake in the template."""
 
 OPTIONAL = frozenset(
-    "Health Healthcheck SizeRw SizeRootFs StopTimeout StopSignal Shell OnBuild Init Runtime Mounts "
-    "MacAddress "
+    "Health Healthcheck SizeRw SizeRootFs StopTimeout StopSignal Shell OnBuild Init Runtime "
+    "Mounts MacAddress "
     "ImageManifestDescriptor Descriptor Manifests Identity Entrypoint Cmd ExecIDs Storage Options Status "
     "UsageData ConfigFrom ClusterVolume Labels Annotations Tmpfs Sysctls StorageOpt Volumes ExposedPorts "
     "Platform Variant OsVersion Author Comment RepoTags RepoDigests Parent Created CreatedAt Metadata".split()
 )
 """Members that a daemon may leave out of a structure and Docker's client still knows: empty when absent."""
+
+
+LISTS = frozenset(
+    "Binds CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt VolumesFrom Ulimits "
+    "Devices DeviceRequests DeviceCgroupRules BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps "
+    "BlkioDeviceReadIOps BlkioDeviceWriteIOps MaskedPaths ReadonlyPaths Env Cmd Entrypoint OnBuild Shell Args "
+    "ExecIDs Mounts Aliases RepoTags RepoDigests Layers Manifests".split()
+)
+"""Members that are lists; ``null`` in one of them prints as ``[]``."""
+
+
+class NilList(list):  # type: ignore[type-arg]
+    """A list that is not there: empty, and ``null`` in JSON."""
+
+    is_nil = True
+
+
+class NilMap(dict):  # type: ignore[type-arg]
+    """An object that is not there: empty, and ``null`` in JSON."""
+
+    is_nil = True
+
+
+NIL_LIST, NIL_MAP = NilList(), NilMap()
 
 
 class _Missing:
@@ -86,16 +110,19 @@ class Template:
     def __init__(self, parsed: Parsed, *, strict: bool = False) -> None:
         self.parsed, self._strict = parsed, strict
 
-    def render(self, data: Any) -> str:
-        """:raises TemplateFailure: the template asks for what the data does not have."""
-        run = _Run(self.parsed.text, data, self._strict)
+    def render(self, data: Any, *, header: bool = False) -> str:
+        """``header`` renders a table's first line, where the functions that change text do nothing.
+
+        :raises TemplateFailure: the template asks for what the data does not have.
+        """
+        run = _Run(self.parsed.text, data, self._strict, header)
         run.nodes(self.parsed.nodes, data)
         return "".join(run.out)
 
 
 class _Run:
-    def __init__(self, text: str, data: Any, strict: bool) -> None:
-        self.text, self.strict = text, strict
+    def __init__(self, text: str, data: Any, strict: bool, header: bool) -> None:
+        self.text, self.strict, self.header = text, strict, header
         self.out: list[str] = []
         self.variables: list[tuple[str, Any]] = [("$", data)]
 
@@ -112,7 +139,7 @@ class _Run:
             elif isinstance(node, Action):
                 value = self.pipeline(node.pipeline, dot)
                 if not node.pipeline.names:
-                    self.out.append(go_text(value))
+                    self.out.append(go_text(value, nested=self.strict))
             elif isinstance(node, Branch):
                 self.branch(node, dot)
             elif isinstance(node, Jump):
@@ -193,7 +220,7 @@ class _Run:
             return self.short_circuit(node, rest, dot, piped)
         args = [self.operand(operand, dot) for operand in rest] + piped
         try:
-            return functions.call(node.name, args)
+            return functions.call(node.name, args, header=self.header)
         except FunctionError as e:
             self.fail(node, str(e))
 
@@ -244,13 +271,16 @@ class _Run:
         if args:
             self.fail(node, f"{name} is not a method but has arguments")
         if isinstance(value, dict):
-            if name in value:
+            if value.get(name) is not None:
                 return value[name]
+            if self.strict and (name in value or name in OPTIONAL):
+                return NIL_MAP if name in OPEN_OBJECTS else NIL_LIST if name in LISTS else None
+            if name in value:
+                return None
             if not self.strict or container in OPEN_OBJECTS:
                 return MISSING
-            if name in OPTIONAL:
-                return None
             self.fail(node, f'map has no entry for key "{name}"')
         if value is None or value is MISSING:
             self.fail(node, f"nil pointer evaluating interface {{}}.{name}")
-        return self.fail(node, f"can't evaluate field {name} in type {type_name(value)}")
+        kind = "interface {}" if self.strict else type_name(value)
+        return self.fail(node, f"can't evaluate field {name} in type {kind}")

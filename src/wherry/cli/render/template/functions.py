@@ -216,9 +216,11 @@ def _pad(text: Any, before: Any, after: Any) -> str:
     text = _want_text("pad", text)
     if not text:
         return ""
-    return (
-        " " * min(_want_int("pad", before), WIDTH_MAX) + text + " " * min(_want_int("pad", after), WIDTH_MAX)
-    )
+    return _spaces(before) + str(text) + _spaces(after)
+
+
+def _spaces(count: Any) -> str:
+    return " " * min(_want_int("pad", count), WIDTH_MAX)
 
 
 def _truncate(text: Any, length: Any) -> str:
@@ -239,9 +241,10 @@ def _url_query(*values: Any) -> str:
 
 
 def _js(*values: Any) -> str:
-    return (
-        to_json(_go_print(*values))[1:-1].replace("'", "\\'").replace("<", "\\u003C").replace(">", "\\u003E")
-    )
+    text = to_json(_go_print(*values))[1:-1].replace("'", "\\'")
+    for char in "<>&=":
+        text = text.replace(char, f"\\u{ord(char):04X}")
+    return text
 
 
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
@@ -273,8 +276,14 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], int, int]] = {
 NAMES = frozenset(_FUNCTIONS) | {"and", "or"}
 
 
-def call(name: str, args: Sequence[Any]) -> Any:
+PASSED_OVER = ("json", "title", "lower", "upper", "truncate", "pad")
+"""Functions that leave a table's header as it is."""
+
+
+def call(name: str, args: Sequence[Any], *, header: bool = False) -> Any:
     """:raises FunctionError: the wrong number or kind of arguments."""
+    if header and name in PASSED_OVER and args:
+        return _want_text(name, args[0])
     function, least, most = _FUNCTIONS[name]
     if len(args) < least or (most >= 0 and len(args) > most):
         want = f"want {least}" if least == most else f"want at least {least}"

@@ -328,6 +328,8 @@ class _Parser:
             operands.append(self._operand())
         if not operands:
             self.fail(f"missing value for {context}")
+        if isinstance(operands[0], Call):
+            operands[0].source = self.text[operands[0].position : self.at].strip()
         return operands
 
     def _operand(self) -> Node:
@@ -343,8 +345,9 @@ class _Parser:
         return Path(position, source, node, fields)
 
     def _end_of_operand(self, node: Node) -> None:
-        if self.at < len(self.text) and self.text[self.at] not in SPACE + "|)}(-,=:":
-            self.fail(f"unexpected {self._shown()} after operand {node.source!r}")
+        if self.at < len(self.text) and self.text[self.at] not in SPACE + "|)(,=:" and not self._closes():
+            char = self.text[self.at]
+            self.fail(f"bad character U+{ord(char):04X} '{char}'")
 
     def _fields(self) -> list[str]:
         fields: list[str] = []

@@ -18,7 +18,8 @@ from wherry.engine.live import LiveSet
 from wherry.engine.sandboxes import Sandboxes, port_mappings
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
-from wherry.images.store import Image, ImageStore
+from wherry.images.model import Image
+from wherry.images.store import ImageStore
 from wherry.linux import files
 from wherry.model import oci
 from wherry.model.container import (
@@ -31,7 +32,8 @@ from wherry.model.container import (
 )
 from wherry.model.views import ContainerView
 from wherry.network.manager import NetworkManager
-from wherry.state.containers import ContainerRow, Containers
+from wherry.state.containers import ContainerRow as ContainerRow
+from wherry.state.containers import Containers
 from wherry.storage.snapshots import Snapshotter
 from wherry.volumes.store import VolumeStore
 

@@ -31,8 +31,19 @@ class Subscription:
             self._queue.get_nowait()
             self._queue.put_nowait(None)
 
-    async def next(self) -> Event | None:
-        return await self._queue.get()
+    async def until(self, moment: int | None) -> AsyncIterator[Event]:
+        """Events as they come, up to ``moment`` (ns since the epoch; ``None``: for ever)."""
+        while True:
+            left = None if moment is None else (moment - time.time_ns()) / 1e9
+            if left is not None and left <= 0:
+                return
+            try:
+                event = await asyncio.wait_for(self._queue.get(), left)
+            except TimeoutError:
+                return
+            if event is None or (moment is not None and event.time > moment):
+                return
+            yield event
 
 
 class EventBus:
@@ -64,6 +75,10 @@ class EventBus:
             yield subscription
         finally:
             self._listeners.discard(subscription)
+
+    @property
+    def listeners(self) -> int:
+        return len(self._listeners)
 
     def past(self, since: int | None, until: int | None) -> list[Event]:
         """Events already recorded, by time in nanoseconds, oldest first."""

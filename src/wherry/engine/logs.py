@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from wherry.engine.live import LiveSet
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument
-from wherry.runtime.logs import Follower, Reader, Record, Selection
+from wherry.runtime.logs import Follower, Reader, Record, Selection, stamp
 from wherry.state.containers import ContainerRow, Containers
 
 _HEADER = struct.Struct(">BxxxL")
@@ -19,13 +19,30 @@ _HEADER = struct.Struct(">BxxxL")
 
 @dataclass(frozen=True)
 class LogOptions:
-    """``framed``: Docker's 8-byte headers. ``details``: the container's labels before each line."""
+    """What to show. Times in nanoseconds since the epoch; ``tail`` in lines, ``None`` for all.
 
-    selection: Selection
+    ``framed``: Docker's 8-byte headers. ``details``: the container's labels before each line.
+    """
+
+    stdout: bool = True
+    stderr: bool = True
+    since: int | None = None
+    until: int | None = None
+    tail: int | None = None
     follow: bool = False
     timestamps: bool = False
     details: bool = False
     framed: bool = True
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(
+            stdout=self.stdout,
+            stderr=self.stderr,
+            since=None if self.since is None else stamp(max(self.since, 0)),
+            until=None if self.until is None else stamp(max(self.until, 0)),
+            tail=self.tail,
+        )
 
 
 class LogService:
@@ -37,7 +54,7 @@ class LogService:
     def check(self, wanted: str, options: LogOptions) -> ContainerRow:
         """:raises NotFound: no such container. :raises InvalidArgument: it keeps no log, or no stream."""
         row = self._containers.find(wanted)
-        if not options.selection.stdout and not options.selection.stderr:
+        if not options.stdout and not options.stderr:
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
         if row.record.host_config.log_config.type == "none":
             raise InvalidArgument("configured logging driver does not support reading")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import uuid
 from collections.abc import Callable
 
 from wherry.errors import InvalidArgument
@@ -54,3 +55,8 @@ def random_name(taken: Callable[[str], bool]) -> str:
         if not taken(name):
             return name
     raise InvalidArgument("cannot find a free container name")
+
+
+def new_engine_id() -> str:
+    """A random identity of one root, as a UUID (RFC 9562)."""
+    return str(uuid.uuid4())

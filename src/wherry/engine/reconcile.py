@@ -188,7 +188,10 @@ class Reconciler:
             if entry.name not in known:
                 files.remove_tree(directory / entry.name)
                 log.info("removed orphan directory %s", entry.name[:12])
-        for line in self._volumes.sweep(known):
+        for volume in self._volumes.list():
+            for user in set(self._volumes.references(volume.name)) - known:
+                self._volumes.release(volume.name, user)
+        for line in self._volumes.sweep():
             log.info("%s", line)
 
     async def restart(self) -> None:

@@ -1,0 +1,107 @@
+"""Bodies too large for memory: an HTTP request's as a file to read, an answer's as a file to write.
+
+The engine reads and writes on a thread; the loop feeds and drains a pipe beside it, so that neither side
+holds more than the pipe does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+from aiohttp import web
+
+_CHUNK = 1 << 18
+_PIPE_SIZE = 1 << 20
+_F_SETPIPE_SZ = 1031
+
+
+def _pipe() -> tuple[int, int]:
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(write_end, _F_SETPIPE_SZ, _PIPE_SIZE)
+    return read_end, write_end
+
+
+@contextlib.asynccontextmanager
+async def request_file(request: web.BaseRequest) -> AsyncIterator[BinaryIO]:
+    """The body as a readable file for a thread. A body that breaks off reads as a short file."""
+    read_end, write_end = _pipe()
+    feeder = asyncio.create_task(_feed(request, write_end))
+    source = os.fdopen(read_end, "rb", buffering=_CHUNK)
+    try:
+        yield source
+    finally:
+        source.close()
+        feeder.cancel()
+        await asyncio.gather(feeder, return_exceptions=True)
+
+
+async def _feed(request: web.BaseRequest, write_end: int) -> None:
+    loop = asyncio.get_running_loop()
+    os.set_blocking(write_end, False)
+    try:
+        async for chunk in request.content.iter_any():
+            view = memoryview(chunk)
+            while view:
+                try:
+                    view = view[os.write(write_end, view) :]
+                except BlockingIOError:
+                    await _ready(loop, write_end, write=True)
+    except BrokenPipeError:
+        pass  # The reader has seen enough.
+    finally:
+        os.close(write_end)
+
+
+async def _ready(loop: asyncio.AbstractEventLoop, fd: int, *, write: bool) -> None:
+    future: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    if write:
+        loop.add_writer(fd, wake)
+    else:
+        loop.add_reader(fd, wake)
+    try:
+        await future
+    finally:
+        (loop.remove_writer if write else loop.remove_reader)(fd)
+
+
+class ResponseFile:
+    """A file a thread writes to, whose bytes :meth:`chunks` yields on the loop."""
+
+    def __init__(self) -> None:
+        self._read_end, write_end = _pipe()
+        os.set_blocking(self._read_end, False)
+        self.file: BinaryIO = os.fdopen(write_end, "wb", buffering=_CHUNK)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                chunk = os.read(self._read_end, _CHUNK)
+            except BlockingIOError:
+                await _ready(loop, self._read_end, write=False)
+                continue
+            if not chunk:
+                return
+            yield chunk
+
+    def close_write(self) -> None:
+        """The thread is done (or failed): the reader sees the end."""
+        with contextlib.suppress(OSError):
+            self.file.close()
+
+    def close(self) -> None:
+        if self._read_end >= 0:
+            os.close(self._read_end)
+            self._read_end = -1
+        self.close_write()

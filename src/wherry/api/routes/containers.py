@@ -1,0 +1,225 @@
+"""``/containers``: decode, one engine call, encode."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from aiohttp import web
+
+from wherry.api.context import Context, json_response, no_content
+from wherry.api.router import Route
+from wherry.api.server import standard_headers
+from wherry.engine.containers import CreateRequest
+from wherry.engine.listing import ListOptions
+from wherry.engine.live import Exit
+from wherry.engine.logs import LogOptions
+from wherry.errors import InvalidArgument
+from wherry.model.base import decode
+from wherry.model.container import ContainerConfig, HostConfig, NetworkingConfig
+from wherry.wire import containers as wire
+from wherry.wire import filters as wire_filters
+from wherry.wire.times import parse_timestamp
+
+LIST_FILTERS = frozenset(
+    {
+        "ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "name",
+        "network", "publish", "since", "status", "volume",
+    }
+)  # fmt: skip
+PRUNE_FILTERS = frozenset({"until", "label", "label!"})
+
+
+async def list_containers(ctx: Context) -> web.Response:
+    limit = ctx.integer("limit", 0) or 0
+    options = ListOptions(
+        all=ctx.flag("all"),
+        limit=max(limit, 0),
+        size=ctx.flag("size"),
+        filters=wire_filters.parse(ctx.text("filters"), LIST_FILTERS),
+    )
+    return json_response([wire.summary(view) for view in ctx.services.listing.select(options)])
+
+
+async def create(ctx: Context) -> web.Response:
+    data = await ctx.body()
+    if not data.strip():
+        raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    raw = decode(data, dict[str, msgspec.Raw])
+    host = decode(bytes(raw["HostConfig"]), HostConfig | None) if "HostConfig" in raw else None  # type: ignore[arg-type]
+    networking = (
+        decode(bytes(raw["NetworkingConfig"]), NetworkingConfig | None)  # type: ignore[arg-type]
+        if "NetworkingConfig" in raw
+        else None
+    )
+    request = CreateRequest(
+        config=decode(data, ContainerConfig),
+        host=host or HostConfig(),
+        networking=networking or NetworkingConfig(),
+        name=ctx.text("name"),
+        platform=ctx.text("platform"),
+    )
+    made = await ctx.services.containers.create(request)
+    return json_response({"Id": made.id, "Warnings": made.warnings}, status=201)
+
+
+async def inspect(ctx: Context) -> web.Response:
+    view = ctx.services.containers.inspect(ctx.params["id"], size=ctx.flag("size"))
+    return json_response(wire.inspect(view, ctx.version))
+
+
+async def start(ctx: Context) -> web.Response:
+    if ctx.text("checkpoint"):
+        raise InvalidArgument("cannot start from a checkpoint: checkpoints are not implemented yet")
+    await ctx.services.lifecycle.start(ctx.params["id"])
+    return no_content()
+
+
+async def stop(ctx: Context) -> web.Response:
+    await ctx.services.lifecycle.stop(
+        ctx.params["id"], timeout=ctx.integer("t"), signal_name=ctx.text("signal") or None
+    )
+    return no_content()
+
+
+async def restart(ctx: Context) -> web.Response:
+    await ctx.services.lifecycle.restart(
+        ctx.params["id"], timeout=ctx.integer("t"), signal_name=ctx.text("signal") or None
+    )
+    return no_content()
+
+
+async def kill(ctx: Context) -> web.Response:
+    await ctx.services.lifecycle.kill(ctx.params["id"], ctx.text("signal") or "KILL")
+    return no_content()
+
+
+async def pause(ctx: Context) -> web.Response:
+    await ctx.services.lifecycle.pause(ctx.params["id"])
+    return no_content()
+
+
+async def unpause(ctx: Context) -> web.Response:
+    await ctx.services.lifecycle.unpause(ctx.params["id"])
+    return no_content()
+
+
+async def rename(ctx: Context) -> web.Response:
+    await ctx.services.containers.rename(ctx.params["id"], ctx.text("name"))
+    return no_content()
+
+
+async def resize(ctx: Context) -> web.Response:
+    height, width = terminal_size(ctx)
+    ctx.services.lifecycle.resize(ctx.params["id"], height=height, width=width)
+    return web.Response(status=200)
+
+
+def terminal_size(ctx: Context) -> tuple[int, int]:
+    """:raises InvalidArgument: not two numbers that a terminal can have."""
+    height, width = ctx.integer("h"), ctx.integer("w")
+    if height is None or width is None or not (0 <= height <= 65535 and 0 <= width <= 65535):
+        raise InvalidArgument("invalid terminal size: h and w must be from 0 to 65535")
+    return height, width
+
+
+async def remove(ctx: Context) -> web.Response:
+    await ctx.services.removal.remove(
+        ctx.params["id"], force=ctx.flag("force"), volumes=ctx.flag("v"), link=ctx.flag("link")
+    )
+    return no_content()
+
+
+async def top(ctx: Context) -> web.Response:
+    titles, rows = await ctx.services.top.top(ctx.params["id"], ctx.text("ps_args"))
+    return json_response({"Titles": titles, "Processes": rows})
+
+
+async def prune(ctx: Context) -> web.Response:
+    filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
+    until = parse_timestamp(filters["until"][0]) if "until" in filters else None
+    done = await ctx.services.prune.containers(
+        until=until, labels=lambda labels: wire_filters.label_filters_match(filters, labels)
+    )
+    return json_response({"ContainersDeleted": done.removed or None, "SpaceReclaimed": done.freed})
+
+
+async def wait(ctx: Context) -> web.StreamResponse:
+    """Headers go out at once: clients start the container only when they know that the wait stands."""
+    condition = ctx.text("condition") or "not-running"
+    if condition not in ("not-running", "next-exit", "removed"):
+        raise InvalidArgument(f'invalid condition: "{condition}"')
+    future = ctx.services.lifecycle.wait(ctx.params["id"], condition)
+    response = web.StreamResponse(headers={**standard_headers(), "Content-Type": "application/json"})
+    response.enable_chunked_encoding()
+    await response.prepare(ctx.request)
+    # aiohttp keeps small heads back for the body; a wait has no body for a long time.
+    await response.write(b"")
+    how = await _or_gone(future, ctx.request)
+    await response.write(msgspec.json.encode(_wait_body(how)) + b"\n")
+    await response.write_eof()
+    return response
+
+
+def _wait_body(how: Exit) -> dict[str, object]:
+    if how.error:
+        return {"StatusCode": how.code, "Error": {"Message": how.error}}
+    return {"StatusCode": how.code}
+
+
+async def _or_gone(future: asyncio.Future[Exit], request: web.BaseRequest) -> Exit:
+    """The exit, unless the client goes first: then the wait ends with its connection."""
+    try:
+        return await future
+    finally:
+        if not future.done():
+            future.cancel()
+
+
+async def logs(ctx: Context) -> web.StreamResponse:
+    tail = ctx.text("tail", "all")
+    wanted = ctx.params["id"]
+    framed = not ctx.services.containers.find(wanted).record.config.tty
+    options = LogOptions(
+        stdout=ctx.flag("stdout"),
+        stderr=ctx.flag("stderr"),
+        since=parse_timestamp(ctx.text("since")),
+        until=parse_timestamp(ctx.text("until")),
+        tail=int(tail) if tail.isascii() and tail.isdigit() and len(tail) < 10 else None,
+        follow=ctx.flag("follow"),
+        timestamps=ctx.flag("timestamps"),
+        details=ctx.flag("details"),
+        framed=framed,
+    )
+    row = ctx.services.logs.check(wanted, options)
+    kind = "application/vnd.docker.multiplexed-stream" if framed else "application/vnd.docker.raw-stream"
+    if ctx.version < (1, 42):
+        kind = "application/vnd.docker.raw-stream"
+    response = web.StreamResponse(headers={**standard_headers(), "Content-Type": kind})
+    response.enable_chunked_encoding()
+    await response.prepare(ctx.request)
+    await response.write(b"")
+    async for data in ctx.services.logs.stream(row, options):
+        await response.write(data)
+    await response.write_eof()
+    return response
+
+
+ROUTES: list[Route] = [
+    ("GET", "/containers/json", list_containers),
+    ("POST", "/containers/create", create),
+    ("POST", "/containers/prune", prune),
+    ("GET", "/containers/{id}/json", inspect),
+    ("GET", "/containers/{id}/top", top),
+    ("GET", "/containers/{id}/logs", logs),
+    ("POST", "/containers/{id}/start", start),
+    ("POST", "/containers/{id}/stop", stop),
+    ("POST", "/containers/{id}/restart", restart),
+    ("POST", "/containers/{id}/kill", kill),
+    ("POST", "/containers/{id}/pause", pause),
+    ("POST", "/containers/{id}/unpause", unpause),
+    ("POST", "/containers/{id}/rename", rename),
+    ("POST", "/containers/{id}/resize", resize),
+    ("POST", "/containers/{id}/wait", wait),
+    ("DELETE", "/containers/{id}", remove),
+]

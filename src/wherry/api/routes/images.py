@@ -1,0 +1,234 @@
+"""``/images``: decode, one engine call, encode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from wherry.api.bodies import ResponseFile, request_file
+from wherry.api.context import Context, json_response
+from wherry.api.router import Route
+from wherry.api.server import JsonStream, standard_headers
+from wherry.engine.changes import parse_changes
+from wherry.errors import InvalidArgument, NotImplemented_, WherryError
+from wherry.model import oci
+from wherry.model.base import convert
+from wherry.model.oci import Platform
+from wherry.wire import filters as wire_filters
+from wherry.wire import images as wire
+from wherry.wire.times import parse_timestamp
+
+LIST_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
+PRUNE_FILTERS = frozenset({"dangling", "until", "label", "label!"})
+
+
+async def list_images(ctx: Context) -> web.Response:
+    filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
+    with_manifests = ctx.flag("manifests")
+    found = await ctx.services.images.select(
+        filters, manifests=with_manifests, shared_size=ctx.flag("shared-size")
+    )
+    until = parse_timestamp(filters["until"][0]) if "until" in filters else None
+    return json_response(
+        [
+            wire.summary(image, containers, with_manifests=with_manifests)
+            for image, containers in found
+            if until is None or image.created * 10**9 < until
+        ]
+    )
+
+
+def _platform(ctx: Context) -> Platform | None:
+    """``platform`` is an OCI platform as JSON, or ``os/arch[/variant]``."""
+    text = ctx.text("platform")
+    if not text:
+        return None
+    return _parse_platform(text)
+
+
+def _parse_platform(text: str) -> Platform:
+    if text.startswith("{"):
+        try:
+            return convert(msgspec.json.decode(text), Platform)
+        except msgspec.DecodeError as e:
+            raise InvalidArgument(f"failed to parse platform: {e}") from e
+    return oci.parse_platform(text)
+
+
+def _platforms(ctx: Context) -> list[Platform]:
+    return [_parse_platform(text) for text in ctx.query.getall("platform", []) if text]
+
+
+async def inspect(ctx: Context) -> web.Response:
+    details = await ctx.services.images.inspect(ctx.params["name"], _platform(ctx))
+    info = ctx.services.system.driver
+    return json_response(
+        wire.inspect(
+            details.image, details.size, details.manifests, driver=info, with_manifests=ctx.flag("manifests")
+        )
+    )
+
+
+async def history(ctx: Context) -> web.Response:
+    entries = await ctx.services.images.history(ctx.params["name"], _platform(ctx))
+    return json_response(wire.history(entries))
+
+
+async def tag(ctx: Context) -> web.Response:
+    await ctx.services.images.tag(ctx.params["name"], ctx.text("repo"), ctx.text("tag"))
+    return web.Response(status=201)
+
+
+async def delete(ctx: Context) -> web.Response:
+    if _platforms(ctx):
+        raise NotImplemented_("removing single platforms of an image is not implemented yet")
+    removed = await ctx.services.images.delete(ctx.params["name"], force=ctx.flag("force"))
+    return json_response(wire.removed(removed))
+
+
+async def prune(ctx: Context) -> web.Response:
+    filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
+    dangling = wire_filters.boolean(filters, "dangling")
+    until = parse_timestamp(filters["until"][0]) if "until" in filters else None
+    removed, freed = await ctx.services.images.prune(
+        dangling=True if dangling is None else dangling,
+        until=None if until is None else until // 10**9,
+        labels=lambda labels: wire_filters.label_filters_match(filters, labels),
+    )
+    return json_response({"ImagesDeleted": wire.removed(removed) or None, "SpaceReclaimed": freed})
+
+
+async def save(ctx: Context) -> web.StreamResponse:
+    names = [ctx.params["name"]] if "name" in ctx.params else _names(ctx)
+    if not names:
+        raise InvalidArgument("no image names given")
+    ctx.services.images.check_names(names)
+    out = ResponseFile()
+    response = web.StreamResponse(headers={**standard_headers(), "Content-Type": "application/x-tar"})
+    response.enable_chunked_encoding()
+    await response.prepare(ctx.request)
+
+    async def produce() -> None:
+        try:
+            await ctx.services.images.save(names, out.file, platforms=_platforms(ctx))
+        finally:
+            out.close_write()
+
+    producer = asyncio.create_task(produce())
+    try:
+        async for chunk in out.chunks():
+            await response.write(chunk)
+        # A failure by now can only break the stream off: the client must not take half for whole.
+        await producer
+    finally:
+        out.close()
+        await asyncio.gather(producer, return_exceptions=True)
+    await response.write_eof()
+    return response
+
+
+def _names(ctx: Context) -> list[str]:
+    return [name for text in ctx.query.getall("names", []) for name in text.split(",") if name]
+
+
+async def load(ctx: Context) -> web.StreamResponse:
+    async with request_file(ctx.request) as source:
+
+        async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
+            platforms = _platforms(ctx)
+            lines = await ctx.services.images.load(source, platforms=platforms, progress=progress)
+            return [{"stream": f"{line}\n"} for line in lines]
+
+        return await _with_progress(ctx, work, quiet=ctx.flag("quiet"))
+
+
+async def create(ctx: Context) -> web.StreamResponse:
+    """Import a root file system (``fromSrc``); pulling is not there yet."""
+    source_name = ctx.text("fromSrc")
+    if ctx.text("fromImage") or not source_name:
+        raise NotImplemented_("pulling images is not implemented yet: use image load, import or bootstrap")
+    if source_name != "-":
+        raise NotImplemented_("importing from a URL is not implemented yet: send the archive as the body")
+    config = parse_changes(ctx.query.getall("changes", []))
+    name = ctx.text("repo")
+    if name and ctx.text("tag"):
+        name = f"{name}:{ctx.text('tag')}"
+    async with request_file(ctx.request) as source:
+
+        async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
+            image = await ctx.services.images.import_rootfs(
+                source, name=name, message=ctx.text("message"), config=config, platform=_platform(ctx)
+            )
+            return [{"status": image.id}]
+
+        return await _with_progress(ctx, work, quiet=True)
+
+
+async def bootstrap(ctx: Context) -> web.StreamResponse:
+    async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
+        image = await ctx.services.images.bootstrap(
+            ctx.text("name"),
+            progress=progress,
+            mirror=ctx.text("mirror"),
+            variant=ctx.text("variant"),
+            force=ctx.flag("force"),
+        )
+        return [{"status": f"Image {ctx.text('name')} is ready", "aux": {"ID": image.id}}]
+
+    return await _with_progress(ctx, work, quiet=False)
+
+
+class _Reporter:
+    """Called on a thread with progress messages; the loop sends them."""
+
+    def __init__(self, queue: asyncio.Queue[dict[str, Any] | None], *, quiet: bool) -> None:
+        self._queue = queue
+        self._loop = asyncio.get_running_loop()
+        self._quiet = quiet
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        if not self._quiet:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, message)
+
+
+async def _with_progress(ctx: Context, work: Any, *, quiet: bool) -> web.StreamResponse:
+    """Run ``work`` and send what it reports. What fails at once is an HTTP error; later, a line says so."""
+    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    task = asyncio.ensure_future(work(_Reporter(queue, quiet=quiet)))
+    task.add_done_callback(lambda _task: queue.put_nowait(None))
+    try:
+        first = await queue.get()
+        if first is None and task.exception() is not None:
+            raise task.exception()
+        async with JsonStream(ctx.request) as stream:
+            message = first
+            while message is not None:
+                await stream.send(message)
+                message = await queue.get()
+            try:
+                for line in await task:
+                    await stream.send(line)
+            except WherryError as e:
+                await stream.send({"errorDetail": {"message": e.message}, "error": e.message})
+            return stream.response
+    finally:
+        await asyncio.gather(task, return_exceptions=True)
+
+
+ROUTES: list[Route] = [
+    ("GET", "/images/json", list_images),
+    ("GET", "/images/get", save),
+    ("POST", "/images/load", load),
+    ("POST", "/images/create", create),
+    ("POST", "/images/bootstrap", bootstrap),
+    ("POST", "/images/prune", prune),
+    ("GET", "/images/{name:path}/json", inspect),
+    ("GET", "/images/{name:path}/history", history),
+    ("GET", "/images/{name:path}/get", save),
+    ("POST", "/images/{name:path}/tag", tag),
+    ("DELETE", "/images/{name:path}", delete),
+]

@@ -1,0 +1,64 @@
+"""What the Engine API has and this daemon does not have yet: 501 by name, never a 404."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from wherry.api.context import Context, Handler
+from wherry.api.router import Route
+from wherry.errors import NotImplemented_
+
+_MISSING: tuple[tuple[str, str, str], ...] = (
+    ("GET", "/containers/{id}/changes", "container diff"),
+    ("GET", "/containers/{id}/export", "container export"),
+    ("GET", "/containers/{id}/stats", "container stats"),
+    ("POST", "/containers/{id}/update", "container update"),
+    ("GET", "/containers/{id}/archive", "copying from containers"),
+    ("HEAD", "/containers/{id}/archive", "copying from containers"),
+    ("PUT", "/containers/{id}/archive", "copying to containers"),
+    ("GET", "/containers/{id}/checkpoints", "checkpoints"),
+    ("POST", "/containers/{id}/checkpoints", "checkpoints"),
+    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints"),
+    ("POST", "/commit", "container commit"),
+    ("POST", "/build", "building images"),
+    ("POST", "/build/prune", "the build cache"),
+    ("POST", "/build/cancel", "building images"),
+    ("POST", "/session", "build sessions"),
+    ("POST", "/grpc", "build sessions"),
+    ("GET", "/images/search", "searching registries"),
+    ("POST", "/images/{name:path}/push", "pushing images"),
+    ("GET", "/images/{name:path}/attestations", "image attestations"),
+    ("POST", "/auth", "registry login"),
+    ("GET", "/distribution/{name:path}/json", "registry inspection"),
+    ("POST", "/networks/create", "creating networks"),
+    ("POST", "/networks/prune", "pruning networks"),
+    ("DELETE", "/networks/{id}", "removing networks"),
+    ("POST", "/networks/{id}/connect", "connecting networks"),
+    ("POST", "/networks/{id}/disconnect", "disconnecting networks"),
+    ("PUT", "/volumes/{name}", "updating volumes"),
+)
+_GROUPS = (
+    ("/plugins", "plugins"),
+    ("/nodes", "swarm nodes"),
+    ("/swarm", "swarm mode"),
+    ("/services", "swarm services"),
+    ("/tasks", "swarm tasks"),
+    ("/secrets", "secrets"),
+    ("/configs", "configs"),
+)
+
+
+def _refuse(what: str) -> Handler:
+    async def handler(_ctx: Context) -> web.StreamResponse:
+        raise NotImplemented_(f"{what}: this feature is not implemented yet")
+
+    return handler
+
+
+ROUTES: list[Route] = [(method, path, _refuse(what)) for method, path, what in _MISSING]
+for _method in ("GET", "POST", "PUT", "DELETE", "HEAD"):
+    for _prefix, _what in _GROUPS:
+        ROUTES += [
+            (_method, _prefix, _refuse(_what)),
+            (_method, _prefix + "/{rest:path}", _refuse(_what)),
+        ]

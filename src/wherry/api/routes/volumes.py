@@ -1,0 +1,83 @@
+"""``/volumes``: decode, one engine call, encode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from wherry.api.context import Context, json_response, no_content
+from wherry.api.router import Route
+from wherry.engine.volumes import Volume
+from wherry.errors import NotImplemented_
+from wherry.model.base import Value
+from wherry.wire import filters as wire_filters
+from wherry.wire import objects as wire
+
+LIST_FILTERS = frozenset({"dangling", "driver", "label", "label!", "name"})
+PRUNE_FILTERS = frozenset({"label", "label!", "all"})
+
+
+class VolumeCreate(Value, frozen=True, kw_only=True):
+    """API ``VolumeCreateOptions``."""
+
+    name: str = ""
+    driver: str = ""
+    driver_opts: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+    cluster_volume_spec: dict[str, Any] | None = None
+
+
+def encode(volume: Volume) -> dict[str, Any]:
+    return wire.volume(
+        name=volume.name,
+        driver=volume.driver,
+        mountpoint=str(volume.mountpoint),
+        created=volume.created,
+        labels=volume.labels,
+        options=volume.options,
+        scope=volume.scope,
+    )
+
+
+async def list_volumes(ctx: Context) -> web.Response:
+    filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
+    wire_filters.boolean(filters, "dangling")
+    found = ctx.services.volumes.select(filters)
+    return json_response({"Volumes": [encode(v) for v in found], "Warnings": None})
+
+
+async def create(ctx: Context) -> web.Response:
+    body = await ctx.optional_json(VolumeCreate)
+    if body.cluster_volume_spec is not None:
+        raise NotImplemented_("cluster volumes are not implemented yet")
+    volume = await ctx.services.volumes.create(
+        body.name, driver=body.driver, options=body.driver_opts or {}, labels=body.labels or {}
+    )
+    return json_response(encode(volume), status=201)
+
+
+async def inspect(ctx: Context) -> web.Response:
+    return json_response(encode(ctx.services.volumes.get(ctx.params["name"])))
+
+
+async def remove(ctx: Context) -> web.Response:
+    await ctx.services.volumes.remove(ctx.params["name"], force=ctx.flag("force"))
+    return no_content()
+
+
+async def prune(ctx: Context) -> web.Response:
+    filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
+    # Before 1.42 a prune took named volumes as well.
+    everything = bool(wire_filters.boolean(filters, "all")) or ctx.version < (1, 42)
+    removed, freed = await ctx.services.volumes.prune(filters, everything=everything)
+    return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+
+
+ROUTES: list[Route] = [
+    ("GET", "/volumes", list_volumes),
+    ("POST", "/volumes/create", create),
+    ("POST", "/volumes/prune", prune),
+    ("GET", "/volumes/{name}", inspect),
+    ("DELETE", "/volumes/{name}", remove),
+]

@@ -1,0 +1,132 @@
+"""The HTTP server: versions, routing, errors, and who may speak to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+from collections.abc import Iterable
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from wherry import __version__
+from wherry.api import status
+from wherry.api.context import Context, json_response
+from wherry.api.router import API_VERSION, Route, Router, split_version, version_text
+from wherry.api.services import Services
+from wherry.errors import Forbidden, NotFound, WherryError
+
+log = logging.getLogger(__name__)
+
+_HEADERS = {
+    "Api-Version": version_text(API_VERSION),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    "Server": f"wherry/{__version__} (linux)",
+}
+
+
+class ApiServer:
+    """Answers requests of every listener."""
+
+    def __init__(self, services: Services, routes: Iterable[Route]) -> None:
+        self._services = services
+        self._router = Router(routes)
+        self.http = web.Server(
+            self._handle,
+            access_log=None,
+            keepalive_timeout=75,
+            lingering_time=1.0,
+            auto_decompress=False,
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await self._dispatch(request)
+        except WherryError as e:
+            code = status.code_of(e)
+            if code >= 500 and code != 501:
+                log.error("%s %s: %s", request.method, request.path, e.message)
+            response = web.Response(status=304) if code == 304 else _error(code, e.message)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except HttpProcessingError as e:
+            response = _error(e.code, e.message)
+        except Exception as e:
+            log.exception("%s %s failed", request.method, request.path)
+            response = _error(500, f"internal error: {e.__class__.__name__}: {e}")
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+        return response
+
+    async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
+        _check_caller(request)
+        version, path = split_version(request.rel_url.raw_path)
+        found = self._router.find(request.method, path)
+        if found is None and request.method == "HEAD":
+            found = self._router.find("GET", path)
+        if found is None:
+            raise NotFound("page not found")
+        handler, params = found
+        return await handler(Context(request, self._services, params, version))
+
+
+def standard_headers() -> dict[str, str]:
+    """What every answer carries; streams add them before they begin."""
+    return dict(_HEADERS)
+
+
+def _error(code: int, message: str) -> web.Response:
+    return json_response({"message": message}, status=code)
+
+
+def _check_caller(request: web.BaseRequest) -> None:
+    """Keep web pages away from a daemon on TCP (DNS rebinding, cross-site requests).
+
+    A browser sends ``Origin`` with whatever could change something, and a ``Host`` that is a name it was
+    led astray by; the field's clients send neither.
+    :raises Forbidden: such a request.
+    """
+    transport = request.transport
+    family = transport.get_extra_info("socket").family if transport is not None else socket.AF_UNIX
+    if family == socket.AF_UNIX:
+        return
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+        raise Forbidden("requests from web pages are refused")
+    host = request.headers.get("Host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        if name.lower() not in ("", "localhost", socket.gethostname().lower()):
+            raise Forbidden(f"host {name[:80]!r} is not this machine") from None
+
+
+class JsonStream:
+    """A response of one JSON document a line, sent as they come."""
+
+    def __init__(self, request: web.BaseRequest, content_type: str = "application/json") -> None:
+        self._request = request
+        self._response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type})
+        self._response.enable_chunked_encoding()
+
+    async def __aenter__(self) -> JsonStream:
+        await self._response.prepare(self._request)
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        return None
+
+    async def send(self, value: object) -> None:
+        await self._response.write(msgspec.json.encode(value) + b"\n")
+
+    async def flush(self) -> None:
+        """Send the head now, before there is a line."""
+        await self._response.write(b"")
+
+    @property
+    def response(self) -> web.StreamResponse:
+        return self._response

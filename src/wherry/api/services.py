@@ -1,0 +1,36 @@
+"""What handlers may call: the engine's use cases, one field a noun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wherry.engine.containers import ContainerService
+from wherry.engine.events import EventBus
+from wherry.engine.execs import ExecService
+from wherry.engine.images import ImageService
+from wherry.engine.lifecycle import Lifecycle
+from wherry.engine.listing import ListingService
+from wherry.engine.logs import LogService
+from wherry.engine.networks import NetworkService
+from wherry.engine.prune import PruneService
+from wherry.engine.removal import Removal
+from wherry.engine.system import SystemService
+from wherry.engine.top import TopService
+from wherry.engine.volumes import VolumeService
+
+
+@dataclass(frozen=True)
+class Services:
+    containers: ContainerService
+    listing: ListingService
+    lifecycle: Lifecycle
+    removal: Removal
+    execs: ExecService
+    logs: LogService
+    top: TopService
+    images: ImageService
+    volumes: VolumeService
+    networks: NetworkService
+    prune: PruneService
+    system: SystemService
+    events: EventBus

@@ -1,0 +1,324 @@
+"""The daemon's configuration: flags, and ``daemon.json`` with Docker's keys.
+
+A key given both as a flag and in the file is an error, as with Docker; a key the file has and the daemon
+does not know is refused by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from wherry import __version__
+from wherry.errors import InvalidArgument
+
+DEFAULT_ROOT = Path("/var/lib/wherry")
+DEFAULT_RUN = Path("/run/wherry")
+DEFAULT_CONFIG = Path("/etc/wherry/daemon.json")
+LEVELS = ("debug", "info", "warn", "error", "fatal")
+
+
+@dataclass(frozen=True)
+class TlsConfig:
+    """Paths of PEM files; ``verify`` asks clients for a certificate that ``ca`` signed."""
+
+    verify: bool
+    ca: Path | None
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Config:
+    root: Path = DEFAULT_ROOT
+    run: Path = DEFAULT_RUN
+    hosts: tuple[str, ...] = ()
+    tls: TlsConfig | None = None
+    insecure_tcp: bool = False
+    log_level: str = "info"
+    log_format: str = "text"
+    debug: bool = False
+    group: str = ""
+    storage_driver: str = ""
+    default_runtime: str = ""
+    runtimes: dict[str, str] = field(default_factory=dict)
+    bip: str = ""
+    address_pools: tuple[tuple[str, int], ...] = ()
+    mtu: int = 1500
+    icc: bool = True
+    ip_forward: bool = True
+    ip_masq: bool = True
+    publish_ip: str = ""
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    cgroup_parent: str = "/wherry"
+    default_shm_size: int = 64 << 20
+    init_path: str = "/usr/bin/tini-static"
+    shutdown_timeout: int = 15
+    pidfile: Path | None = None
+
+
+class _Pool(msgspec.Struct):
+    base: str
+    size: int
+
+
+class _Runtime(msgspec.Struct):
+    path: str
+
+
+class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
+    """``daemon.json``: the keys that apply, by Docker's names."""
+
+    data_root: str | None = None
+    exec_root: str | None = None
+    hosts: list[str] | None = None
+    tls: bool | None = None
+    tlsverify: bool | None = None
+    tlscacert: str | None = None
+    tlscert: str | None = None
+    tlskey: str | None = None
+    insecure_tcp: bool | None = None
+    log_level: str | None = None
+    log_format: str | None = None
+    debug: bool | None = None
+    group: str | None = None
+    storage_driver: str | None = None
+    default_runtime: str | None = None
+    runtimes: dict[str, _Runtime] | None = None
+    bip: str | None = None
+    default_address_pools: list[_Pool] | None = None
+    mtu: int | None = None
+    icc: bool | None = None
+    ip_forward: bool | None = None
+    ip_masq: bool | None = None
+    ip: str | None = None
+    dns: list[str] | None = None
+    dns_search: list[str] | None = None
+    dns_opts: list[str] | None = None
+    labels: list[str] | None = None
+    cgroup_parent: str | None = None
+    default_shm_size: str | int | None = None
+    init_path: str | None = None
+    shutdown_timeout: int | None = None
+    pidfile: str | None = None
+    live_restore: bool | None = None
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wherryd", description="The wherry daemon: the Engine API on a socket.", allow_abbrev=False
+    )
+    add = parser.add_argument
+    add(
+        "--root", "--data-root", dest="root", metavar="DIR", help=f"persistent state (default {DEFAULT_ROOT})"
+    )
+    add("--run", "--exec-root", dest="run", metavar="DIR", help=f"runtime state (default {DEFAULT_RUN})")
+    add("-H", "--host", action="append", metavar="URL", help="unix://PATH, tcp://ADDRESS:PORT or fd://")
+    add("--tls", action="store_true", default=None, help="use TLS on tcp listeners")
+    add("--tlsverify", action="store_true", default=None, help="use TLS and verify clients")
+    add("--tlscacert", metavar="FILE", help="trust certificates signed by this CA")
+    add("--tlscert", metavar="FILE", help="the daemon's certificate")
+    add("--tlskey", metavar="FILE", help="the daemon's key")
+    add("--insecure-tcp", action="store_true", default=None, help="allow tcp without TLS beyond loopback")
+    add("--config-file", metavar="FILE", help=f"configuration (default {DEFAULT_CONFIG})")
+    add("-l", "--log-level", choices=LEVELS, help="what to log (default info)")
+    add("--log-format", choices=("text", "json"), help="how to log (default text)")
+    add("-D", "--debug", action="store_true", default=None, help="log everything")
+    add("-G", "--group", metavar="NAME", help="group that owns the unix socket")
+    add("-s", "--storage-driver", metavar="NAME", help="overlay or vfs (default: the first that works)")
+    add("--default-runtime", metavar="NAME", help="OCI runtime (default crun, else runc)")
+    add("--add-runtime", action="append", metavar="NAME=PATH", help="another OCI runtime")
+    add("--bip", metavar="CIDR", help="address of the default bridge")
+    add(
+        "--default-address-pool",
+        action="append",
+        metavar="base=CIDR,size=N",
+        help="where subnets are taken from",
+    )
+    add("--mtu", type=int, metavar="BYTES", help="of container networks (default 1500)")
+    add("--ip", metavar="ADDRESS", help="where ports are published by default (default 0.0.0.0)")
+    add("--dns", action="append", metavar="ADDRESS", help="name server of containers")
+    add("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")
+    add("--dns-opt", action="append", metavar="OPTION", help="resolver option of containers")
+    add("--label", action="append", metavar="KEY=VALUE", help="label of the daemon")
+    add("--cgroup-parent", metavar="PATH", help="parent of containers' cgroups (default /wherry)")
+    add("-p", "--pidfile", metavar="FILE", help="where to write the pid (default <run>/wherryd.pid)")
+    add("--validate", action="store_true", help="check the configuration and exit")
+    add("-v", "--version", action="version", version=f"wherryd version {__version__}")
+    return parser
+
+
+def load(arguments: Sequence[str]) -> tuple[Config, bool]:
+    """The configuration, and whether only to validate it.
+
+    :raises InvalidArgument: a value that makes no sense, or a key given twice; exits 2 on unknown flags.
+    """
+    options = make_parser().parse_args(arguments)
+    file = _read_file(options.config_file)
+    merged = _merge(options, file)
+    return _config(merged), options.validate
+
+
+def _read_file(path: str | None) -> _File:
+    file = Path(path) if path else DEFAULT_CONFIG
+    if path is None and not file.exists():
+        return _File()
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_File)
+    except OSError as e:
+        raise InvalidArgument(f"cannot read configuration {file}: {e.strerror}") from e
+    except (msgspec.ValidationError, msgspec.DecodeError) as e:
+        raise InvalidArgument(f"cannot read configuration {file}: {e}") from e
+
+
+_KEYS = {
+    "root": "data_root",
+    "run": "exec_root",
+    "host": "hosts",
+    "dns_opt": "dns_opts",
+    "label": "labels",
+}
+
+
+def _merge(options: argparse.Namespace, file: _File) -> dict[str, Any]:
+    """Flags over the file, under the file's names."""
+    merged: dict[str, Any] = {name: getattr(file, name) for name in _File.__struct_fields__}
+    merged["runtimes"] = {n: r.path for n, r in (file.runtimes or {}).items()}
+    pools = file.default_address_pools
+    merged["default_address_pools"] = None if pools is None else [(p.base, p.size) for p in pools]
+    flags = vars(options)
+    for flag, value in flags.items():
+        key = _KEYS.get(flag, flag)
+        if value is None or flag in ("config_file", "validate"):
+            continue
+        if flag == "add_runtime":
+            merged["runtimes"] |= dict(_pair(text) for text in value)
+            continue
+        if flag == "default_address_pool":
+            key, value = "default_address_pools", [_pool(text) for text in value]
+        if getattr(file, key, None) is not None:
+            shown = key.replace("_", "-")
+            raise InvalidArgument(
+                f"unable to configure the daemon with both flags and the file: {shown} is in both"
+            )
+        merged[key] = value
+    return merged
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise InvalidArgument(f"invalid runtime {text!r}: expected NAME=PATH")
+    return name, path
+
+
+def _pool(text: str) -> tuple[str, int]:
+    fields = dict(part.partition("=")[::2] for part in text.split(","))
+    if set(fields) != {"base", "size"} or not fields["size"].isdigit():
+        raise InvalidArgument(f"invalid address pool {text!r}: expected base=CIDR,size=N")
+    return fields["base"], int(fields["size"])
+
+
+def _config(m: dict[str, Any]) -> Config:
+    defaults = Config()
+    debug = bool(m["debug"])
+    level = m["log_level"] or ("debug" if debug else "info")
+    if level not in LEVELS:
+        raise InvalidArgument(f"invalid log level: {level}")
+    if m["bip"]:
+        _check(ipaddress.ip_interface, m["bip"], "bip")
+    for base, size in m["default_address_pools"] or ():
+        network = _check(ipaddress.ip_network, base, "default address pool")
+        if not network.prefixlen <= size <= network.max_prefixlen:
+            raise InvalidArgument(f"invalid default address pool {base}: size {size} does not fit")
+    for server in m["dns"] or ():
+        _check(ipaddress.ip_address, server, "dns")
+    run = Path(m["exec_root"] or defaults.run)
+    return Config(
+        root=_absolute(m["data_root"] or defaults.root),
+        run=_absolute(run),
+        hosts=tuple(m["hosts"] or ()),
+        tls=_tls(m),
+        insecure_tcp=bool(m["insecure_tcp"]),
+        log_level=level,
+        log_format=m["log_format"] or "text",
+        debug=debug,
+        group=m["group"] or "",
+        storage_driver=m["storage_driver"] or "",
+        default_runtime=m["default_runtime"] or "",
+        runtimes=m["runtimes"],
+        bip=m["bip"] or "",
+        address_pools=tuple(m["default_address_pools"] or ()),
+        mtu=_between(m["mtu"], 68, 65535, "mtu", defaults.mtu),
+        icc=m["icc"] is not False,
+        ip_forward=m["ip_forward"] is not False,
+        ip_masq=m["ip_masq"] is not False,
+        publish_ip=m["ip"] or "",
+        dns=tuple(m["dns"] or ()),
+        dns_search=tuple(m["dns_search"] or ()),
+        dns_options=tuple(m["dns_opts"] or ()),
+        labels=tuple(m["labels"] or ()),
+        cgroup_parent=m["cgroup_parent"] or defaults.cgroup_parent,
+        default_shm_size=_bytes(m["default_shm_size"], defaults.default_shm_size),
+        init_path=m["init_path"] or defaults.init_path,
+        shutdown_timeout=_between(m["shutdown_timeout"], 0, 3600, "shutdown-timeout", 15),
+        pidfile=_absolute(m["pidfile"]) if m["pidfile"] else None,
+    )
+
+
+def _absolute(path: str | Path) -> Path:
+    resolved = Path(path).absolute()
+    if ":" in str(resolved) or "," in str(resolved):
+        # Both part the options of overlay mounts.
+        raise InvalidArgument(f"invalid directory {resolved}: it must not contain ':' or ','")
+    return resolved
+
+
+def _check(parse: Any, text: str, what: str) -> Any:
+    try:
+        return parse(text)
+    except ValueError as e:
+        raise InvalidArgument(f"invalid {what}: {e}") from e
+
+
+def _between(value: int | None, low: int, high: int, what: str, default: int) -> int:
+    if value is None:
+        return default
+    if not low <= value <= high:
+        raise InvalidArgument(f"invalid {what} {value}: it must be from {low} to {high}")
+    return value
+
+
+def _bytes(value: str | int | None, default: int) -> int:
+    if value is None:
+        return default
+    if isinstance(value, int):
+        return value
+    units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    text = value.lower().removesuffix("b").removesuffix("i")
+    factor = units.get(text[-1:], 1)
+    number = text[:-1] if text[-1:] in units else text
+    if not number.isdigit():
+        raise InvalidArgument(f"invalid size: {value!r}")
+    return int(number) * factor
+
+
+def _tls(m: dict[str, Any]) -> TlsConfig | None:
+    verify = bool(m["tlsverify"])
+    if not (verify or m["tls"]):
+        return None
+    if not m["tlscert"] or not m["tlskey"]:
+        raise InvalidArgument("TLS needs --tlscert and --tlskey")
+    if verify and not m["tlscacert"]:
+        raise InvalidArgument("--tlsverify needs --tlscacert")
+    ca = Path(m["tlscacert"]) if m["tlscacert"] else None
+    return TlsConfig(verify, ca, Path(m["tlscert"]), Path(m["tlskey"]))

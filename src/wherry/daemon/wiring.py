@@ -1,0 +1,269 @@
+"""The composition root: the only place that names concrete drivers and puts the rooms together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.api.app import make_server
+from wherry.api.server import ApiServer
+from wherry.api.services import Services
+from wherry.daemon.config import DEFAULT_ROOT, Config
+from wherry.engine.containers import ContainerService
+from wherry.engine.events import EventBus
+from wherry.engine.execs import ExecService
+from wherry.engine.images import ImageService
+from wherry.engine.lifecycle import Lifecycle
+from wherry.engine.listing import ListingService
+from wherry.engine.live import LiveSet
+from wherry.engine.logs import LogService
+from wherry.engine.names import new_engine_id
+from wherry.engine.networks import NetworkService
+from wherry.engine.prune import PruneService
+from wherry.engine.reconcile import Reconciler
+from wherry.engine.removal import Removal
+from wherry.engine.sandboxes import Sandboxes
+from wherry.engine.settings import Settings
+from wherry.engine.system import SystemService
+from wherry.engine.top import TopService
+from wherry.engine.volumes import VolumeService
+from wherry.errors import InvalidArgument, Unavailable
+from wherry.images.layers import LayerStore
+from wherry.images.store import ImageStore
+from wherry.linux import cgroups
+from wherry.network.manager import NetworkManager
+from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
+from wherry.runtime.task import Runtime, find_program
+from wherry.state.containers import Containers
+from wherry.state.content import Contents, LeaseRows
+from wherry.state.database import Database
+from wherry.state.events import EventLog
+from wherry.state.images import Images
+from wherry.state.meta import Meta
+from wherry.state.schema import MIGRATIONS
+from wherry.state.snapshots import Snapshots
+from wherry.state.volumes import Volumes
+from wherry.storage.content import ContentStore
+from wherry.storage.drivers import overlay
+from wherry.storage.drivers.overlay import OverlaySnapshotter
+from wherry.storage.drivers.vfs import VfsSnapshotter
+from wherry.storage.gc import Collector
+from wherry.storage.leases import Leases
+from wherry.storage.snapshots import Snapshotter
+from wherry.storage.unpack import Unpacker
+from wherry.volumes.store import VolumeStore
+
+log = logging.getLogger(__name__)
+
+_THREADS = 16
+_RUNTIMES = ("crun", "runc")
+
+
+@dataclass
+class Daemon:
+    """Everything that lives as long as the process."""
+
+    config: Config
+    db: Database
+    network: NetworkManager
+    lifecycle: Lifecycle
+    execs: ExecService
+    events: EventBus
+    reconciler: Reconciler
+    server: ApiServer
+
+    async def start(self) -> None:
+        """Bring the host into the state that the rows describe."""
+        await asyncio.to_thread(self.network.start)
+        await self.reconciler.run()
+
+    async def stop(self) -> None:
+        """Let go of everything; containers run on."""
+        self.events.close()
+        await self.lifecycle.close()
+        self.execs.close()
+        await asyncio.to_thread(self.network.shutdown)
+        self.db.close()
+
+
+def build(config: Config) -> Daemon:
+    """Open the root and make every service. Must run on the loop's thread.
+
+    :raises Unavailable: the host lacks something without which no container can run; the text names it.
+    """
+    for directory, mode in ((config.root, 0o711), (config.run, 0o711)):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(mode)
+    for directory in (config.root / "containers", config.run / "tasks"):
+        directory.mkdir(exist_ok=True, mode=0o700)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "worker"))
+    for name in cgroups.mount_missing_controllers():
+        log.info("mounted the %s controller, without which the OCI runtime does not run here", name)
+    db = Database(config.root / "wherry.db", MIGRATIONS)
+    meta = Meta(db)
+    engine_id = meta.set_default("engine_id", new_engine_id())
+    snapshotter = _snapshotter(config, db, meta)
+    runtimes = _runtimes(config)
+    default_runtime = config.default_runtime or next(iter(runtimes))
+    if default_runtime not in runtimes:
+        raise InvalidArgument(f"unknown default runtime {default_runtime}: known are {', '.join(runtimes)}")
+    settings = Settings(
+        root=config.root,
+        run=config.run,
+        default_runtime=default_runtime,
+        runtimes=tuple(runtimes),
+        cgroup_parent=config.cgroup_parent,
+        init_path=config.init_path,
+        dns=config.dns,
+        dns_search=config.dns_search,
+        dns_options=config.dns_options,
+        default_shm_size=config.default_shm_size,
+        labels=config.labels,
+        shutdown_timeout=config.shutdown_timeout,
+        debug=config.debug,
+    )
+    content = ContentStore(config.root, Contents(db))
+    unpacker = Unpacker()
+    layers = LayerStore(content, snapshotter, unpacker)
+    leases = Leases(LeaseRows(db))
+    collector = Collector(content, Contents(db), snapshotter)
+    images = ImageStore(Images(db), content, layers, leases, collector)
+    volumes = VolumeStore(config.root / "volumes", Volumes(db))
+    network = NetworkManager(
+        db=db, run=config.run, instance=instance_of(config.root), config=_network(config)
+    )
+    containers, live, events = Containers(db), LiveSet(), EventBus(EventLog(db))
+    sandboxes = Sandboxes(settings=settings, network=network, containers=containers, live=live)
+    lifecycle = Lifecycle(
+        settings=settings,
+        containers=containers,
+        snapshotter=snapshotter,
+        volumes=volumes,
+        sandboxes=sandboxes,
+        runtimes=runtimes,
+        events=events,
+        live=live,
+    )
+    removal = Removal(
+        settings=settings,
+        containers=containers,
+        snapshotter=snapshotter,
+        volumes=volumes,
+        lifecycle=lifecycle,
+        events=events,
+        live=live,
+    )
+    reconciler = Reconciler(
+        settings=settings,
+        containers=containers,
+        snapshotter=snapshotter,
+        volumes=volumes,
+        network=network,
+        runtimes=runtimes,
+        lifecycle=lifecycle,
+        removal=removal,
+        events=events,
+        live=live,
+    )
+    container_service = ContainerService(
+        settings=settings,
+        containers=containers,
+        images=images,
+        snapshotter=snapshotter,
+        volumes=volumes,
+        network=network,
+        sandboxes=sandboxes,
+        events=events,
+        live=live,
+    )
+    execs = ExecService(containers=containers, runtimes=runtimes, events=events, live=live)
+    services = Services(
+        containers=container_service,
+        listing=ListingService(containers=container_service, images=images),
+        lifecycle=lifecycle,
+        removal=removal,
+        execs=execs,
+        logs=LogService(settings=settings, containers=containers, live=live),
+        top=TopService(settings=settings, containers=containers, live=live),
+        images=ImageService(images=images, unpacker=unpacker, containers=containers, events=events),
+        volumes=VolumeService(volumes=volumes, containers=containers, events=events),
+        networks=NetworkService(network=network, containers=containers),
+        prune=PruneService(containers=container_service, removal=removal, snapshotter=snapshotter),
+        system=SystemService(
+            settings=settings,
+            engine_id=engine_id,
+            containers=container_service,
+            images=images,
+            snapshotter=snapshotter,
+        ),
+        events=events,
+    )
+    return Daemon(config, db, network, lifecycle, execs, events, reconciler, make_server(services))
+
+
+def instance_of(root: Path) -> str:
+    """A stable name for this root, so that several daemons on one host keep apart."""
+    if root == DEFAULT_ROOT:
+        return DEFAULT_INSTANCE
+    return hashlib.sha256(str(root).encode()).hexdigest()[:8]
+
+
+def _snapshotter(config: Config, db: Database, meta: Meta) -> Snapshotter:
+    """The driver asked for, or the one this root was made with, or the first that works here."""
+    wanted = config.storage_driver or meta.get("storage_driver") or ""
+    if wanted not in ("", "overlay", "overlay2", "overlayfs", "vfs"):
+        raise InvalidArgument(f"unknown storage driver {wanted}: known are overlay and vfs")
+    snapshotter: Snapshotter
+    if wanted == "vfs":
+        snapshotter = VfsSnapshotter(config.root, Snapshots(db, "vfs"))
+    else:
+        reason = overlay.probe(config.root)
+        if reason is None:
+            snapshotter = OverlaySnapshotter(config.root, Snapshots(db, "overlay"))
+        elif wanted:
+            raise Unavailable(f"cannot use storage driver overlay: {reason}")
+        else:
+            log.warning(
+                "using storage driver vfs, which copies every layer: overlay does not work here: %s", reason
+            )
+            snapshotter = VfsSnapshotter(config.root, Snapshots(db, "vfs"))
+    made_with = meta.set_default("storage_driver", snapshotter.name)
+    if made_with != snapshotter.name:
+        raise InvalidArgument(
+            f"cannot use storage driver {snapshotter.name}: {config.root} was made with {made_with}"
+        )
+    return snapshotter
+
+
+def _runtimes(config: Config) -> dict[str, Runtime]:
+    conmon = find_program(["conmon"])
+    if conmon is None:
+        raise Unavailable("conmon is not there (package conmon)")
+    programs = {name: program for name in _RUNTIMES if (program := find_program([name])) is not None}
+    for name, path in config.runtimes.items():
+        program = find_program([path])
+        if program is None:
+            raise Unavailable(f"runtime {name}: {path} is not there")
+        programs[name] = program
+    if not programs:
+        raise Unavailable("no OCI runtime is there (package crun or runc)")
+    return {
+        name: Runtime(config.run, name=name, program=program, conmon=conmon)
+        for name, program in programs.items()
+    }
+
+
+def _network(config: Config) -> NetworkConfig:
+    return NetworkConfig(
+        bip=config.bip,
+        default_address_pools=config.address_pools or DEFAULT_ADDRESS_POOLS,
+        mtu=config.mtu,
+        icc=config.icc,
+        ip_masq=config.ip_masq,
+        ip_forward=config.ip_forward,
+        host_ip=config.publish_ip or "0.0.0.0",
+    )

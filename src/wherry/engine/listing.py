@@ -1,0 +1,163 @@
+"""``GET /containers/json``: which containers, by Docker's filters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from wherry.engine.containers import ContainerService
+from wherry.engine.normalise import check_port
+from wherry.errors import InvalidArgument, NotFound
+from wherry.images.store import ImageStore
+from wherry.model.digest import Digest
+from wherry.model.views import ContainerView
+from wherry.state.containers import ContainerRow
+
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """``filters`` as decoded from the request, names already checked; ``limit`` 0 is no limit."""
+
+    all: bool = False
+    limit: int = 0
+    size: bool = False
+    filters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class ListingService:
+    def __init__(self, *, containers: ContainerService, images: ImageStore) -> None:
+        self._containers = containers
+        self._images = images
+
+    def select(self, options: ListOptions) -> list[ContainerView]:
+        """Newest first. :raises InvalidArgument: a filter's value makes no sense."""
+        filters = options.filters
+        rows = self._containers.all()
+        _check(filters)
+        show_all = (
+            options.all or options.limit > 0 or bool(set(filters) & {"status", "before", "since", "exited"})
+        )
+        rows = self._by_time(rows, filters)
+        if not show_all:
+            rows = [r for r in rows if r.state.status in ("running", "paused", "restarting")]
+        ancestors = self._ancestors(filters.get("ancestor", ()))
+        rows = [r for r in rows if _row_matches(r, filters, ancestors)]
+        views = []
+        for row in rows:
+            view = self._containers.view(row, size=options.size, image_name=self._image_name(row))
+            if _view_matches(view, filters):
+                views.append(view)
+                if options.limit and len(views) >= options.limit:
+                    break
+        return views
+
+    def _image_name(self, row: ContainerRow) -> str:
+        """The name it was made from, or the image's id once that name means another image."""
+        try:
+            target = self._images.find(row.record.image_ref).digest
+        except (NotFound, InvalidArgument):
+            return row.record.image_ref if row.record.image_ref.startswith("sha256:") else row.record.image_id
+        return row.record.image_ref if target == row.record.image_id else row.record.image_id
+
+    def _by_time(
+        self, rows: Sequence[ContainerRow], filters: Mapping[str, Sequence[str]]
+    ) -> list[ContainerRow]:
+        kept = list(rows)
+        for wanted in filters.get("before", ()):
+            limit = self._containers.find(wanted).record.created
+            kept = [r for r in kept if r.record.created < limit]
+        for wanted in filters.get("since", ()):
+            limit = self._containers.find(wanted).record.created
+            kept = [r for r in kept if r.record.created > limit]
+        return kept
+
+    def _ancestors(self, wanted: Sequence[str]) -> set[Digest] | None:
+        if not wanted:
+            return None
+        found = set()
+        for text in wanted:
+            try:
+                found.add(self._images.find(text).digest)
+            except NotFound:
+                continue
+        return found
+
+
+def _check(filters: Mapping[str, Sequence[str]]) -> None:
+    for value in filters.get("status", ()):
+        if value not in STATUSES:
+            raise InvalidArgument(f"invalid filter 'status={value}'")
+    for value in filters.get("exited", ()):
+        if not value.lstrip("-").isdigit():
+            raise InvalidArgument(f"invalid filter 'exited={value}'")
+    for value in filters.get("health", ()):
+        if value not in ("starting", "healthy", "unhealthy", "none"):
+            raise InvalidArgument(f"invalid filter 'health={value}'")
+
+
+def _text_matches(wanted: Sequence[str], values: Sequence[str]) -> bool:
+    """Docker's fuzzy match: a regular expression anywhere in the value."""
+    for text in wanted:
+        try:
+            if any(re.search(text, value) for value in values):
+                return True
+        except re.error as e:
+            raise InvalidArgument(f"invalid filter: {text!r}: {e}") from e
+    return not wanted
+
+
+def _row_matches(
+    row: ContainerRow, filters: Mapping[str, Sequence[str]], ancestors: set[Digest] | None
+) -> bool:
+    state = row.state
+    if not _text_matches(filters.get("name", ()), [f"/{row.name}", row.name]):
+        return False
+    ids = filters.get("id", ())
+    if ids and not any(row.id.startswith(i) for i in ids):
+        return False
+    statuses = filters.get("status", ())
+    if statuses and state.status not in statuses:
+        return False
+    exited = filters.get("exited", ())
+    if exited and (str(state.exit_code) not in exited or state.status not in ("exited", "dead")):
+        return False
+    if ancestors is not None and row.record.image_id not in ancestors:
+        return False
+    health = filters.get("health", ())
+    if health and "none" not in health:
+        return False
+    labels = row.record.config.labels or {}
+    for wanted in filters.get("label", ()):
+        key, equals, value = wanted.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True
+
+
+def _view_matches(view: ContainerView, filters: Mapping[str, Sequence[str]]) -> bool:
+    volumes = filters.get("volume", ())
+    mounted = {text for m in view.mounts for text in (m.name, m.source, m.destination) if text}
+    if volumes and not mounted & set(volumes):
+        return False
+    networks = filters.get("network", ())
+    own = {text for e in view.endpoints for text in (e.network_name, e.network_id)}
+    if networks and not any(o == n or o.startswith(n) for n in networks for o in own):
+        return False
+    published = {(p.container_port, p.protocol) for p in view.ports if p.host_port is not None}
+    exposed = {(p.container_port, p.protocol) for p in view.ports}
+    for name, have in (("publish", published), ("expose", exposed)):
+        wanted = filters.get(name, ())
+        if wanted and not _ports(wanted) & have:
+            return False
+    return True
+
+
+def _ports(wanted: Sequence[str]) -> set[tuple[int, str]]:
+    found = set()
+    for text in wanted:
+        low, high, protocol = check_port(text)
+        found |= {(port, protocol) for port in range(low, high + 1)}
+    return found

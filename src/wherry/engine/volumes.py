@@ -1,0 +1,102 @@
+"""Volumes for people: the store's doings, with events and with what containers use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from wherry.engine.events import EventBus
+from wherry.errors import Conflict, NotFound
+from wherry.state.containers import Containers
+from wherry.volumes.store import VolumeStore
+from wherry.volumes.types import Volume as Volume
+
+
+class VolumeService:
+    def __init__(self, *, volumes: VolumeStore, containers: Containers, events: EventBus) -> None:
+        self._volumes = volumes
+        self._containers = containers
+        self._events = events
+
+    async def create(
+        self, name: str, *, driver: str, options: Mapping[str, str], labels: Mapping[str, str]
+    ) -> Volume:
+        """A volume that exists is returned as it is, as with Docker."""
+        if name:
+            try:
+                return self._volumes.get(name)
+            except NotFound:
+                pass
+        volume = await asyncio.to_thread(
+            self._volumes.create,
+            name or None,
+            driver=driver or "local",
+            options=dict(options),
+            labels=dict(labels),
+        )
+        self._events.publish("volume", "create", volume.name, {"driver": volume.driver})
+        return volume
+
+    def get(self, name: str) -> Volume:
+        return self._volumes.get(name)
+
+    def path(self, name: str) -> str:
+        return str(self._volumes.path(name))
+
+    def select(self, filters: Mapping[str, Sequence[str]]) -> list[Volume]:
+        found = []
+        for volume in self._volumes.list():
+            used = bool(self._volumes.references(volume.name))
+            if "dangling" in filters and (filters["dangling"][0].lower() in ("1", "true")) == used:
+                continue
+            if "driver" in filters and volume.driver not in filters["driver"]:
+                continue
+            if "name" in filters and not any(n in volume.name for n in filters["name"]):
+                continue
+            if not all(_label(volume.labels, wanted) for wanted in filters.get("label", ())):
+                continue
+            if any(_label(volume.labels, wanted) for wanted in filters.get("label!", ())):
+                continue
+            found.append(volume)
+        return found
+
+    async def remove(self, name: str, *, force: bool) -> None:
+        """:raises Conflict: a container uses it. :raises NotFound: no such volume, unless forced."""
+        try:
+            volume = self._volumes.get(name)
+        except NotFound:
+            if force:
+                return
+            raise
+        users = self._volumes.references(name)
+        if users:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
+        await asyncio.to_thread(self._volumes.remove, name, force=force)
+        self._events.publish("volume", "destroy", name, {"driver": volume.driver})
+
+    def references(self, name: str) -> int:
+        return len(self._volumes.references(name))
+
+    async def usage(self, name: str) -> int:
+        """Bytes on disk."""
+        return await asyncio.to_thread(self._volumes.usage, name)
+
+    async def prune(self, filters: Mapping[str, Sequence[str]], *, everything: bool) -> tuple[list[str], int]:
+        """Remove unused volumes, anonymous ones only unless ``everything``; names and bytes freed."""
+        removed, freed = [], 0
+        for volume in self.select({k: v for k, v in filters.items() if k in ("label", "label!")}):
+            if self._volumes.references(volume.name) or not (everything or volume.anonymous):
+                continue
+            size = await self.usage(volume.name)
+            try:
+                await self.remove(volume.name, force=False)
+            except (Conflict, NotFound):
+                continue  # taken, or gone, in this very moment
+            removed.append(volume.name)
+            freed += size
+        return removed, freed
+
+
+def _label(labels: Mapping[str, str], wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)

@@ -1,0 +1,161 @@
+"""What the image store hands out: frozen values, nothing that points back at the store."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from wherry.model.digest import Digest
+from wherry.model.oci import Descriptor, ImageConfig, Manifest, Platform
+from wherry.model.reference import Reference
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))"
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One platform of one target, ready to make containers from.
+
+    :ivar id: the target's digest (a manifest or an index): the image's identity.
+    :ivar names: every tagged name that points at the target, normalised.
+    :ivar chain_ids: of every layer, lowest first; the last one is the snapshot containers start from.
+    :ivar last_tagged_ns: when a name last came or went, nanoseconds since the epoch.
+    """
+
+    id: Digest
+    target: Descriptor
+    manifest_descriptor: Descriptor
+    manifest: Manifest
+    config_descriptor: Descriptor
+    config: ImageConfig
+    names: tuple[Reference, ...]
+    chain_ids: tuple[Digest, ...]
+    last_tagged_ns: int
+
+    @property
+    def created_ns(self) -> int | None:
+        """From the configuration, nanoseconds since the epoch; ``None`` if it does not say."""
+        return parse_time(self.config.created)
+
+    @property
+    def platform(self) -> Platform:
+        return self.config.platform
+
+    @property
+    def repo_tags(self) -> list[str]:
+        return [name.familiar() for name in self.names]
+
+    @property
+    def repo_digests(self) -> list[str]:
+        return repo_digests(self.names, self.id)
+
+
+@dataclass(frozen=True)
+class ManifestSummary:
+    """One manifest of a target, for ``?manifests=1``. Sizes in bytes, of what is here.
+
+    :ivar kind: ``image``, ``attestation`` or ``unknown``. :ivar attests: the manifest an attestation is for.
+    """
+
+    descriptor: Descriptor
+    kind: str
+    available: bool
+    platform: Platform | None
+    content_size: int
+    unpacked_size: int
+    attests: Digest | None = None
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """One target, for the list. ``size`` in bytes: its blobs that are here and its unpacked snapshots, as
+    Docker counts since its image store keeps both. ``created`` in seconds since the epoch."""
+
+    id: Digest
+    target: Descriptor
+    names: tuple[Reference, ...]
+    created: int
+    size: int
+    shared_size: int
+    labels: dict[str, str]
+    manifests: tuple[ManifestSummary, ...] = ()
+
+    @property
+    def repo_tags(self) -> list[str]:
+        return [name.familiar() for name in self.names]
+
+    @property
+    def repo_digests(self) -> list[str]:
+        return repo_digests(self.names, self.id)
+
+    @property
+    def dangling(self) -> bool:
+        return not self.names
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One step, newest first. ``created`` in seconds since the epoch, ``size`` in bytes of its layer."""
+
+    id: str
+    created: int
+    created_by: str
+    tags: tuple[str, ...]
+    size: int
+    comment: str
+
+
+@dataclass(frozen=True)
+class Untagged:
+    """``reference`` in its short form."""
+
+    reference: str
+
+
+@dataclass(frozen=True)
+class Deleted:
+    id: Digest
+
+
+@dataclass(frozen=True)
+class ImageUser:
+    """A container made from an image."""
+
+    container: str
+    running: bool
+
+
+Users = Callable[[Digest], Iterable[ImageUser]]
+"""Who uses the image with this id; the engine knows."""
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """Bytes: everything images hold, each blob and snapshot counted once."""
+
+    total: int
+
+
+def repo_digests(names: Iterable[Reference], target: Digest) -> list[str]:
+    """``repository@digest`` for every repository that has a name here."""
+    return list(dict.fromkeys(f"{name.familiar_name}@{target}" for name in names))
+
+
+def parse_time(text: str | None) -> int | None:
+    """RFC 3339 to nanoseconds since the epoch; ``None`` for none or nonsense."""
+    match = _RFC3339.fullmatch(text or "")
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = match.groups()
+    try:
+        seconds = calendar.timegm((int(year), int(month), int(day), int(hour), int(minute), int(second)))
+    except (ValueError, OverflowError):
+        return None
+    if sign:
+        offset = int(off_hours) * 3600 + int(off_minutes) * 60
+        seconds -= offset if sign == "+" else -offset
+    return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))

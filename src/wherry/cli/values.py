@@ -74,10 +74,13 @@ def memory(text: str) -> int:
     """Bytes from ``64m``, ``1.5GiB``, ``512``: powers of 1024 (docker/go-units, RAMInBytes)."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
     unit = text[len(digits) :].strip().lower()
+    given = unit
     if (unit.endswith("ib") and len(unit) == 3) or (unit.endswith("b") and len(unit) == 2):
         unit = unit[0]
+    if digits and unit not in _SIZE_UNITS:
+        raise ValueError(f"invalid suffix: '{given}'")
     try:
-        if unit not in _SIZE_UNITS or not digits[-1:].isdecimal():
+        if not digits[-1:].isdecimal():
             raise ValueError
         number = float(digits)
     except ValueError:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 PULL_CHOICES = ("always", "missing", "never")
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-/:@")
 CANNOT_RUN, NOT_FOUND, ENGINE_ERROR = 126, 127, 125
 
 
@@ -40,6 +41,7 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
         raise InvalidArgument(
             f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"'
         )
+    _check_names(options, body["Image"])
     cidfile = options.text("cidfile")
     if cidfile and os.path.exists(cidfile):
         raise InvalidArgument(
@@ -61,6 +63,23 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
     if cidfile:
         _write_cidfile(cidfile, identifier)
     return identifier
+
+
+def _check_names(options: Options, image: str) -> None:
+    """Refuse a malformed image or platform before the daemon is asked.
+
+    The parser of references is imported for suspects alone: it would double the time this module takes to load.
+    """
+    if not image or not all(c in PLAIN for c in image):
+        from wherry.model import reference
+
+        reference.parse(image)
+    platform = options.text("platform")
+    parts = platform.split("/")
+    if platform and (len(parts) > 3 or not all(parts)):
+        raise InvalidArgument(
+            f'error parsing specified platform: "{platform}": cannot parse platform specifier: invalid argument'
+        )
 
 
 def _create(ctx: Context, options: Options, body: Object) -> Object:

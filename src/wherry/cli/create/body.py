@@ -86,11 +86,14 @@ def _entrypoint(options: Options) -> list[str] | None:
 
 
 def environment(files: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Variables from files, then from flags; a name without a value takes ours, or is left out.
+    """Variables from files, then from flags; a name without a value takes ours.
+
+    One that is unset here is left out when it came from a file, and sent as a bare name, which takes the
+    image's value away, when it came from a flag.
 
     :raises InvalidArgument: a file that cannot be read, or a malformed line in it.
     """
-    out: list[str] = []
+    resolved: list[str] = []
     for path in files:
         for line in _lines(path):
             name = line.partition("=")[0]
@@ -98,15 +101,15 @@ def environment(files: Sequence[str], given: Sequence[str]) -> list[str]:
                 raise InvalidArgument(f"invalid env file ({path}): no variable name on line '{line}'")
             if name != name.strip() or any(c.isspace() for c in name):
                 raise InvalidArgument(f"invalid env file ({path}): variable '{name}' contains whitespaces")
-            out.append(line)
-    out += given
-    resolved: list[str] = []
-    for variable in out:
-        if "=" in variable:
-            resolved.append(variable)
-        elif variable in os.environ:
-            resolved.append(f"{variable}={os.environ[variable]}")
-    return resolved
+            if "=" in line or line in os.environ:
+                resolved.append(_with_value(line))
+    return resolved + [_with_value(variable) for variable in given]
+
+
+def _with_value(variable: str) -> str:
+    if "=" in variable or variable not in os.environ:
+        return variable
+    return f"{variable}={os.environ[variable]}"
 
 
 def labels(files: Sequence[str], given: dict[str, str]) -> dict[str, str]:
@@ -116,7 +119,7 @@ def labels(files: Sequence[str], given: dict[str, str]) -> dict[str, str]:
         for line in _lines(path):
             key, _, value = line.partition("=")
             if not key or any(c.isspace() for c in key):
-                raise InvalidArgument(f"invalid label file ({path}): label '{key}' contains whitespaces")
+                raise InvalidArgument(f"invalid env file ({path}): variable '{key}' contains whitespaces")
             found[key] = value
     return found | given
 
@@ -172,8 +175,8 @@ def _host_config(options: Options) -> Object:
         "ReadonlyRootfs": options.on("read-only"),
         "RestartPolicy": restart_policy(options.text("restart")),
         "LogConfig": _log_config(options),
-        "CapAdd": options.many("cap-add") or None,
-        "CapDrop": options.many("cap-drop") or None,
+        "CapAdd": capabilities(options.many("cap-add")) or None,
+        "CapDrop": capabilities(options.many("cap-drop")) or None,
         "GroupAdd": options.many("group-add") or None,
         "Dns": options.many("dns"),
         "DnsOptions": options.many("dns-option"),
@@ -198,6 +201,12 @@ def _host_config(options: Options) -> Object:
     if options.given("init"):
         host["Init"] = options.on("init")
     return host
+
+
+def capabilities(names: Sequence[str]) -> list[str]:
+    """Names in the one form ``CAP_NET_ADMIN`` (or ``ALL``), sorted, each once."""
+    upper = {name.strip().upper() for name in names}
+    return sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in upper)
 
 
 def _namespaces(options: Options) -> Object:
@@ -246,10 +255,11 @@ def _resources(options: Options) -> Object:
         "BlkioDeviceReadIOps": "device-read-iops",
         "BlkioDeviceWriteIOps": "device-write-iops",
         "DeviceCgroupRules": "device-cgroup-rule",
-        "Ulimits": "ulimit",
     }
     resources: Object = {member: options.number(flag) for member, flag in numbers.items()}
     resources |= {member: options.get(flag) or None for member, flag in lists.items()}
+    limits = {limit["Name"]: limit for limit in options.get("ulimit")}
+    resources["Ulimits"] = [limits[name] for name in sorted(limits)] or None
     devices, requests = _devices(options.many("device"))
     return resources | {
         "CpusetCpus": options.text("cpuset-cpus"),
@@ -277,7 +287,7 @@ def _device(spec: str) -> Object:
     """``/dev/host[:/dev/inside][:rwm]``"""
     parts = spec.split(":")
     if len(parts) > 3 or not all(parts):
-        raise InvalidArgument(f"invalid device specification: {spec}")
+        raise InvalidArgument(f"bad format for path: {spec}")
     inside, access = parts[0], "rwm"
     if len(parts) == 3:
         inside, access = parts[1], parts[2]

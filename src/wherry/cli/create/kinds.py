@@ -174,11 +174,11 @@ def _gpus(text: str) -> dict[str, Any]:
     seen: set[str] = set()
     for field in next(reader([text]), []):
         key, equals, value = field.partition("=")
+        if not equals:
+            key, value = "count", field
         if key in seen:
             raise ValueError(f"gpu request key '{key}' can be specified only once")
         seen.add(key)
-        if not equals:
-            key, value = "count", field
         _gpu_field(request, key, value)
     if "count" not in seen and request["DeviceIDs"] is None and request["Count"] == 0:
         request["Count"] = 1

@@ -86,7 +86,11 @@ def endpoints(options: Options) -> tuple[str, dict[str, Endpoint]]:
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
             )
         found[name] = endpoint
-    return next(iter(found)), found
+    mode = next(iter(found))
+    special = mode in SPECIAL or mode.startswith("container:")
+    if special and found[mode].get("Aliases"):
+        raise InvalidArgument("network-scoped aliases are only supported for user-defined networks")
+    return mode, found
 
 
 def _apply_flags(first: Endpoint, options: Options, count: int) -> None:

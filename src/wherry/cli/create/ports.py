@@ -91,9 +91,9 @@ def exposed(specs: Iterable[str]) -> list[str]:
         try:
             first, last = _range(numbers, "")
         except InvalidArgument:
-            raise InvalidArgument(
-                f"invalid range format for --expose: {spec}, error: "
-                f'strconv.ParseUint: parsing "{numbers}": invalid syntax'
-            ) from None
+            reason = f'strconv.ParseUint: parsing "{numbers}": invalid syntax'
+            if numbers.replace("-", "").isdecimal():
+                reason = f"invalid range specified for port: {numbers}"
+            raise InvalidArgument(f"invalid range format for --expose: {spec}, error: {reason}") from None
         ports += [f"{port}/{protocol or 'tcp'}" for port in range(first, last + 1)]
     return ports

@@ -37,7 +37,7 @@ def _one(option: str) -> str:
     separator = "=" if "=" in option else ":"
     key, found, value = option.partition(separator)
     if not found and key != "no-new-privileges":
-        raise InvalidArgument(f"invalid --security-opt: {option!r}".replace("'", '"'))
+        raise InvalidArgument(f'Invalid --security-opt: "{option}"')
     if key != "seccomp" or value in ("unconfined", "builtin"):
         return option
     try:

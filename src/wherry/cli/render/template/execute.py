@@ -43,7 +43,8 @@ OPTIONAL = frozenset(
 LISTS = frozenset(
     "Binds CapAdd CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd Links SecurityOpt VolumesFrom Ulimits "
     "Devices DeviceRequests DeviceCgroupRules BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceWriteBps "
-    "BlkioDeviceReadIOps BlkioDeviceWriteIOps MaskedPaths ReadonlyPaths Env Cmd Entrypoint OnBuild Shell Args "
+    "BlkioDeviceReadIOps BlkioDeviceWriteIOps MaskedPaths ReadonlyPaths Env Cmd Entrypoint OnBuild Shell "
+    "Args "
     "ExecIDs Mounts Aliases RepoTags RepoDigests Layers Manifests".split()
 )
 """Members that are lists; ``null`` in one of them prints as ``[]``."""

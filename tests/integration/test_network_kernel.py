@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from network_lab import QUIET, ask, child, footprint, manager, on_a_host, other_host, serve, shell
 
-from wherry.errors import Internal
+from wherry.errors import Internal, NotFound
 from wherry.linux import conntrack, netns, nft, syscalls
 from wherry.network import sandbox as sandboxes
 from wherry.network.drivers.bridge import BridgeDriver
@@ -190,7 +190,7 @@ def test_drop_in_a_table_of_the_host_still_drops(tmp_path: Path) -> None:
     tables = ("inet filter", "ip mine")
     before = [shell("nft", "list", "table", *t.split()) for t in tables]
     m = manager(tmp_path)
-    m.start()
+    assert any(line.startswith("chain inet filter f of the host drops") for line in m.start())
     lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
     web = container(m, PortMapping(container_port=80, host_port=8080))
     serve(web.path, 80, "web")
@@ -552,6 +552,60 @@ def test_what_a_container_sees(tmp_path: Path) -> None:
     alone = container(m, mode="none")
     assert shell("ip", "-br", "addr", where=alone.path).split() == ["lo", "UNKNOWN", "127.0.0.1/8", "::1/128"]
     assert alone.endpoints[0].network_name == "none"
+
+
+@on_a_host
+def test_default_networks_stay_what_they_are(tmp_path: Path) -> None:
+    first = manager(tmp_path)
+    first.start()
+    assert first.start() == [], "nothing is left to do"
+    networks = first.list()
+    assert [(n.name, n.driver) for n in networks] == [
+        ("bridge", "bridge"),
+        ("host", "host"),
+        ("none", "null"),
+    ]
+    bridge = networks[0]
+    assert bridge.subnets[0].cidr == "172.17.0.0/16"
+    assert first.get("default") == first.get("bridge") == first.get(bridge.id) == first.get(bridge.id[:5])
+    with pytest.raises(NotFound, match="network nothing not found"):
+        first.get("nothing")
+    with pytest.raises(NotFound):
+        first.get("")
+    stop(first)
+    second = manager(tmp_path)
+    second.start()
+    assert second.list() == networks
+    stop(second)
+
+
+@on_a_host
+def test_other_bip_waits_for_running_containers(tmp_path: Path) -> None:
+    first = manager(tmp_path)
+    first.start()
+    box = container(first)
+    stop(first)
+    second = manager(tmp_path, config=NetworkConfig(bip="10.9.0.1/24"))
+    lines = second.start()
+    assert lines == ["network bridge keeps 172.17.0.0/16: containers use it; bip 10.9.0.1/24 waits"]
+    second.restore({})
+    second.settle()
+    stop(second)
+    third = manager(tmp_path, config=NetworkConfig(bip="10.9.0.1/24"))
+    assert third.start() == []
+    assert ip_of(container(third)) == "10.9.0.2"
+    assert third.get("bridge").id == box.endpoints[0].network_id
+    stop(third)
+
+
+@on_a_host
+def test_subnets_in_use_are_avoided(tmp_path: Path) -> None:
+    other_host(tmp_path / "hosts", "lan", "172.17.40")
+    shell("ip", "route", "add", "172.18.0.0/24", "via", "172.17.40.2")
+    m = manager(tmp_path)
+    m.start()
+    assert m.get("bridge").subnets[0].cidr == "172.19.0.0/16"
+    stop(m)
 
 
 def test_the_lab_reports_failures(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from wherry.errors import Internal
 from wherry.linux.nft import Nft, NftError
 from wherry.network.ports import ANY
@@ -80,6 +82,22 @@ class Bridged:
     masquerade: bool
 
 
+class _Chain(msgspec.Struct, frozen=True):
+    family: str
+    table: str
+    name: str
+    hook: str = ""
+    policy: str = ""
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    chain: _Chain | None = None
+
+
+class _Listing(msgspec.Struct, frozen=True):
+    nftables: list[_Entry]
+
+
 class Firewall:
     """The table of one instance. Every method is one transaction."""
 
@@ -122,6 +140,16 @@ class Firewall:
             except NftError as e:
                 if not e.missing:
                     raise
+
+    def drops_of_others(self) -> list[str]:
+        """Chains of other tables that drop what is forwarded unless they are told otherwise, as
+        ``family table chain``: containers then reach no other host, which we leave to whoever decided it."""
+        listing = msgspec.json.decode(self._nft.run("list chains", json=True), type=_Listing)
+        return [
+            f"{c.family} {c.table} {c.name}"
+            for c in (entry.chain for entry in listing.nftables)
+            if c is not None and (c.hook, c.policy) == ("forward", "drop") and c.table != self._table
+        ]
 
     def remove(self) -> None:
         """Remove the table."""

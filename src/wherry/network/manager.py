@@ -99,6 +99,11 @@ class NetworkManager:
             self._drivers[network.driver].start(network)
         lines += self._enable_forwarding()
         self._rebuild()
+        lines += [
+            f"chain {chain} of the host drops forwarded packets: containers reach other hosts, and other "
+            f"hosts their ports, only as far as it lets interface {self._instance.bridge} through"
+            for chain in self._firewall.drops_of_others()
+        ]
         if self._watch is None:
             self._watch = TableWatch(self._instance.table, self._table_deleted)
         for line in lines:
@@ -121,8 +126,6 @@ class NetworkManager:
                 lines.append(f"released the network of container {container_id[:12]}, which does not run")
         lines += self._sweep(set(known))
         self._rebuild()
-        for line in lines:
-            _log.info("%s", line)
         return lines
 
     def shutdown(self) -> None:
@@ -202,11 +205,9 @@ class NetworkManager:
         :raises InvalidArgument: a request that cannot be carried out as written.
         :raises Internal: a port is taken, or the host refuses.
         """
-        if not _CONTAINER_ID.fullmatch(container_id):
-            raise Internal(f"cannot set up the network of container {container_id[:64]!r}: not an id")
+        path = self._pin(container_id)
         asked = requests.plan(network_mode, endpoints or {}, self.get)
         ids = [secrets.token_hex(32) for _ in asked]
-        path = self._netns / container_id
         with ExitStack() as undo:
             # ports first: they fail most often, and nothing else has to be undone then
             wanted = ports if any(network.subnets for network, _ in asked) else ()
@@ -224,14 +225,15 @@ class NetworkManager:
 
     def delete_sandbox(self, container_id: str) -> None:
         """Release everything of a container's network. Idempotent; half-made ones are fine."""
+        path = self._pin(container_id)
         if not self._rows.has_sandbox(container_id):
-            netns.unpin(self._netns / container_id)
+            netns.unpin(path)
             return
         with self._firewall_lock:
             self._leaving.add(container_id)
             self._firewall.unpublish(self._rows.published(container_id=container_id))
         try:
-            self._let_go(self._netns / container_id, self._attachments(container_id))
+            self._let_go(path, self._attachments(container_id))
             self._rows.delete_sandbox(container_id)
             self._ports.release(container_id)
         finally:
@@ -270,9 +272,18 @@ class NetworkManager:
 
     # -- parts of the above ----------------------------------------------------------------------------
 
+    def _pin(self, container_id: str) -> Path:
+        if not _CONTAINER_ID.fullmatch(container_id):
+            raise Internal(f"cannot find the network of container {container_id[:64]!r}: not an id")
+        return self._netns / container_id
+
     def _load_networks(self) -> Lines:
         stored = {r.name: msgspec.json.decode(r.record, type=Network) for r in self._rows.networks()}
-        in_use = {r.network_id for r in self._rows.endpoints()}
+        with NetlinkSocket() as sock:
+            present = {link.alias for link in links(sock)}
+        in_use = {
+            r.network_id for r in self._rows.endpoints() if self._instance.alias(r.container_id) in present
+        }
         networks, lines = default_networks(
             self._instance, self._config, stored, in_use=in_use, used_subnets=used_subnets
         )

@@ -13,14 +13,13 @@ import errno
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 from wherry.errors import Internal, InvalidArgument, NotImplemented_
 from wherry.linux import sysctl
-from wherry.model.container import PortBinding
-from wherry.network.types import PROTOCOLS, PortMapping, Proto, PublishedPort
+from wherry.network.types import PROTOCOLS, PortMapping, PublishedPort
 
 ANY = "0.0.0.0"
 
@@ -29,79 +28,25 @@ _BPF_RET = 0x06
 _NO_SCTP = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
-def parse_port(text: str) -> tuple[int, Proto]:
-    """``80``, ``80/tcp``, ``53/udp``: the keys of ``ExposedPorts`` and ``PortBindings``.
-
-    :raises InvalidArgument: not a port, or another protocol.
-    """
-    number, slash, proto = text.partition("/")
-    proto = proto.lower() if slash else "tcp"
-    if proto not in PROTOCOLS:
-        raise InvalidArgument(f"invalid port {text[:64]!r}: unknown protocol")
-    return _port_number(number, text), proto
-
-
-def _port_number(digits: str, text: str, *, zero: bool = False) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65535):
-        raise InvalidArgument(f"invalid port specification: {text[:64]!r}")
-    if int(digits) == 0 and not zero:
-        raise InvalidArgument(f"invalid port specification: {text[:64]!r}")
-    return int(digits)
-
-
-def parse_mappings(
-    bindings: Mapping[str, Sequence[PortBinding] | None] | None,
-    exposed: Sequence[str] = (),
-    *,
-    publish_all: bool = False,
-) -> list[PortMapping]:
-    """``HostConfig.PortBindings``, and with ``publish_all`` (``-P``) every exposed port that it leaves out.
-
-    A binding without a host port, and a key without bindings, is any free port.
-
-    :raises InvalidArgument: a port, range or address that is none.
+def check_mapping(mapping: PortMapping) -> None:
+    """:raises InvalidArgument: a port, range, protocol or address that is none.
     :raises NotImplemented_: an IPv6 address.
     """
-    found = []
-    seen = set()
-    for key, wanted in (bindings or {}).items():
-        port, proto = parse_port(key)
-        seen.add((port, proto))
-        for binding in wanted or [PortBinding()]:
-            low, high = _host_range(binding.host_port)
-            ip = _host_ip(binding.host_ip)
-            found.append(
-                PortMapping(container_port=port, proto=proto, host_ip=ip, host_port=low, host_port_end=high)
-            )
-    if publish_all:
-        left = sorted({parse_port(key) for key in exposed} - seen)
-        found += [PortMapping(container_port=port, proto=proto) for port, proto in left]
-    return found
-
-
-def _host_range(text: str) -> tuple[int | None, int | None]:
-    low, dash, high = text.partition("-")
-    if not text:
-        return None, None
-    first = _port_number(low, text, zero=not dash)
-    if not dash:
-        return first or None, None
-    last = _port_number(high, text)
-    if last < first:
-        raise InvalidArgument(f"invalid port specification: {text[:64]!r}")
-    return first, last
-
-
-def _host_ip(text: str) -> str:
-    if not text:
-        return ""
+    low = mapping.host_port if mapping.host_port is not None else 1
+    high = mapping.host_port_end if mapping.host_port_end is not None else low
+    numbers = (mapping.container_port, low, high)
+    if not all(0 < n < 65536 for n in numbers) or high < low or mapping.proto not in PROTOCOLS:
+        raise InvalidArgument(
+            f"invalid port specification: {low}-{high}:{mapping.container_port}/{mapping.proto}"
+        )
+    if not mapping.host_ip:
+        return
     try:
-        address = ip_address(text)
+        address = ip_address(mapping.host_ip)
     except ValueError as e:
-        raise InvalidArgument(f"invalid IP address {text[:64]!r}") from e
+        raise InvalidArgument(f"invalid IP address {mapping.host_ip[:64]!r}") from e
     if address.version == 6:
         raise NotImplemented_(f"publishing on IPv6 address {address} is not implemented yet")
-    return str(address)
 
 
 @dataclass(frozen=True)
@@ -124,7 +69,10 @@ class HostPorts:
         """Choose and hold a host port for every mapping; all or none.
 
         :raises Internal: a port is taken or cannot be bound, in Docker's words.
+        :raises InvalidArgument, NotImplemented_: as :func:`check_mapping`.
         """
+        for mapping in mappings:
+            check_mapping(mapping)
         with self._lock:
             try:
                 for mapping in mappings:
@@ -233,7 +181,6 @@ def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
 
     :raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES …
     """
-    IPv4Address(ip)
     kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
     try:
         held = socket.socket(socket.AF_INET, kind, socket.IPPROTO_SCTP if proto == "sctp" else 0)

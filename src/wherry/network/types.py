@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from wherry.errors import Internal
+from wherry.errors import Internal, InvalidArgument
 
 Proto = Literal["tcp", "udp", "sctp"]
 PROTOCOLS: tuple[Proto, ...] = ("tcp", "udp", "sctp")
@@ -126,6 +127,15 @@ class NetworkConfig:
     ip_masq: bool = True
     ip_forward: bool = True
     host_ip: str = "0.0.0.0"
+
+    def __post_init__(self) -> None:
+        """:raises InvalidArgument: a value no network can have."""
+        try:
+            IPv4Address(self.host_ip)
+        except ValueError as e:
+            raise InvalidArgument(f"invalid address to publish ports on: {e}") from e
+        if not 68 <= self.mtu <= 65535:
+            raise InvalidArgument(f"invalid mtu {self.mtu}: it must be 68 to 65535 bytes")
 
 
 @dataclass(frozen=True)

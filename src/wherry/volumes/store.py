@@ -7,7 +7,6 @@ a volume in use cannot be removed whatever happens at the same time.
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import threading
@@ -23,7 +22,6 @@ from wherry.volumes.drivers import Driver
 from wherry.volumes.drivers.local import LocalDriver
 from wherry.volumes.types import ANONYMOUS_LABEL, Volume
 
-_log = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _NAME_MAX = 255
 
@@ -197,8 +195,6 @@ class VolumeStore:
                         driver.create(name, rows[name].options)
                         lines.append(f"the data of volume {name} was gone: made an empty one")
         self._discard()
-        for line in lines:
-            _log.warning("%s", line)
         return tuple(lines)
 
     def _remove(self, name: str) -> bool:

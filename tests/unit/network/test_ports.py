@@ -2,64 +2,41 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from wherry.errors import Internal, InvalidArgument, NotImplemented_
-from wherry.model.container import PortBinding
-from wherry.network.ports import HostPorts, parse_mappings
+from wherry.network.ports import HostPorts
 from wherry.network.types import PortMapping
 
 HERE = "127.0.0.1"
 
 
-def mappings(key: str, *bindings: tuple[str, str]) -> list[PortMapping]:
-    return parse_mappings({key: [PortBinding(host_ip=ip, host_port=port) for ip, port in bindings]})
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"container_port": 0},
+        {"container_port": 65536},
+        {"container_port": 80, "host_port": 0},
+        {"container_port": 80, "host_port": 65536},
+        {"container_port": 80, "host_port": 10, "host_port_end": 9},
+        {"container_port": 80, "host_port": 1, "host_port_end": 70000},
+        {"container_port": 80, "proto": "icmp"},
+        {"container_port": 80, "host_ip": "localhost"},
+        {"container_port": 80, "host_ip": "1.2.3.4 . tcp"},
+    ],
+)
+def test_bad_mappings(bad: dict[str, Any]) -> None:
+    held = HostPorts(HERE)
+    with pytest.raises(InvalidArgument, match="invalid"):
+        held.reserve("c", [PortMapping(container_port=80), PortMapping(**bad)])
+    held.close()
 
 
-def test_forms_of_bindings() -> None:
-    assert mappings("80/tcp", ("", "8080")) == [PortMapping(container_port=80, host_port=8080)]
-    assert mappings("53/udp", ("127.0.0.1", "")) == [
-        PortMapping(container_port=53, proto="udp", host_ip="127.0.0.1")
-    ]
-    assert mappings("80", ("", "8000-8010")) == [
-        PortMapping(container_port=80, host_port=8000, host_port_end=8010)
-    ]
-    assert mappings("9/SCTP", ("", "0")) == [PortMapping(container_port=9, proto="sctp")]
-    assert mappings("80/tcp") == [PortMapping(container_port=80)]
-    assert parse_mappings({"80/tcp": None}) == [PortMapping(container_port=80)]
-    assert len(mappings("80/tcp", ("", "1"), ("", "2"))) == 2
-
-
-def test_publish_all_adds_what_is_exposed() -> None:
-    got = parse_mappings(
-        {"80/tcp": [PortBinding(host_port="8080")]}, ["443/tcp", "80/tcp", "53/udp"], publish_all=True
-    )
-    assert got == [
-        PortMapping(container_port=80, host_port=8080),
-        PortMapping(container_port=53, proto="udp"),
-        PortMapping(container_port=443),
-    ]
-    assert parse_mappings(None, ["80/tcp"]) == []
-
-
-@pytest.mark.parametrize("key", ["", "0", "65536", "-1", "80/icmp", "80/", "x", "8 0", "٨٠", "80-90/tcp"])
-def test_bad_container_ports(key: str) -> None:
-    with pytest.raises(InvalidArgument, match="invalid port"):
-        mappings(key, ("", "1"))
-
-
-@pytest.mark.parametrize("port", ["x", "65536", "10-9", "1-2-3", "-5", "5-", "0-5", "+1", "1e3"])
-def test_bad_host_ports(port: str) -> None:
-    with pytest.raises(InvalidArgument, match="invalid port specification"):
-        mappings("80", ("", port))
-
-
-def test_bad_host_addresses() -> None:
-    with pytest.raises(InvalidArgument, match="invalid IP address"):
-        mappings("80", ("localhost", "80"))
+def test_ipv6_is_refused_by_name() -> None:
     with pytest.raises(NotImplemented_, match="IPv6 address ::1"):
-        mappings("80", ("::1", "80"))
+        HostPorts(HERE).reserve("c", [PortMapping(container_port=80, host_ip="::1")])
 
 
 @pytest.fixture

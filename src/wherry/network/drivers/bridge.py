@@ -16,6 +16,8 @@ from wherry.network.types import Endpoint, Instance, Network
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 ICC_OPTION = "com.docker.network.bridge.enable_icc"
+_PORTS_MAX = 1023
+"""The kernel's limit of one bridge (net/bridge/br_private.h, ``BR_MAX_PORTS``)."""
 
 
 class BridgeDriver:
@@ -77,7 +79,10 @@ class BridgeDriver:
             self._attach_host(network, endpoint, namespace)
             self._attach_inside(endpoint, namespace, default_route=default_route)
         except OSError as e:
-            raise Internal(f"cannot attach to network {network.name}: {e.strerror or e}") from e
+            reason = e.strerror or str(e)
+            if e.errno == errno.EXFULL:
+                reason = f"bridge {network.bridge_name} is full ({_PORTS_MAX} containers)"
+            raise Internal(f"cannot attach to network {network.name}: {reason}") from e
 
     def _attach_host(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
         veth = rt.Veth(

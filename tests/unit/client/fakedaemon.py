@@ -1,7 +1,7 @@
 """A small Engine API server on a unix socket: what clients are tested against without a daemon.
 
-Routes are functions by ``"METHOD /path"`` (the version prefix is taken off). A route returns a value to send as
-JSON, a :class:`Reply`, or a generator of bytes (sent chunked), or None after speaking on the raw socket itself.
+Routes are functions by ``"METHOD /path"`` (the version prefix is taken off). A route returns a value to send
+as JSON, a :class:`Reply`, a generator of bytes (sent chunked), or None after speaking on the socket itself.
 Every request is kept in ``requests``.
 """
 
@@ -31,9 +31,7 @@ class Request:
 
 
 class Reply:
-    def __init__(
-        self, body: Any = b"", status: int = 200, headers: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, body: Any = b"", status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status, self.headers = status, headers or {}
 

@@ -68,7 +68,7 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
 def _check_names(options: Options, image: str) -> None:
     """Refuse a malformed image or platform before the daemon is asked.
 
-    The parser of references is imported for suspects alone: it would double the time this module takes to load.
+    The parser of references is imported for suspects alone: it would double this module's loading time.
     """
     if not image or not all(c in PLAIN for c in image):
         from wherry.model import reference
@@ -78,7 +78,8 @@ def _check_names(options: Options, image: str) -> None:
     parts = platform.split("/")
     if platform and (len(parts) > 3 or not all(parts)):
         raise InvalidArgument(
-            f'error parsing specified platform: "{platform}": cannot parse platform specifier: invalid argument'
+            f'error parsing specified platform: "{platform}": '
+            "cannot parse platform specifier: invalid argument"
         )
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.errors import Conflict, Internal, InvalidArgument, NotFound
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.linux import conntrack, netns, sysctl
 from wherry.linux.netlink import NetlinkSocket
 from wherry.linux.nft import Nft, NftError, TableWatch, table_exists
@@ -418,10 +418,16 @@ class NetworkManager:
             self._firewall.rebuild(bridged, rows)
 
     def _table_deleted(self) -> None:
-        with self._firewall_lock:
-            if not table_exists(self._instance.table):
-                _log.warning("the nft table %s was deleted: made it anew", self._instance.table)
+        """Runs on the watch's thread."""
+        try:
+            with self._firewall_lock:
+                if table_exists(self._instance.table):
+                    return
                 self._rebuild()
+        except (WherryError, OSError) as e:
+            _log.error("the nft table %s was deleted and cannot be made anew: %s", self._instance.table, e)
+        else:
+            _log.warning("the nft table %s was deleted: made it anew", self._instance.table)
 
     def _adopt(self, container_id: str, pid: int) -> Lines:
         lines: Lines = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wherry.errors import Internal
@@ -20,8 +22,8 @@ def copy_up(source_root: Path | int, inner_path: str, volume_path: Path) -> None
 
     The path is resolved by the kernel as inside the container: a symbolic link leads nowhere else. Where the
     image has no directory there, or the volume is not empty, nothing happens. The volume's directory takes
-    owner and mode of the image's. Two starts at once take turns, and a copy that a crash cut short is begun
-    again, as a mark beside the volume's directory tells.
+    owner and mode of the image's. Two starts at once take turns. A mark beside the volume's directory tells
+    :func:`recover` of a copy that a crash cut short.
 
     :param source_root: the mounted root file system, or its descriptor.
     :raises Internal: no room, or another failure of the host; the volume is empty then.
@@ -30,7 +32,8 @@ def copy_up(source_root: Path | int, inner_path: str, volume_path: Path) -> None
     if source is None:
         return
     try:
-        _fill(source, volume_path)
+        with _held(volume_path) as (beside, target):
+            _fill(source, beside, target)
     except OSError as e:
         raise Internal(f"cannot fill a volume from {inner_path}: {e.strerror or e}") from e
     finally:
@@ -56,31 +59,48 @@ def _open_source(root: Path | int, inner_path: str) -> int | None:
             os.close(base)
 
 
-def _fill(source: int, volume_path: Path) -> None:
+def recover(volume_path: Path) -> bool:
+    """Empty a volume whose filling was cut short. Only before containers can write to it: at start-up.
+
+    :returns: whether it was so.
+    :raises Internal: the host refuses, with the reason.
+    """
+    if not (volume_path.parent / _MARK).exists():
+        return False
+    try:
+        with _held(volume_path) as (beside, target):
+            copy.empty(target)
+            os.unlink(_MARK, dir_fd=beside)
+    except OSError as e:
+        raise Internal(f"cannot empty a half-filled volume: {e.strerror or e}") from e
+    return True
+
+
+@contextmanager
+def _held(volume_path: Path) -> Iterator[tuple[int, int]]:
+    """The directory beside the volume's, locked, and the volume's own. Containers cannot reach the lock."""
     directory = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     beside = os.open(volume_path.parent, directory)
     try:
         fcntl.flock(beside, fcntl.LOCK_EX)
         target = os.open(volume_path.name, directory, dir_fd=beside)
         try:
-            _fill_locked(source, beside, target)
+            yield beside, target
         finally:
             os.close(target)
     finally:
         os.close(beside)
 
 
-def _fill_locked(source: int, beside: int, target: int) -> None:
-    unfinished = False
-    try:
-        os.stat(_MARK, dir_fd=beside, follow_symlinks=False)
-        unfinished = True
-    except FileNotFoundError:
-        pass
-    if unfinished:
-        copy.empty(target)
-    elif not copy.is_empty(target):
+def _fill(source: int, beside: int, target: int) -> None:
+    if not copy.is_empty(target):
         return
     os.close(os.open(_MARK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=beside))
-    copy.copy_content(source, target)
+    try:
+        copy.copy_content(source, target)
+    except BaseException:
+        # the mark stays where emptying failed as well
+        if copy.is_empty(target):
+            os.unlink(_MARK, dir_fd=beside)
+        raise
     os.unlink(_MARK, dir_fd=beside)

@@ -178,7 +178,8 @@ class VolumeStore:
         fill.copy_up(source_root, inner_path, volume_path)
 
     def sweep(self) -> tuple[str, ...]:
-        """At start-up: delete data of volumes that have no row, and make directories that rows lack.
+        """At start-up, before any container can write: delete data of volumes that have no row, make
+        directories that rows lack, empty volumes whose filling was cut short.
 
         :returns: lines that say what was found.
         """
@@ -194,6 +195,9 @@ class VolumeStore:
                     if rows[name].driver == driver.name:
                         driver.create(name, rows[name].options)
                         lines.append(f"the data of volume {name} was gone: made an empty one")
+            for name, row in rows.items():
+                if fill.recover(self._drivers[row.driver].path(name)):
+                    lines.append(f"emptied volume {name}, which was being filled when the daemon ended")
         self._discard()
         return tuple(lines)
 

@@ -6,7 +6,7 @@ import os
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.errors import Internal
@@ -17,6 +17,7 @@ from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
 kinds = st.integers(min_value=0, max_value=nl.NLA_TYPE_MASK)
 
 
+@settings(deadline=None)
 @given(kinds, st.binary(max_size=300))
 def test_attribute_round_trip(kind: int, payload: bytes) -> None:
     encoded = nl.attribute(kind, payload)
@@ -24,6 +25,7 @@ def test_attribute_round_trip(kind: int, payload: bytes) -> None:
     assert nl.attributes(encoded) == {kind: payload}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(kinds, st.binary(max_size=60), max_size=6))
 def test_nested_attributes_stay_within_their_parent(inner: dict[int, bytes]) -> None:
     parent = nl.nested(7, *(nl.attribute(k, v) for k, v in inner.items()))
@@ -33,6 +35,7 @@ def test_nested_attributes_stay_within_their_parent(inner: dict[int, bytes]) -> 
     assert nl.attributes(outer[7]) == inner
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=40))
 def test_length_never_wraps(excess: int) -> None:
     """A payload beyond 16 bits would be read as further attributes (CVE-2021-43784)."""
@@ -70,6 +73,7 @@ def test_strings_are_checked(text: str) -> None:
         nl.string(3, text, limit=15)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_interface_names_are_checked(name: str) -> None:
     fits = 0 < len(name.encode("utf-8", "surrogatepass")) < rt.IFNAMSIZ and "\0" not in name
@@ -81,6 +85,7 @@ def test_interface_names_are_checked(name: str) -> None:
         assert nl.text_of(nl.attributes(message.payload[16:])[3]) == name
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_decoding_anything_ends(data: bytes) -> None:
     for decode in (nl.attributes, lambda d: list(nl.decode(d))):
@@ -103,6 +108,7 @@ def test_messages_are_bounded() -> None:
         sock.transact(*[Message(16, 0, bytes(nl.BATCH_MAX // 4))] * 5)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=50)), max_size=5))
 def test_message_round_trip(messages: list[tuple[int, bytes]]) -> None:
     data = b"".join(nl.encode(Message(k, 0, p), i) for i, (k, p) in enumerate(messages))

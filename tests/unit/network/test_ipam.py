@@ -3,7 +3,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.errors import Conflict, Forbidden, InvalidArgument
@@ -72,6 +72,7 @@ def test_range_and_reserved_names() -> None:
     assert p.take("10.0.0.77") == "10.0.0.77"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=60))
 def test_no_two_have_the_same(moves: list[int]) -> None:
     p = pool("10.0.0.0/28")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import socket
 import stat
 import threading
@@ -10,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from wherry.errors import InvalidArgument
+from wherry.errors import Internal, InvalidArgument
 from wherry.linux import copy
-from wherry.volumes.fill import copy_up
+from wherry.volumes.fill import copy_up, recover
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -193,17 +195,40 @@ def test_swapping_source_never_shows_the_host(image: Path, volume: Path, tmp_pat
     assert (volume / "f0").read_text() == "harmless"
 
 
-def test_interrupted_copy_is_begun_again(image: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_copy_is_begun_again(image: Path, volume: Path) -> None:
     (image / "data").mkdir()
     for name in "abc":
-        (image / "data" / name).touch()
-    # what a killed daemon leaves: the mark, and half of the files
-    (volume.parent / ".filling").touch()
-    (volume / "a").mkdir()
-    (volume / "a" / "half").touch()
+        (image / "data" / name).write_text(name)
+    pid = os.fork()
+    if pid == 0:
+        copy._give = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        copy_up(image, "/data", volume)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert len(list(volume.iterdir())) == 1
+    assert recover(volume)
+    assert list(volume.iterdir()) == []
+    assert not recover(volume)
     copy_up(image, "/data", volume)
     assert sorted(p.name for p in volume.iterdir()) == ["a", "b", "c"]
-    assert (volume / "a").is_file()
+    assert not recover(volume)
+
+
+def test_failed_copy_leaves_no_mark(image: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next start of the daemon would take what somebody has put there since for half a copy."""
+    (image / "data" / "sub").mkdir(parents=True)
+    (image / "data" / "a").touch()
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(copy, "_give", fail)
+        with pytest.raises(Internal, match="cannot fill a volume from /data: Input/output error"):
+            copy_up(image, "/data", volume)
+    assert list(volume.iterdir()) == []
+    (volume / "precious").touch()
+    assert not recover(volume)
+    assert (volume / "precious").exists()
 
 
 def test_two_starts_at_once_take_turns(image: Path, volume: Path) -> None:

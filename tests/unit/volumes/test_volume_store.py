@@ -116,8 +116,11 @@ def test_sweep(store: VolumeStore, tmp_path: Path) -> None:
     (root / ".removed-0123").mkdir()
     (root / "lost" / "_data").rmdir()
     (root / "lost").rmdir()
+    (root / "kept" / ".filling").touch()
+    (root / "kept" / "_data" / "half").touch()
     lines = store.sweep()
-    assert len(lines) == 2
+    assert len(lines) == 3
+    assert list(store.path("kept").iterdir()) == []
     assert sorted(e.name for e in root.iterdir()) == ["kept", "lost"]
     assert store.path("lost").is_dir()
     assert store.sweep() == ()

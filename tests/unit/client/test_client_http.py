@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakedaemon import Exchange, FakeDaemon, Reply
+from fakedaemon import Exchange, FakeDaemon, Reply, Route
 
 from wherry import errors
 from wherry.client.api import Api, filters, quote
@@ -121,10 +121,7 @@ def api(tmp_path: Path) -> Iterator[tuple[FakeDaemon, Api]]:
         "POST /same": lambda x: Reply(b"", 304),
         "GET /stream": lambda x: iter([b"a" * 70_000, b"b"]),
         "POST /hijack": hijack,
-        **{
-            f"GET /{code}": (lambda code: lambda x: Reply({"message": f"m{code}"}, code))(code)
-            for code in CODES
-        },
+        **{f"GET /{code}": failing(code) for code in CODES},
         "GET /plain": lambda x: Reply(b"just text", 500),
         "GET /closed": lambda x: Reply(b"{}", headers={"Connection": "close"}),
     }
@@ -142,6 +139,10 @@ CODES = {
     501: errors.NotImplemented_,
     503: errors.Unavailable,
 }
+
+
+def failing(code: int) -> Route:
+    return lambda x: Reply({"message": f"m{code}"}, code)
 
 
 def hijack(exchange: Exchange) -> None:
@@ -220,7 +221,9 @@ def test_a_hijacked_stream_half_closes(api: tuple[FakeDaemon, Api]) -> None:
 def test_speaks_the_lower_version(tmp_path: Path, theirs: str, spoken: str | None) -> None:
     with FakeDaemon(tmp_path / "s", {}, api_version=theirs) as daemon, Api(Endpoint(daemon.host)) as session:
         if spoken is None:
-            with pytest.raises(errors.InvalidArgument, match="too new. Maximum supported API version is 1.5"):
+            with pytest.raises(
+                errors.InvalidArgument, match=r"too new\. Maximum supported API version is 1.5"
+            ):
                 _ = session.version
         else:
             assert session.version == spoken

@@ -136,7 +136,7 @@ def test_the_default_is_known_as_such(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_found(tmp_path: Path) -> None:
-    with pytest.raises(errors.NotFound, match='context "nope": context not found: open .*/meta.json'):
+    with pytest.raises(errors.NotFound, match=r'context "nope": context not found: open .*/meta.json'):
         discovery.find(discovery.Wanted(context="nope"), {}, str(tmp_path))
     with pytest.raises(errors.InvalidArgument, match="both --host and --context"):
         discovery.find(discovery.Wanted(host="unix:///a", context="b"), {}, str(tmp_path))

@@ -9,10 +9,10 @@ import msgspec
 
 from wherry.errors import WherryError
 from wherry.images.archive_index import encode_document
-from wherry.images.model import Image
 from wherry.images.store import ImageStore
 from wherry.model import oci
 from wherry.model.digest import Digest
+from wherry.model.images import Image
 from wherry.model.oci import Descriptor, History, ImageConfig, ImageRunConfig, Manifest, Platform, RootFS
 from wherry.model.reference import Reference
 from wherry.storage import streams

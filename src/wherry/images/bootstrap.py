@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from wherry.errors import InvalidArgument, NotFound
 from wherry.images import busybox, debian, hello
 from wherry.images.assemble import Recipe, from_stream
-from wherry.images.model import Image
 from wherry.images.store import ImageStore
 from wherry.model import oci, reference
+from wherry.model.images import Image
 from wherry.model.oci import ImageRunConfig
 from wherry.model.reference import Reference
 from wherry.storage.tarwriter import Member, archive

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from wherry.errors import Conflict, InvalidArgument
-from wherry.images.model import Deleted, DiskUsage, ImageSummary, Untagged, Users
 from wherry.images.store import ImageStore
 from wherry.model import digest as digests
 from wherry.model import reference
 from wherry.model.digest import Digest
+from wherry.model.images import Deleted, DiskUsage, ImageSummary, Untagged, Users
 from wherry.model.reference import Reference
 
 Removal = Untagged | Deleted

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.graph import Graph, PlatformImage
 from wherry.images.layers import Layer, LayerStore
-from wherry.images.model import HistoryEntry, Image, ImageSummary, ManifestSummary, parse_time
 from wherry.model import digest as digests
 from wherry.model import oci, reference
 from wherry.model.digest import Digest
+from wherry.model.images import HistoryEntry, Image, ImageSummary, ManifestSummary, parse_time
 from wherry.model.oci import Descriptor, Platform
 from wherry.model.reference import Reference
 from wherry.state.images import ImageRow, Images, NameMove, Sizes

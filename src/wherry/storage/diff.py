@@ -1,0 +1,307 @@
+"""From files to a layer: what a snapshot has that its parent has not, as a tar stream.
+
+The opposite of :mod:`wherry.storage.apply`: overlayfs's whiteouts and opaque directories become the
+``.wh.`` names of the image-spec (layer.md). The same files give the same bytes: names in order, nothing
+of this host in the headers. The tree may change meanwhile (a container that is not paused): every header
+is kept by cutting or padding the data after it, and no symbolic link is ever followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wherry.linux import syscalls as sys
+from wherry.linux import trees
+from wherry.model.digest import Digest
+from wherry.storage import tarformat as tf
+from wherry.storage import tarwriter
+from wherry.storage.snapshots import Snapshotter
+from wherry.storage.tarwriter import Member
+
+ADDED, CHANGED, DELETED = "added", "changed", "deleted"
+_BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_XDEV
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_PIECE = 1 << 20
+_WHITEOUT = b".wh."
+_OPAQUE = _WHITEOUT + b".wh..opq"
+_KEPT_XATTRS = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
+_TYPES = {
+    stat.S_IFREG: tf.FILE,
+    stat.S_IFDIR: tf.DIRECTORY,
+    stat.S_IFLNK: tf.SYMLINK,
+    stat.S_IFCHR: tf.CHARACTER,
+    stat.S_IFBLK: tf.BLOCK_DEVICE,
+    stat.S_IFIFO: tf.FIFO,
+}
+
+
+class Writable(Protocol):
+    """The least of a binary file that is written to."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """``path`` without a leading slash; ``status`` of what is there now (``None``: nothing)."""
+
+    path: bytes
+    kind: str
+    status: os.stat_result | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """``diff_id`` of the stream, ``size`` in bytes."""
+
+    diff_id: Digest
+    size: int
+
+
+def changes(snapshotter: Snapshotter, key: str) -> Iterator[Change]:
+    """What a snapshot changes, a directory before its entries.
+
+    ``added`` and ``changed`` are told apart only by drivers that keep whole trees.
+
+    :raises NotFound: no such snapshot.
+    """
+    files, parent = snapshotter.directories(key)
+    if parent is None:
+        return _changes_alone(files)
+    return _changes_against(parent, files)
+
+
+def write_layer(snapshotter: Snapshotter, key: str, out: Writable) -> Written:
+    """Write the difference between a snapshot and its parent as an uncompressed layer.
+
+    :raises NotFound: no such snapshot. :raises OSError: reading or writing failed.
+    """
+    files, parent = snapshotter.directories(key)
+    found = _changes_alone(files) if parent is None else _changes_against(parent, files)
+    return _Writer(files, out, opaque=parent is None).write(found)
+
+
+def write_tree(files: Path, out: Writable) -> Written:
+    """Write a whole directory as a layer with nothing below it."""
+    return _Writer(files, out, opaque=False).write(_changes_alone(files))
+
+
+def _changes_alone(files: Path) -> Iterator[Change]:
+    """A directory that holds differences only, in overlayfs's form."""
+    for path, status in trees.walk(files):
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            yield Change(path, DELETED, None)
+        else:
+            yield Change(path, CHANGED, status)
+
+
+def _changes_against(parent: Path, files: Path) -> Iterator[Change]:
+    """Two whole trees. Whatever metadata differs counts, modification times included."""
+    before = dict(trees.walk(parent))
+    now: set[bytes] = set()
+    changed = []
+    for path, status in trees.walk(files):
+        now.add(path)
+        earlier = before.get(path)
+        if earlier is None:
+            changed.append(Change(path, ADDED, status))
+        elif not _same(parent, files, path, earlier, status):
+            changed.append(Change(path, CHANGED, status))
+    for path in sorted(before.keys() - now):
+        head = path.rpartition(b"/")[0]
+        if not head or head in now:
+            yield Change(path, DELETED, None)
+    yield from changed
+
+
+def _same(parent: Path, files: Path, path: bytes, a: os.stat_result, b: os.stat_result) -> bool:
+    if (a.st_mode, a.st_uid, a.st_gid, a.st_mtime_ns, a.st_rdev) != (
+        *(b.st_mode, b.st_uid, b.st_gid, b.st_mtime_ns, b.st_rdev),
+    ):
+        return False
+    name = os.fsdecode(path)
+    if stat.S_ISLNK(a.st_mode):
+        return os.readlink(parent / name) == os.readlink(files / name)
+    if stat.S_ISREG(a.st_mode) and a.st_size != b.st_size:
+        return False
+    return _xattrs_at(parent, path, a.st_mode) == _xattrs_at(files, path, b.st_mode)
+
+
+def _xattrs_at(root: Path, path: bytes, mode: int) -> dict[bytes, bytes]:
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return {}
+    fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        inner = sys.openat2(fd, os.fsdecode(path), _OPEN, resolve=_BENEATH)
+        try:
+            return _xattrs(inner)
+        finally:
+            os.close(inner)
+    finally:
+        os.close(fd)
+
+
+def _xattrs(fd: int) -> dict[bytes, bytes]:
+    """What a layer carries of a file's extended attributes; see :mod:`wherry.storage.apply`."""
+    try:
+        names = os.listxattr(fd)
+    except OSError as e:
+        if e.errno == errno.EOPNOTSUPP:
+            return {}
+        raise
+    return {
+        os.fsencode(name): os.getxattr(fd, name)
+        for name in sorted(names)
+        if name in _KEPT_XATTRS or (name.startswith("user.") and not name.startswith("user.overlay."))
+    }
+
+
+class _Writer:
+    """Writes changes as members. ``opaque``: directories may carry overlayfs's mark."""
+
+    def __init__(self, files: Path, out: Writable, *, opaque: bool) -> None:
+        self._files = files
+        self._out = out
+        self._opaque = opaque
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._linked: dict[tuple[int, int], bytes] = {}
+
+    def write(self, found: Iterator[Change]) -> Written:
+        root = os.open(self._files, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for change in found:
+                if change.status is None:
+                    head, slash, base = change.path.rpartition(b"/")
+                    self._emit(tarwriter.header(Member(name=head + slash + _WHITEOUT + base, mode=0)))
+                else:
+                    try:
+                        self._entry(root, change.path, change.status)
+                    except FileNotFoundError:
+                        continue  # gone meanwhile
+        finally:
+            os.close(root)
+        self._emit(tarwriter.END)
+        return Written(Digest("sha256:" + self._hash.hexdigest()), self._size)
+
+    def _emit(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._size += len(data)
+        self._out.write(data)
+
+    def _entry(self, root: int, path: bytes, status: os.stat_result) -> None:
+        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return  # a socket means nothing without its listener
+        inode = (status.st_dev, status.st_ino)
+        if kind != tf.DIRECTORY and status.st_nlink > 1:
+            first = self._linked.setdefault(inode, path)
+            if first != path:
+                self._emit(tarwriter.header(_member(path, tf.LINK, status, linkname=first)))
+                return
+        if kind == tf.FILE:
+            self._file(root, path, status)
+        elif kind == tf.DIRECTORY:
+            self._directory(root, path, status)
+        elif kind == tf.SYMLINK:
+            target = os.readlink(os.fsencode(self._files) + b"/" + path)
+            self._emit(tarwriter.header(_member(path, kind, status, linkname=target)))
+        else:
+            self._emit(tarwriter.header(_member(path, kind, status)))
+
+    def _directory(self, root: int, path: bytes, status: os.stat_result) -> None:
+        fd = sys.openat2(root, os.fsdecode(path), _OPEN | os.O_DIRECTORY, resolve=_BENEATH)
+        try:
+            xattrs = _xattrs(fd)
+            opaque = self._opaque and _is_opaque(fd)
+        finally:
+            os.close(fd)
+        self._emit(tarwriter.header(_member(path + b"/", tf.DIRECTORY, status, xattrs=xattrs)))
+        if opaque:
+            self._emit(tarwriter.header(Member(name=path + b"/" + _OPAQUE, mode=0)))
+
+    def _file(self, root: int, path: bytes, status: os.stat_result) -> None:
+        fd = sys.openat2(root, os.fsdecode(path), _OPEN, resolve=_BENEATH)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                return
+            parts = _data_parts(fd, status)
+            member = _member(path, tf.FILE, status, xattrs=_xattrs(fd), sparse=parts)
+            self._emit(tarwriter.header(member))
+            written = 0
+            for offset, length in parts if parts is not None else ((0, status.st_size),):
+                self._copy(fd, offset, length)
+                written += length
+            self._emit(tarwriter.padding(written))
+        finally:
+            os.close(fd)
+
+    def _copy(self, fd: int, offset: int, length: int) -> None:
+        while length:
+            piece = os.pread(fd, min(length, _PIECE), offset) or bytes(min(length, _PIECE))
+            self._emit(piece)
+            offset += len(piece)
+            length -= len(piece)
+
+
+def _member(
+    path: bytes,
+    kind: bytes,
+    status: os.stat_result,
+    *,
+    linkname: bytes = b"",
+    xattrs: dict[bytes, bytes] | None = None,
+    sparse: tuple[tuple[int, int], ...] | None = None,
+) -> Member:
+    device = kind in (tf.CHARACTER, tf.BLOCK_DEVICE)
+    return Member(
+        name=path,
+        type=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=status.st_size if kind == tf.FILE else 0,
+        mtime=status.st_mtime_ns,
+        linkname=linkname,
+        major=os.major(status.st_rdev) if device else 0,
+        minor=os.minor(status.st_rdev) if device else 0,
+        xattrs=xattrs or {},
+        sparse=sparse,
+    )
+
+
+def _is_opaque(fd: int) -> bool:
+    try:
+        return os.getxattr(fd, "trusted.overlay.opaque") == b"y"
+    except OSError as e:
+        if e.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return False
+        raise
+
+
+def _data_parts(fd: int, status: os.stat_result) -> tuple[tuple[int, int], ...] | None:
+    """Where a file with holes has data (lseek(2), SEEK_DATA); ``None`` for one without holes."""
+    size = status.st_size
+    if status.st_blocks * 512 >= size:
+        return None
+    parts: list[tuple[int, int]] = []
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as e:
+            if e.errno != errno.ENXIO:
+                raise
+            break
+        at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+        if start < at:
+            parts.append((start, at - start))
+    return None if parts == [(0, size)] else tuple(parts)

@@ -608,6 +608,21 @@ def test_subnets_in_use_are_avoided(tmp_path: Path) -> None:
     stop(m)
 
 
+@on_a_host
+def test_forwarding_is_enabled_and_told(tmp_path: Path) -> None:
+    switch = Path("/proc/sys/net/ipv4/ip_forward")
+    switch.write_text("0")
+    m = manager(tmp_path, config=NetworkConfig(ip_forward=False))
+    assert m.start() == ["IPv4 forwarding is disabled: containers reach this host only"]
+    assert switch.read_text() == "0\n"
+    stop(m)
+    m = manager(tmp_path)
+    (line,) = m.start()
+    assert line.startswith("set net.ipv4.ip_forward to 1 (it was 0)")
+    assert switch.read_text() == "1\n"
+    stop(m)
+
+
 def test_the_lab_reports_failures(tmp_path: Path) -> None:
     def fails() -> None:
         raise AssertionError("as it should")

@@ -103,22 +103,28 @@ def _changes_alone(files: Path) -> Iterator[Change]:
 
 
 def _changes_against(parent: Path, files: Path) -> Iterator[Change]:
-    """Two whole trees. Whatever metadata differs counts, modification times included."""
+    """Two whole trees. Whatever metadata differs counts, modification times included; the directories above a
+    change are named too, as unpacking it would touch their times."""
     before = dict(trees.walk(parent))
-    now: set[bytes] = set()
-    changed = []
-    for path, status in trees.walk(files):
-        now.add(path)
-        earlier = before.get(path)
-        if earlier is None:
-            changed.append(Change(path, ADDED, status))
-        elif not _same(parent, files, path, earlier, status):
-            changed.append(Change(path, CHANGED, status))
-    for path in sorted(before.keys() - now):
-        head = path.rpartition(b"/")[0]
-        if not head or head in now:
-            yield Change(path, DELETED, None)
-    yield from changed
+    now = dict(trees.walk(files))
+    gone = [path for path in sorted(before.keys() - now) if _head(path) in now or not _head(path)]
+    changed = {
+        path
+        for path, status in now.items()
+        if path not in before or not _same(parent, files, path, before[path], status)
+    }
+    for path in [*changed, *gone]:
+        while path := _head(path):
+            changed.add(path)
+    for path in gone:
+        yield Change(path, DELETED, None)
+    for path, status in now.items():
+        if path in changed:
+            yield Change(path, CHANGED if path in before else ADDED, status)
+
+
+def _head(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
 
 
 def _same(parent: Path, files: Path, path: bytes, a: os.stat_result, b: os.stat_result) -> bool:
@@ -129,8 +135,8 @@ def _same(parent: Path, files: Path, path: bytes, a: os.stat_result, b: os.stat_
     name = os.fsdecode(path)
     if stat.S_ISLNK(a.st_mode):
         return os.readlink(parent / name) == os.readlink(files / name)
-    if stat.S_ISREG(a.st_mode) and a.st_size != b.st_size:
-        return False
+    if stat.S_ISREG(a.st_mode) and (a.st_size, a.st_nlink) != (b.st_size, b.st_nlink):
+        return False  # another link to an unchanged file must be written beside it
     return _xattrs_at(parent, path, a.st_mode) == _xattrs_at(files, path, b.st_mode)
 
 

@@ -1,0 +1,231 @@
+"""What every snapshotter must do. Run it with a function that makes one below a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import pytest
+
+from wherry.errors import Conflict, NotFound
+from wherry.linux.mounts import mount, unmount
+from wherry.model.mount import Mount
+from wherry.state.database import Database
+from wherry.state.schema import MIGRATIONS
+from wherry.storage.snapshots import Snapshotter, Usage
+
+
+class Make(Protocol):
+    def __call__(self, root: Path, db: Database) -> Snapshotter: ...
+
+
+@contextmanager
+def mounted(mounts: list[Mount], where: Path) -> Iterator[Path]:
+    where.mkdir(exist_ok=True)
+    for value in mounts:
+        mount(value, where)
+    try:
+        yield where
+    finally:
+        unmount(where)
+
+
+def names(path: Path) -> list[str]:
+    return sorted(os.listdir(path))
+
+
+class SnapshotterSuite:
+    make: ClassVar[Make]
+
+    @pytest.fixture
+    def db(self, root: Path) -> Database:
+        return Database(root / "db", MIGRATIONS)
+
+    @pytest.fixture
+    def snapshotter(self, root: Path, db: Database) -> Snapshotter:
+        return type(self).make(root, db)
+
+    @pytest.fixture
+    def at(self, root: Path) -> Path:
+        return root / "mounted"
+
+    def layer(self, snapshotter: Snapshotter, name: str, parent: str | None, **files: str) -> None:
+        mounts = snapshotter.prepare(f"unpack-{name}", parent)
+        with mounted(mounts, snapshotter_root(snapshotter) / "build") as path:
+            for file, text in files.items():
+                (path / file).write_text(text)
+        snapshotter.commit(name, f"unpack-{name}")
+
+    def test_layers_show_through(self, snapshotter: Snapshotter, at: Path) -> None:
+        self.layer(snapshotter, "one", None, a="1", b="1")
+        self.layer(snapshotter, "two", "one", b="2", c="2")
+        with mounted(snapshotter.prepare("c", "two"), at) as path:
+            assert {name: (path / name).read_text() for name in names(path)} == {"a": "1", "b": "2", "c": "2"}
+
+    def test_writes_stay_in_their_snapshot(self, snapshotter: Snapshotter, at: Path) -> None:
+        self.layer(snapshotter, "one", None, a="1", b="1")
+        with mounted(snapshotter.prepare("c1", "one"), at) as path:
+            (path / "a").write_text("changed")
+            (path / "b").unlink()
+            (path / "new").mkdir()
+        with mounted(snapshotter.prepare("c2", "one"), at) as path:
+            assert (path / "a").read_text() == "1"
+            assert names(path) == ["a", "b"]
+        with mounted(snapshotter.mounts("c1"), at) as path:
+            assert (path / "a").read_text() == "changed"
+            assert names(path) == ["a", "new"]
+
+    def test_a_view_cannot_be_written(self, snapshotter: Snapshotter, at: Path) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        self.layer(snapshotter, "two", "one", b="1")
+        for key, parent, expected in (("v1", "one", ["a"]), ("v2", "two", ["a", "b"]), ("v0", None, [])):
+            with mounted(snapshotter.view(key, parent), at) as path:
+                assert names(path) == expected
+                with pytest.raises(OSError, match="Read-only"):
+                    (path / "x").write_text("x")
+            snapshotter.remove(key)
+
+    def test_a_deleted_directory_made_again_is_empty(self, snapshotter: Snapshotter, at: Path) -> None:
+        with mounted(snapshotter.prepare("unpack-1"), at) as path:
+            (path / "d/e").mkdir(parents=True)
+        snapshotter.commit("one", "unpack-1")
+        with mounted(snapshotter.prepare("unpack-2", "one"), at) as path:
+            (path / "d/e").rmdir()
+            (path / "d").rmdir()
+            (path / "d").mkdir()
+        snapshotter.commit("two", "unpack-2")
+        with mounted(snapshotter.prepare("c", "two"), at) as path:
+            assert names(path / "d") == []
+
+    def test_metadata_survives(self, snapshotter: Snapshotter, at: Path) -> None:
+        with mounted(snapshotter.prepare("unpack-1"), at) as path:
+            file = path / "f"
+            file.write_bytes(b"x" * 5000)
+            os.chown(file, 1000, 2000)
+            file.chmod(0o4751)
+            os.setxattr(file, "user.mark", b"yes")
+            os.utime(file, ns=(1, 1_222_333_444_555_666_777))
+            (path / "h").hardlink_to(file)
+            os.mknod(path / "null", 0o20666, os.makedev(1, 3))
+            path.chmod(0o711)
+        snapshotter.commit("one", "unpack-1")
+        with mounted(snapshotter.prepare("c", "one"), at) as path:
+            status = (path / "f").stat()
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (1000, 2000, 0o4751)
+            assert status.st_mtime_ns == 1_222_333_444_555_666_777
+            assert status.st_nlink == 2
+            assert os.getxattr(path / "f", "user.mark") == b"yes"
+            assert (path / "null").stat().st_rdev == os.makedev(1, 3)
+            assert path.stat().st_mode & 0o7777 == 0o711
+
+    def test_keys_are_unique_and_must_exist(self, snapshotter: Snapshotter) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        snapshotter.prepare("c", "one")
+        with pytest.raises(Conflict):
+            snapshotter.prepare("c", "one")
+        with pytest.raises(Conflict):
+            snapshotter.prepare("one")
+        for call in (snapshotter.mounts, snapshotter.stat, snapshotter.usage, snapshotter.remove):
+            with pytest.raises(NotFound):
+                call("absent")
+        with pytest.raises(NotFound):
+            snapshotter.prepare("d", "absent")
+        with pytest.raises(NotFound):
+            snapshotter.prepare("d", "c")
+        with pytest.raises(NotFound):
+            snapshotter.mounts("one")
+        with pytest.raises(NotFound):
+            snapshotter.commit("again", "one")
+        with pytest.raises(Conflict):
+            snapshotter.commit("one", "c")
+        assert [info.key for info in snapshotter.walk()] == ["one", "c"]
+
+    def test_parents_stay_until_their_children_go(self, snapshotter: Snapshotter) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        snapshotter.prepare("c", "one")
+        with pytest.raises(Conflict):
+            snapshotter.remove("one")
+        snapshotter.remove("c")
+        snapshotter.remove("one")
+        assert snapshotter.walk() == []
+        assert directories(snapshotter) == []
+
+    def test_stat_and_usage(self, snapshotter: Snapshotter, at: Path) -> None:
+        self.layer(snapshotter, "one", None, a="x" * 100_000)
+        info = snapshotter.stat("one")
+        assert (info.key, info.kind, info.parent) == ("one", "committed", None)
+        assert snapshotter.usage("one").bytes >= 100_000
+        with mounted(snapshotter.prepare("c", "one"), at) as path:
+            before = snapshotter.usage("c")
+            (path / "big").write_bytes(bytes([1]) * 1_000_000)
+            os.sync()
+            after = snapshotter.usage("c")
+        assert after.bytes - before.bytes >= 1_000_000
+        assert after.inodes - before.inodes == 1
+        assert (snapshotter.stat("c").kind, snapshotter.stat("c").parent) == ("active", "one")
+
+    def test_usage_can_be_given(self, snapshotter: Snapshotter) -> None:
+        snapshotter.prepare("unpack-1")
+        snapshotter.commit("one", "unpack-1", usage=Usage(17, 3))
+        assert snapshotter.usage("one") == Usage(17, 3)
+
+    def test_a_parent_given_at_commit(self, snapshotter: Snapshotter, at: Path) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        with mounted(snapshotter.prepare("unpack-2"), at) as path:
+            (path / "b").write_text("2")
+        if not snapshotter.rebase:
+            with pytest.raises(Conflict):
+                snapshotter.commit("two", "unpack-2", parent="one")
+            return
+        snapshotter.commit("two", "unpack-2", parent="one")
+        with mounted(snapshotter.prepare("c", "two"), at) as path:
+            assert names(path) == ["a", "b"]
+
+    def test_start_sweeps_what_was_not_finished(
+        self, snapshotter: Snapshotter, root: Path, db: Database
+    ) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        snapshotter.prepare("c", "one")
+        snapshotter.prepare("unpack-x", "one")
+        kept = directories(snapshotter)
+        (snapshotter_root(snapshotter) / "stray").mkdir()
+        again = type(self).make(root, db)
+        assert [info.key for info in again.walk()] == ["one", "c"]
+        assert len(directories(again)) == len(kept) - 1
+        assert again.cleanup() == 0
+
+    def test_collect_takes_what_nothing_needs(self, snapshotter: Snapshotter) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        self.layer(snapshotter, "two", "one", b="1")
+        self.layer(snapshotter, "three", "two", c="1")
+        snapshotter.prepare("c", "two")
+        assert snapshotter.collect()[0] == 1
+        assert [info.key for info in snapshotter.walk()] == ["one", "two", "c"]
+        snapshotter.remove("c")
+        count, freed = snapshotter.collect()
+        assert count == 2
+        assert freed > 0
+        assert directories(snapshotter) == []
+
+    def test_many_layers(self, snapshotter: Snapshotter, at: Path) -> None:
+        parent = None
+        for number in range(self.many):
+            self.layer(snapshotter, f"l{number}", parent, **{f"f{number}": str(number)})
+            parent = f"l{number}"
+        with mounted(snapshotter.prepare("c", parent), at) as path:
+            assert len(names(path)) == self.many
+            (path / "f0").unlink()
+            assert len(names(path)) == self.many - 1
+
+    many: ClassVar[int] = 20
+
+
+def snapshotter_root(snapshotter: Snapshotter) -> Path:
+    return snapshotter.root  # type: ignore[attr-defined,no-any-return]
+
+
+def directories(snapshotter: Snapshotter) -> list[str]:
+    return [name for name in names(snapshotter_root(snapshotter)) if name != "build"]

@@ -104,6 +104,8 @@ class Lifecycle:
         except BaseException as e:
             await asyncio.shield(_in_thread(undo.close))
             self._record_failure(row, live, e)
+            if row.record.host_config.auto_remove and self.remove_row is not None:
+                await self.remove_row(row)
             if isinstance(e, OSError):
                 raise Internal(f"cannot start container {row.id[:12]}: {e}") from e
             raise

@@ -92,8 +92,10 @@ class Live:
         _resolve(self._exit_waiters, how)
 
     def removed(self) -> None:
-        _resolve(self._exit_waiters, self.last_exit)
-        _resolve(self._removal_waiters, self.last_exit)
+        """The container is gone. A failed start has told its error to whoever started it."""
+        how = Exit(self.last_exit.code)
+        _resolve(self._exit_waiters, how)
+        _resolve(self._removal_waiters, how)
 
 
 def _resolve(waiters: list[asyncio.Future[Exit]], how: Exit) -> None:

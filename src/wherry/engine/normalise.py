@@ -115,8 +115,8 @@ def check_port(text: str) -> tuple[int, int, str]:
     numbers, _, protocol = text.partition("/")
     first, dash, last = numbers.partition("-")
     try:
-        low = int(first)
-        high = int(last) if dash else low
+        low = decimal(first)
+        high = decimal(last) if dash else low
     except ValueError as e:
         raise InvalidArgument(f"invalid port specification: {text!r}") from e
     if not 0 < low <= high <= 65535:
@@ -124,6 +124,16 @@ def check_port(text: str) -> tuple[int, int, str]:
     if (protocol or "tcp") not in ("tcp", "udp", "sctp"):
         raise InvalidArgument(f"invalid proto: {protocol}")
     return low, high, protocol or "tcp"
+
+
+def decimal(text: str) -> int:
+    """Digits only, where ``int`` would take signs, blanks and other scripts' digits.
+
+    :raises ValueError: anything else.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text)
 
 
 def check_host(host: HostConfig, settings: Settings) -> HostConfig:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wherry.engine.bundle import Joined
 from wherry.engine.live import LiveSet
-from wherry.engine.normalise import check_port
+from wherry.engine.normalise import check_port, decimal
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, InvalidArgument
 from wherry.model.container import HostConfig, PortBinding
@@ -108,6 +108,7 @@ class Sandboxes:
             network_mode=host.network_mode,
             endpoints=row.record.networks,
             ports=port_mappings(host, list(row.record.config.exposed_ports or {})),
+            mac_address=row.record.config.mac_address,
         )
         if not sandbox.endpoints:
             return Address("", "")
@@ -190,8 +191,8 @@ def _proto(text: str) -> Proto:
 def _mapping(port: int, protocol: Proto, binding: PortBinding) -> PortMapping:
     first, dash, last = binding.host_port.partition("-")
     try:
-        low = int(first) if first else 0
-        high = int(last) if dash else low
+        low = decimal(first) if first else 0
+        high = decimal(last) if dash else low
     except ValueError as e:
         raise InvalidArgument(f'invalid port specification: "{binding.host_port}"') from e
     if not 0 <= low <= high <= 65535:

@@ -77,7 +77,8 @@ def explain(message: str, command: str) -> TaskFailed:
         return TaskFailed(f"cannot change to the working directory: {text}", EXIT_FAILED)
     if re.search(r"exec .*no such file", text, re.IGNORECASE):
         return TaskFailed(f'exec: "{command}": no such file or directory', EXIT_NOT_FOUND)
-    if "ermission denied" in text:
+    # The runtime opens the file itself, and a directory then fails with EPERM.
+    if "ermission denied" in text or "open executable: Operation not permitted" in text:
         return TaskFailed(f'exec: "{command}": permission denied', EXIT_NOT_EXECUTABLE)
     if "xec format error" in text:
         return TaskFailed(f'exec: "{command}": exec format error', EXIT_NOT_EXECUTABLE)
@@ -212,13 +213,14 @@ class PendingExec:
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         (self._sync, sync_w), (attach_r, attach_w), (start_r, self._start) = pipes
         try:
+            # conmon waits for one byte before it forks, and for another before it runs the process.
+            os.write(self._start, b"\0")
             env = {"_OCI_SYNCPIPE": sync_w, "_OCI_ATTACHPIPE": attach_w, "_OCI_STARTPIPE": start_r}
             try:
                 _spawn(self._argv, {k: str(v) for k, v in env.items()}, (sync_w, attach_w, start_r))
             finally:
                 for fd in (sync_w, attach_w, start_r):
                     os.close(fd)
-            os.write(self._start, b"\0")
             _read_sync(attach_r)
         except BaseException:
             self.close()

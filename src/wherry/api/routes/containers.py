@@ -15,7 +15,7 @@ from wherry.engine.listing import ListOptions
 from wherry.engine.live import Exit
 from wherry.engine.logs import LogOptions
 from wherry.errors import InvalidArgument
-from wherry.model.base import decode
+from wherry.model.base import convert, to_builtins
 from wherry.model.container import ContainerConfig, HostConfig, NetworkingConfig
 from wherry.wire import containers as wire
 from wherry.wire import filters as wire_filters
@@ -30,6 +30,13 @@ LIST_FILTERS = frozenset(
 PRUNE_FILTERS = frozenset({"until", "label", "label!"})
 
 
+class _CreateBody(ContainerConfig, frozen=True, kw_only=True):
+    """``POST /containers/create``: the container's configuration with the host's half inside it."""
+
+    host_config: HostConfig | None = None
+    networking_config: NetworkingConfig | None = None
+
+
 async def list_containers(ctx: Context) -> web.Response:
     limit = ctx.integer("limit", 0) or 0
     options = ListOptions(
@@ -42,20 +49,11 @@ async def list_containers(ctx: Context) -> web.Response:
 
 
 async def create(ctx: Context) -> web.Response:
-    data = await ctx.body()
-    if not data.strip():
-        raise InvalidArgument("invalid JSON: got EOF while reading request body")
-    raw = decode(data, dict[str, msgspec.Raw])
-    host = decode(bytes(raw["HostConfig"]), HostConfig | None) if "HostConfig" in raw else None  # type: ignore[arg-type]
-    networking = (
-        decode(bytes(raw["NetworkingConfig"]), NetworkingConfig | None)  # type: ignore[arg-type]
-        if "NetworkingConfig" in raw
-        else None
-    )
+    body = await ctx.json(_CreateBody)
     request = CreateRequest(
-        config=decode(data, ContainerConfig),
-        host=host or HostConfig(),
-        networking=networking or NetworkingConfig(),
+        config=convert(to_builtins(body), ContainerConfig),
+        host=body.host_config or HostConfig(),
+        networking=body.networking_config or NetworkingConfig(),
         name=ctx.text("name"),
         platform=ctx.text("platform"),
     )

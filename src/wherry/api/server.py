@@ -29,6 +29,36 @@ _HEADERS = {
 }
 
 
+_STREAMING = "wherry.streaming"
+
+
+class Abandoned(web.StreamResponse):
+    """Breaks the connection off: the client must not take half an answer for a whole one."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        super().__init__()
+        self.force_close()
+        if request.transport is not None:
+            request.transport.abort()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+async def begin_stream(request: web.BaseRequest, content_type: str) -> web.StreamResponse:
+    """Send the head of a chunked answer at once, before there is a body; clients wait for it."""
+    response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type})
+    response.enable_chunked_encoding()
+    request[_STREAMING] = True
+    await response.prepare(request)
+    # aiohttp keeps small heads back for the body; here there may be none for a long time.
+    await response.write(b"")
+    return response
+
+
 class ApiServer:
     """Answers requests of every listener."""
 
@@ -50,13 +80,19 @@ class ApiServer:
             code = status.code_of(e)
             if code >= 500 and code != 501:
                 log.error("%s %s: %s", request.method, request.path, e.message)
+            if _STREAMING in request:
+                return Abandoned(request)
             response = web.Response(status=304) if code == 304 else _error(code, e.message)
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:
+            return Abandoned(request)  # The client has gone.
+        except asyncio.CancelledError:
             raise
         except HttpProcessingError as e:
             response = _error(e.code, e.message)
         except Exception as e:
             log.exception("%s %s failed", request.method, request.path)
+            if _STREAMING in request:
+                return Abandoned(request)
             response = _error(500, f"internal error: {e.__class__.__name__}: {e}")
         if not response.prepared:
             response.headers.update(_HEADERS)
@@ -72,11 +108,6 @@ class ApiServer:
             raise NotFound("page not found")
         handler, params = found
         return await handler(Context(request, self._services, params, version))
-
-
-def standard_headers() -> dict[str, str]:
-    """What every answer carries; streams add them before they begin."""
-    return dict(_HEADERS)
 
 
 def _error(code: int, message: str) -> web.Response:
@@ -106,27 +137,14 @@ def _check_caller(request: web.BaseRequest) -> None:
 
 
 class JsonStream:
-    """A response of one JSON document a line, sent as they come."""
+    """A response of one JSON document a line, sent as they come. Open it with :meth:`begin`."""
 
-    def __init__(self, request: web.BaseRequest, content_type: str = "application/json") -> None:
-        self._request = request
-        self._response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type})
-        self._response.enable_chunked_encoding()
+    def __init__(self, response: web.StreamResponse) -> None:
+        self.response = response
 
-    async def __aenter__(self) -> JsonStream:
-        await self._response.prepare(self._request)
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        return None
+    @classmethod
+    async def begin(cls, request: web.BaseRequest) -> JsonStream:
+        return cls(await begin_stream(request, "application/json"))
 
     async def send(self, value: object) -> None:
-        await self._response.write(msgspec.json.encode(value) + b"\n")
-
-    async def flush(self) -> None:
-        """Send the head now, before there is a line."""
-        await self._response.write(b"")
-
-    @property
-    def response(self) -> web.StreamResponse:
-        return self._response
+        await self.response.write(msgspec.json.encode(value) + b"\n")

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wherry.api.context import Context, json_response, no_content
 from wherry.api.router import Route
-from wherry.api.server import standard_headers
+from wherry.api.server import begin_stream
 from wherry.engine.containers import CreateRequest
 from wherry.engine.listing import ListOptions
 from wherry.engine.live import Exit
@@ -148,11 +148,7 @@ async def wait(ctx: Context) -> web.StreamResponse:
     if condition not in ("not-running", "next-exit", "removed"):
         raise InvalidArgument(f'invalid condition: "{condition}"')
     future = ctx.services.lifecycle.wait(ctx.params["id"], condition)
-    response = web.StreamResponse(headers={**standard_headers(), "Content-Type": "application/json"})
-    response.enable_chunked_encoding()
-    await response.prepare(ctx.request)
-    # aiohttp keeps small heads back for the body; a wait has no body for a long time.
-    await response.write(b"")
+    response = await begin_stream(ctx.request, "application/json")
     how = await _or_gone(future, ctx.request)
     await response.write(msgspec.json.encode(_wait_body(how)) + b"\n")
     await response.write_eof()
@@ -193,10 +189,7 @@ async def logs(ctx: Context) -> web.StreamResponse:
     kind = "application/vnd.docker.multiplexed-stream" if framed else "application/vnd.docker.raw-stream"
     if ctx.version < (1, 42):
         kind = "application/vnd.docker.raw-stream"
-    response = web.StreamResponse(headers={**standard_headers(), "Content-Type": kind})
-    response.enable_chunked_encoding()
-    await response.prepare(ctx.request)
-    await response.write(b"")
+    response = await begin_stream(ctx.request, kind)
     async for data in ctx.services.logs.stream(row, options):
         await response.write(data)
     await response.write_eof()

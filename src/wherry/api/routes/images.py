@@ -12,7 +12,7 @@ from aiohttp import web
 from wherry.api.bodies import ResponseFile, request_file
 from wherry.api.context import Context, json_response
 from wherry.api.router import Route
-from wherry.api.server import JsonStream, standard_headers
+from wherry.api.server import JsonStream, begin_stream
 from wherry.engine.changes import parse_changes
 from wherry.errors import InvalidArgument, NotImplemented_, WherryError
 from wherry.model import oci
@@ -108,9 +108,7 @@ async def save(ctx: Context) -> web.StreamResponse:
         raise InvalidArgument("no image names given")
     ctx.services.images.check_names(names)
     out = ResponseFile()
-    response = web.StreamResponse(headers={**standard_headers(), "Content-Type": "application/x-tar"})
-    response.enable_chunked_encoding()
-    await response.prepare(ctx.request)
+    response = await begin_stream(ctx.request, "application/x-tar")
 
     async def produce() -> None:
         try:
@@ -204,17 +202,17 @@ async def _with_progress(ctx: Context, work: Any, *, quiet: bool) -> web.StreamR
         first = await queue.get()
         if first is None and task.exception() is not None:
             raise task.exception()
-        async with JsonStream(ctx.request) as stream:
-            message = first
-            while message is not None:
-                await stream.send(message)
-                message = await queue.get()
-            try:
-                for line in await task:
-                    await stream.send(line)
-            except WherryError as e:
-                await stream.send({"errorDetail": {"message": e.message}, "error": e.message})
-            return stream.response
+        stream = await JsonStream.begin(ctx.request)
+        message = first
+        while message is not None:
+            await stream.send(message)
+            message = await queue.get()
+        try:
+            for line in await task:
+                await stream.send(line)
+        except WherryError as e:
+            await stream.send({"errorDetail": {"message": e.message}, "error": e.message})
+        return stream.response
     finally:
         await asyncio.gather(task, return_exceptions=True)
 

@@ -165,8 +165,8 @@ async def events(ctx: Context) -> web.StreamResponse:
     if since is not None and until is not None and since > until:
         raise InvalidArgument(f"`since` time ({since}) cannot be after `until` time ({until})")
     bus = ctx.services.events
-    async with bus.subscribe() as live, JsonStream(ctx.request) as stream:
-        await stream.flush()
+    async with bus.subscribe() as live:
+        stream = await JsonStream.begin(ctx.request)
         last = 0
         if since is not None or until is not None:
             for value in bus.past(since, until):

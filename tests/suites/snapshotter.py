@@ -181,6 +181,11 @@ class SnapshotterSuite:
                 snapshotter.commit("two", "unpack-2", parent="one")
             return
         snapshotter.commit("two", "unpack-2", parent="one")
+        snapshotter.prepare("unpack-young")
+        snapshotter.prepare("unpack-old")
+        snapshotter.commit("young", "unpack-old", parent="two")
+        snapshotter.commit("younger", "unpack-young", parent="young")
+        assert [info.key for info in snapshotter.walk()] == ["one", "two", "young", "younger"]
         with mounted(snapshotter.prepare("c", "two"), at) as path:
             assert names(path) == ["a", "b"]
 

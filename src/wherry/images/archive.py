@@ -252,10 +252,13 @@ def load(
     :raises NotFound: it does not have a platform asked for. :raises Unavailable: the disk is full.
     """
     try:
-        return Loader(store, unpacker, progress).load(stream, platforms)
+        loaded = Loader(store, unpacker, progress).load(stream, platforms)
     except WherryError:
         store.collect()
         raise
+    if platforms:
+        store.collect()
+    return loaded
 
 
 def _select(here: Sequence[PlatformImage], platforms: Sequence[Platform], shown: str) -> list[PlatformImage]:

@@ -65,9 +65,11 @@ class Graph:
 
     def _decoded(self, digest: Digest, limit: int, decode: Any) -> Any:
         with self._lock:
-            if digest in self._cache:
+            cached = self._cache.get(digest)
+            if cached is not None:
                 self._cache.move_to_end(digest)
-                return self._cache[digest]
+        if cached is not None and self._content.has(digest):
+            return cached
         value = decode(self._content.read(digest, limit=limit))
         with self._lock:
             self._cache[digest] = value

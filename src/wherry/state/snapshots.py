@@ -93,7 +93,14 @@ class Snapshots:
 
     def all(self) -> list[SnapshotRow]:
         """Every snapshot, parents before their children."""
-        return [_row(r) for r in self._db.all(_SELECT + " ORDER BY s.id", (self._driver,))]
+        rows = [_row(r) for r in self._db.all(_SELECT + " ORDER BY s.id", (self._driver,))]
+        children: dict[int | None, list[SnapshotRow]] = {}
+        for row in rows:  # a layer may be younger than its child: it gets its parent at commit
+            children.setdefault(row.parent, []).append(row)
+        ordered = children.get(None, [])
+        for row in ordered:
+            ordered += children.get(row.id, [])
+        return ordered
 
     def chain(self, snapshot_id: int | None) -> list[int]:
         """Ids from ``snapshot_id`` down to the lowest ancestor."""

@@ -124,9 +124,9 @@ class TarReader:
             yield entry
 
     def data(self) -> Iterator[bytes | memoryview]:
-        """The bytes the archive carries for the current member; only once."""
+        """The bytes the archive carries for the current member: all of them, or none."""
         left, self._left = self._left, 0
-        return self._source.chunks(left)
+        yield from self._source.chunks(left)
 
     def _next(self) -> Entry | None:
         pax: dict[bytes, bytes] = {}

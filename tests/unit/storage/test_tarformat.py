@@ -184,3 +184,14 @@ def test_base_256_numbers() -> None:
 def test_an_archive_may_end_without_its_two_zero_blocks() -> None:
     assert len(read(archive([(Member(name=b"f", size=3), b"abc")])[:-1024])) == 1
     assert tf.BLOCK == 512
+
+
+def test_data_that_is_not_read_is_skipped() -> None:
+    data = archive([(Member(name=b"a", size=700), bytes(700)), (Member(name=b"b", size=1), b"x")])
+    stream = io.BytesIO(data)
+    reader = TarReader(Buffered(lambda: stream.read(100)), Limits())
+    found = []
+    for entry in reader:
+        reader.data()
+        found.append(entry.name)
+    assert found == [b"a", b"b"]

@@ -61,8 +61,8 @@ class DirectorySnapshotter(ABC):
             self._fill(row, directory)
             return self._mounts(row)
         except BaseException as e:
+            trees.remove(directory)  # first of all: on a full disk the row could not go
             self._rows.delete(key)
-            trees.remove(directory)
             if isinstance(e, OSError) and e.errno in _ENOSPC:
                 raise Unavailable(f"cannot make snapshot {key}: no space left on device") from e
             if isinstance(e, OSError):
@@ -94,6 +94,9 @@ class DirectorySnapshotter(ABC):
         return Usage(size.size, size.inodes)
 
     def remove(self, key: str) -> None:
+        if key.startswith(UNPACK_PREFIX):
+            # never whole, so nothing is lost by files first; on a full disk the row could not go
+            trees.remove(self.directory(self._rows.get(key).id))
         snapshot_id = self._rows.delete(key)
         trees.remove(self.directory(snapshot_id))
 

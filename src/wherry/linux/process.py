@@ -84,6 +84,48 @@ def run(
     return Result(out, err)
 
 
+def launch(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> None:
+    """Run a program that goes into the background by itself; return when its first process has ended.
+
+    Its standard error is read only as far as it has come: what stays behind may hold it open.
+
+    :param timeout: seconds.
+    :raises CommandFailed: non-zero exit, timeout, or the program is not there.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=environment(env),
+            cwd="/",
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise CommandFailed(argv, 127, e.strerror or str(e), "cannot be started") from e
+    assert process.stderr is not None
+    with process.stderr as stderr:
+        try:
+            code = process.wait(timeout)
+        except BaseException as e:
+            process.kill()
+            process.wait()
+            if isinstance(e, subprocess.TimeoutExpired):
+                raise CommandFailed(argv, process.returncode, "", f"timed out after {timeout:g} s") from e
+            raise
+        if code != 0:
+            os.set_blocking(stderr.fileno(), False)
+            raise CommandFailed(argv, code, (stderr.read() or b"")[-_STDERR_KEEP:].decode(errors="replace"))
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

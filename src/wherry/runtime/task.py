@@ -21,7 +21,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -249,30 +248,10 @@ class PendingExec:
 def _spawn(argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, ...]) -> None:
     """Start conmon and reap its first process: conmon forks and its child is adopted by init."""
     # conmon stamps log lines in local time; UTC keeps them comparable as text.
-    environment = programs.environment({"TZ": "UTC", **env})
     try:
-        child = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            pass_fds=fds,
-            start_new_session=True,
-        )
-    except OSError as e:
-        raise Internal(f"cannot run {argv[0]}: {e.strerror}") from e
-    assert child.stderr is not None
-    try:
-        code = child.wait(_CREATE_TIMEOUT)
-        if code != 0:
-            # Not read to its end: conmon's child may hold the pipe open.
-            os.set_blocking(child.stderr.fileno(), False)
-            text = (child.stderr.read() or b"").decode(errors="replace").strip()
-            raise Internal(f"cannot run conmon: exit status {code}: {text[-1000:]}")
-    finally:
-        child.stderr.close()
+        programs.launch(argv, timeout=_CREATE_TIMEOUT, env={"TZ": "UTC", **env}, pass_fds=fds)
+    except programs.CommandFailed as e:
+        raise Internal(f"cannot run conmon: {e.message}") from e
 
 
 def _read_sync(fd: int) -> _SyncMessage:

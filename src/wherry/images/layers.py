@@ -86,8 +86,8 @@ class LayerStore:
         """Wait for a prepared layer nobody wants, and remove it."""
         try:
             self.snapshotter.remove(prepared.result().key)
-        except WherryError:
-            return
+        except (WherryError, OSError):
+            return  # it failed, and cleaned up after itself
 
     def ensure(
         self, layers: Sequence[Layer], ready: dict[Digest, Future[Prepared]] | None = None

@@ -17,6 +17,7 @@ from wherry.linux.process import environment
 
 _BOOT = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from {0} import main; main(sys.argv[1:])"
 _RESULT_MAX = 32 << 20
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 
 
 class PythonChild:
@@ -28,7 +29,7 @@ class PythonChild:
     def __init__(
         self, module: str, arguments: Sequence[str], *, paths: Sequence[str], stdin: int, stdout: int
     ) -> None:
-        """:param stdin: a descriptor, or ``subprocess.PIPE`` (-1); ``stdout`` likewise, or DEVNULL (-3).
+        """:param stdin: a descriptor, or ``PIPE``. :param stdout: likewise, or ``DEVNULL``.
 
         :raises OSError: it cannot be started.
         """

@@ -1,12 +1,11 @@
 """Snapshots as rows; their files are ``<root>/snapshots/<driver>/<base 36 of id>/``.
 
-snapshots(id, driver, key, kind, parent, created, size, inodes, durable)
+snapshots(id, driver, key, kind, parent, created, size, inodes)
     id      a small number, never used again: it names the directory, and short names keep mount data short
     key     unique within the driver: an active snapshot's key, a committed one's name
     kind    active, view or committed
     parent  id of the committed snapshot below, or NULL
     size    bytes on disk, inodes; measured at commit, 0 before
-    durable 1 once the file system was synced after the commit
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ CREATE TABLE snapshots (
     created INTEGER NOT NULL,
     size INTEGER NOT NULL DEFAULT 0,
     inodes INTEGER NOT NULL DEFAULT 0,
-    durable INTEGER NOT NULL DEFAULT 0,
     UNIQUE (driver, key)
 );
 CREATE INDEX snapshots_by_parent ON snapshots (parent);
@@ -170,21 +168,6 @@ class Snapshots:
                 if not rows:
                     return gone
                 gone += [(row["id"], row["size"]) for row in rows]
-
-    def volatile_keys(self) -> list[str]:
-        """Committed snapshots not yet known to be on the disk."""
-        rows = self._db.all(
-            "SELECT key FROM snapshots WHERE driver = ? AND kind = 'committed' AND durable = 0 ORDER BY id",
-            (self._driver,),
-        )
-        return [row["key"] for row in rows]
-
-    def mark_durable(self, keys: list[str]) -> None:
-        with self._db.transaction() as connection:
-            connection.executemany(
-                "UPDATE snapshots SET durable = 1 WHERE driver = ? AND key = ?",
-                [(self._driver, key) for key in keys],
-            )
 
 
 def _row(row: Row) -> SnapshotRow:

@@ -16,11 +16,10 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 
 from wherry.errors import Internal, InvalidArgument, Unavailable
 from wherry.linux import syscalls as sys
-from wherry.linux.pychild import PythonChild
+from wherry.linux.pychild import DEVNULL, PIPE, PythonChild
 from wherry.model.digest import Digest
 from wherry.model.mount import Mount
 from wherry.storage import streams

@@ -51,7 +51,7 @@ def test_every_way_to_name_an_image(library: Library) -> None:
         *(image.config_descriptor.digest, digests.hex_of(image.config_descriptor.digest)[:20]),
     ):
         assert library.images.resolve(text).id == target, text
-    assert image.labels if hasattr(image, "labels") else image.config.config.labels == {"from": "test"}
+    assert image.config.config.labels == {"from": "test"}
 
 
 @pytest.mark.parametrize(
@@ -321,6 +321,17 @@ def test_documents_that_are_refused(data: bytes) -> None:
         decode_document(data, oci.MANIFEST)
     with pytest.raises(InvalidArgument):
         decode_document(b" " * (oci.MANIFEST_SIZE_MAX + 1), oci.MANIFEST)
+
+
+def test_a_member_that_is_said_twice_is_refused() -> None:
+    good = (
+        b'{"schemaVersion": 2, "layers": [], "annotations": {"a": "1"}, "config": '
+        b'{"mediaType": "x", "digest": "%s", "size": 1}}' % digests.of(b"x").encode()
+    )
+    decode_document(good, oci.MANIFEST)
+    for bad in (good[:-1] + b', "layers": []}', good.replace(b'"a": "1"', b'"a": "1", "a": "2"')):
+        with pytest.raises(InvalidArgument, match="same member twice"):
+            decode_document(bad, oci.MANIFEST)
 
 
 def test_media_types_that_are_lost() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import UNLIMITED, Command, each
+from wherry.cli.command import UNLIMITED, Command, Failure, each
 from wherry.cli.flags import Flag
 from wherry.cli.values import BOOL, INT, STRING
 from wherry.client import containers, jsonwire
-from wherry.errors import Internal, InvalidArgument, NotFound
+from wherry.errors import Internal, InvalidArgument, NotFound, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ def rename(ctx: Context, options: Options, args: list[str]) -> int:
     old, new = (arg.strip() for arg in args)
     if not old or not new:
         raise InvalidArgument("Error: Neither old nor new names may be empty")
-    containers.rename(ctx.api, old, new)
+    try:
+        containers.rename(ctx.api, old, new)
+    except WherryError as e:
+        raise Failure(f"{e.message}\nError: failed to rename container named {old}") from e
     return 0
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PULL_CHOICES = ("always", "missing", "never")
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-/:@")
+IMAGE_MISSING = ("no such image", "does not provide the specified platform")
 CANNOT_RUN, NOT_FOUND, ENGINE_ERROR = 126, 127, 125
 
 
@@ -52,7 +53,7 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
     try:
         answer = _create(ctx, options, body)
     except NotFound as e:
-        if "no such image" not in e.message.lower() or pull == "never":
+        if pull == "never" or not any(words in e.message.lower() for words in IMAGE_MISSING):
             raise
         _announce_missing(ctx, options, body["Image"])
         _pull(ctx, options, body["Image"])

@@ -257,15 +257,15 @@ def _resources(options: Options) -> Object:
         "DeviceCgroupRules": "device-cgroup-rule",
     }
     resources: Object = {member: options.number(flag) for member, flag in numbers.items()}
-    resources |= {member: options.get(flag) or None for member, flag in lists.items()}
+    resources |= {member: options.get(flag) for member, flag in lists.items()}
     limits = {limit["Name"]: limit for limit in options.get("ulimit")}
-    resources["Ulimits"] = [limits[name] for name in sorted(limits)] or None
+    resources["Ulimits"] = [limits[name] for name in sorted(limits)]
     devices, requests = _devices(options.many("device"))
     return resources | {
         "CpusetCpus": options.text("cpuset-cpus"),
         "CpusetMems": options.text("cpuset-mems"),
         "OomKillDisable": options.on("oom-kill-disable"),
-        "PidsLimit": options.number("pids-limit") if options.given("pids-limit") else None,
+        "PidsLimit": options.number("pids-limit"),
         "Devices": devices,
         "DeviceRequests": (options.get("gpus") + requests) or None,
     }

@@ -236,11 +236,11 @@ class ImageRow(Row):
 
     def get_sharedsize(self) -> str:
         shared = int(self.i.get("SharedSize", -1))
-        return NOT_KNOWN if shared < 0 else units.size(shared)
+        return NOT_KNOWN if shared < 0 else units.size(shared, 4)
 
     def get_uniquesize(self) -> str:
         shared, whole = int(self.i.get("SharedSize", -1)), int(self.i.get("Size", -1))
-        return NOT_KNOWN if shared < 0 or whole < 0 else units.size(whole - shared)
+        return NOT_KNOWN if shared < 0 or whole < 0 else units.size(whole - shared, 4)
 
     def get_label(self, name: str) -> str:
         return str((self.i.get("Labels") or {}).get(name, ""))

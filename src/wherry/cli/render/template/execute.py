@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from wherry.cli.render.template import functions
 from wherry.cli.render.template.functions import FunctionError, go_text, is_true, type_name
 from wherry.cli.render.template.parse import (
@@ -119,6 +121,14 @@ class Template:
         run = _Run(self.parsed.text, data, self._strict, header)
         run.nodes(self.parsed.nodes, data)
         return "".join(run.out)
+
+
+def _json_name(name: str, members: dict[str, Any]) -> str:
+    """The JSON name of a Go field: ``ID`` is ``Id``, ``APIVersion`` is ``ApiVersion``, ``DNS`` is ``Dns``."""
+    if any(a.isupper() and b.isupper() for a, b in pairwise(name)):
+        lower = name.lower()
+        return next((key for key in members if key.lower() == lower), name)
+    return name
 
 
 class _Run:
@@ -272,6 +282,8 @@ class _Run:
         if args:
             self.fail(node, f"{name} is not a method but has arguments")
         if isinstance(value, dict):
+            if name not in value and container not in OPEN_OBJECTS:
+                name = _json_name(name, value)
             if value.get(name) is not None:
                 return value[name]
             if self.strict and (name in value or name in OPTIONAL):

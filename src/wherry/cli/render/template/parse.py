@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SPACE = " \t\r\n"
 CONTROL = ("if", "range", "with", "else", "end", "break", "continue", "define", "template", "block")
-DEPTH_MAX = 200
+DEPTH_MAX = 100
 
 
 class TemplateError(ValueError):

@@ -24,7 +24,7 @@ def sprintf(layout: str, values: Sequence[Any]) -> str:
         flags, width, precision, verb, at = _directive(layout, percent + 1, queue)
         if verb == "%":
             out.append("%")
-        elif not verb:
+        elif not verb or verb == "!":
             out.append("%!(NOVERB)")
         elif not queue:
             out.append(f"%!{verb}(MISSING)")

@@ -18,11 +18,13 @@ from wherry.wire import containers as wire
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
 
 
-def _detach_keys(text: str) -> bytes:
+def _detach_keys(text: str, *, tty: bool) -> bytes:
+    """None without a terminal: there the same bytes are data."""
     try:
-        return parse_detach_keys(text or DEFAULT_DETACH_KEYS)
+        keys = parse_detach_keys(text or DEFAULT_DETACH_KEYS)
     except ValueError as e:
         raise InvalidArgument(f"Invalid escape keys ({text[:80]}) provided") from e
+    return keys if tty else b""
 
 
 def _attach_options(ctx: Context, row: ContainerRow) -> AttachOptions:
@@ -33,7 +35,7 @@ def _attach_options(ctx: Context, row: ContainerRow) -> AttachOptions:
         stderr=ctx.flag("stderr"),
         framed=not config.tty,
         stdin_once=config.stdin_once,
-        detach_keys=_detach_keys(ctx.text("detachKeys")),
+        detach_keys=_detach_keys(ctx.text("detachKeys"), tty=config.tty),
     )
 
 
@@ -98,7 +100,9 @@ async def attach_ws(ctx: Context) -> web.StreamResponse:
 
 async def exec_create(ctx: Context) -> web.Response:
     config = await ctx.json(ExecConfig)
-    exec_id = ctx.services.execs.create(ctx.params["id"], config, _detach_keys(config.detach_keys))
+    exec_id = ctx.services.execs.create(
+        ctx.params["id"], config, _detach_keys(config.detach_keys, tty=config.tty)
+    )
     return json_response({"Id": exec_id}, status=201)
 
 

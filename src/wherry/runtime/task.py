@@ -172,7 +172,8 @@ class Runtime:
             argv.append("-t")
         if streams.stdin:
             argv.append("-i")
-            if not streams.stdin_once:
+            # A client that detaches from a terminal, or loses it, comes back: only ctrl-d ends that input.
+            if streams.terminal or not streams.stdin_once:
                 argv.append("--leave-stdin-open")
         return argv
 
@@ -255,10 +256,13 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, ...]) ->
 
 
 def _read_sync(fd: int) -> _SyncMessage:
-    """One JSON line from conmon. :raises Internal: it died without a word, or took too long."""
+    """The first JSON line from conmon; a short exec's exit status may follow it at once.
+
+    :raises Internal: it died without a word, or took too long.
+    """
     data = b""
     deadline = time.monotonic() + _CREATE_TIMEOUT
-    while not data.endswith(b"\n"):
+    while b"\n" not in data:
         ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             raise Internal(f"cannot start container: conmon did not answer within {_CREATE_TIMEOUT:g} s")
@@ -267,7 +271,7 @@ def _read_sync(fd: int) -> _SyncMessage:
             break
         data += chunk
     try:
-        return msgspec.json.decode(data, type=_SyncMessage)
+        return msgspec.json.decode(data.partition(b"\n")[0], type=_SyncMessage)
     except msgspec.DecodeError as e:
         raise Internal(f"cannot start container: conmon ended early: {data[:200]!r}") from e
 

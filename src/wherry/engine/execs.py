@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 _KEEP_ENDED = 256
 """Ended execs whose result can still be asked for, per container."""
 
+_EXIT_FAILED = 126
+"""What Docker says of an exec that could not begin, where a container's start says 128."""
+
 
 @dataclass
 class Exec:
@@ -188,7 +191,7 @@ class ExecService:
         try:
             return await asyncio.to_thread(work)
         except BaseException:
-            await self._failed(execution, tasks.EXIT_FAILED)
+            await self._failed(execution, _EXIT_FAILED)
             raise
 
     async def _go(self, execution: Exec, pending: PendingExec, session: AttachSession | None) -> None:
@@ -198,10 +201,11 @@ class ExecService:
         try:
             started = await asyncio.to_thread(pending.go, command)
         except TaskFailed as e:
-            await self._failed(execution, e.exit_code)
-            raise TaskFailed(f"OCI runtime exec failed: {e.message}", e.exit_code) from e
+            code = _EXIT_FAILED if e.exit_code == tasks.EXIT_FAILED else e.exit_code
+            await self._failed(execution, code)
+            raise TaskFailed(f"OCI runtime exec failed: {e.message}", code) from e
         except BaseException:
-            await self._failed(execution, tasks.EXIT_FAILED)
+            await self._failed(execution, _EXIT_FAILED)
             raise
         execution.pid = started.pid
         execution.running = True

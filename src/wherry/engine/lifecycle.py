@@ -102,7 +102,11 @@ class Lifecycle:
         try:
             await self._start_steps(row, live, undo, restart_count)
         except BaseException as e:
-            await asyncio.shield(_in_thread(undo.close))
+            try:
+                await asyncio.shield(_in_thread(undo.close))
+            except (WherryError, OSError):
+                # Every step was tried; why the start failed matters more than what could not be undone.
+                log.exception("cannot undo all of the start of container %s", row.id[:12])
             self._record_failure(row, live, e)
             if row.record.host_config.auto_remove and self.remove_row is not None:
                 await self.remove_row(row)
@@ -153,8 +157,8 @@ class Lifecycle:
             session.connect(prepared.directory)
         live.pending.clear()
         await _in_thread(lambda: runtime.start(record.id, prepared.command))
-        undo.pop_all()
         self._adopt_started(row, live, task, restart_count)
+        undo.pop_all()
 
     def _log_path(self, row: ContainerRow) -> Path | None:
         if row.record.host_config.log_config.type == "none":
@@ -185,6 +189,9 @@ class Lifecycle:
         )
         self._events.publish("container", "start", row.id, event_attributes(row))
         self.watch(row.id, task)
+        for session in live.pending:  # They came while the runtime started the process.
+            session.connect(task.directory)
+        live.pending.clear()
 
     def _record_failure(self, row: ContainerRow, live: Live, error: BaseException) -> None:
         code = getattr(error, "exit_code", tasks.EXIT_FAILED)
@@ -341,6 +348,8 @@ class Lifecycle:
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
         number = parse_signal(signal_name) if signal_name else self._stop_signal(row)
+        await self._until_started(live)
+        row = self._containers.find(row.id)
         if self._cancel_restart(live):
             state = replace(row.state, status="exited", manually_stopped=True)
             self._containers.set_state(row.id, state)
@@ -368,6 +377,8 @@ class Lifecycle:
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
         number = parse_signal(signal_name or "KILL")
+        await self._until_started(live)
+        row = self._containers.find(row.id)
         if live.task is None:
             if row.state.status == "restarting" and self._cancel_restart(live):
                 self._containers.set_state(row.id, replace(row.state, status="exited", manually_stopped=True))
@@ -394,6 +405,13 @@ class Lifecycle:
             raise Conflict(f"cannot restart container {wanted}: it removes itself when it stops")
         await self.start(row.id)
         self._events.publish("container", "restart", row.id, event_attributes(row))
+
+    @staticmethod
+    async def _until_started(live: Live) -> None:
+        """Let a start under way end first: its process runs already, but nobody can be signalled yet."""
+        if live.task is None and live.lock.locked():
+            async with live.lock:
+                pass
 
     def _signal(self, row: ContainerRow, task: Task, number: int) -> None:
         tasks.send_signal(task.process_fd, number)

@@ -65,15 +65,35 @@ class ApiServer:
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
         self._router = Router(routes)
+        self._working: set[asyncio.Task[web.StreamResponse]] = set()
         self.http = web.Server(
             self._handle,
+            handler_cancellation=True,
             access_log=None,
             keepalive_timeout=75,
             lingering_time=1.0,
             auto_decompress=False,
         )
 
+    async def close(self, *, timeout: float) -> None:
+        """End the connections, then let what is being changed come to its end, within ``timeout`` seconds."""
+        await self.http.shutdown(timeout=1.0)
+        if self._working:
+            await asyncio.wait(self._working, timeout=timeout)
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A client that goes away ends what is only told to it; a change that it asked for goes on."""
+        work = asyncio.create_task(self._answer(request))
+        self._working.add(work)
+        work.add_done_callback(self._working.discard)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if _STREAMING in request:
+                work.cancel()
+            raise
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             response = await self._dispatch(request)
         except WherryError as e:

@@ -100,7 +100,7 @@ async def _serve(config: Config) -> None:
     finally:
         for server in servers:
             server.close()
-        await daemon.server.http.shutdown(timeout=1.0)
+        await daemon.server.close(timeout=config.shutdown_timeout)
         await daemon.stop()
         for listener in opened:
             listener.close()

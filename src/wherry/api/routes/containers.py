@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 from aiohttp import web
 
@@ -149,7 +147,7 @@ async def wait(ctx: Context) -> web.StreamResponse:
         raise InvalidArgument(f'invalid condition: "{condition}"')
     future = ctx.services.lifecycle.wait(ctx.params["id"], condition)
     response = await begin_stream(ctx.request, "application/json")
-    how = await _or_gone(future, ctx.request)
+    how = await future
     await response.write(msgspec.json.encode(_wait_body(how)) + b"\n")
     await response.write_eof()
     return response
@@ -159,15 +157,6 @@ def _wait_body(how: Exit) -> dict[str, object]:
     if how.error:
         return {"StatusCode": how.code, "Error": {"Message": how.error}}
     return {"StatusCode": how.code}
-
-
-async def _or_gone(future: asyncio.Future[Exit], request: web.BaseRequest) -> Exit:
-    """The exit, unless the client goes first: then the wait ends with its connection."""
-    try:
-        return await future
-    finally:
-        if not future.done():
-            future.cancel()
 
 
 async def logs(ctx: Context) -> web.StreamResponse:

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 from daemonlab import LabDaemon, new_base, wait_until
 
-HANG = 60
+HANG = 30
 """Seconds after which a whole test is taken to hang; single waits give up after 20."""
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from wherry.cli import signals, terminal
+from wherry.cli import detach, signals, terminal
+from wherry.cli.command import Failure
 from wherry.cli.commands.lifecycle import exit_status
 from wherry.cli.commands.run import start_failure
 from wherry.cli.interact import Session, output
 from wherry.cli.shared import on_terminal
 from wherry.cli.signals import SIGINT, SIGTERM, SIGWINCH
 from wherry.client import containers
-from wherry.errors import NotFound, WherryError
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Attachment:
         self.ctx, self.identifier = ctx, identifier
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.tty, self.detach_keys, self.proxy = tty, detach_keys, proxy_signals
+        self._watch = detach.Watch(detach.parse(detach_keys)) if tty and stdin else None
         self._control: Api | None = None
         """A second session: the first one's connection may be busy with the wait."""
 
@@ -64,10 +66,10 @@ class Attachment:
             raw = stack.enter_context(terminal.RawMode(0)) if self._raw() else None
             self._resize()
             if connection is not None:
-                self._converse(connection, pipe)
+                detached = self._converse(connection, pipe)
                 if raw is not None:
                     raw.restore()
-                if self._detached():
+                if detached:
                     return DETACHED
             return self._finish(waiting, pipe)
 
@@ -80,11 +82,11 @@ class Attachment:
             connection = self._attach(stack)
             raw = stack.enter_context(terminal.RawMode(0)) if self._raw() else None
             self._resize(nudge=True)
-            self._converse(connection, pipe)
+            detached = self._converse(connection, pipe)
             if raw is not None:
                 raw.restore()
-            if self._detached():
-                return DETACHED
+            if detached:
+                raise Failure("read escape sequence")
             return self._finish(waiting, pipe)
 
     # parts
@@ -121,14 +123,18 @@ class Attachment:
             )
         )
 
-    def _converse(self, connection: Hijacked, pipe: signals.SignalPipe) -> None:
-        Session(
+    def _converse(self, connection: Hijacked, pipe: signals.SignalPipe) -> bool:
+        """Copy until the end; True when the person detached."""
+        session = Session(
             connection,
             output(self.tty, stdout=self.stdout, stderr=self.stderr),
             stdin=0 if self.stdin else None,
+            watch=self._watch,
             signals=pipe,
             on_signal=self._on_signal,
-        ).run()
+        )
+        session.run()
+        return session.detached
 
     def _on_signal(self, number: int) -> None:
         if number == SIGWINCH:
@@ -152,18 +158,6 @@ class Attachment:
             containers.resize(self.control, self.identifier, height, width)
         except WherryError:
             pass  # the container has ended, or has not opened its terminal yet: nothing to size
-
-    def _detached(self) -> bool:
-        """Whether the stream ended because the person detached: the container still runs."""
-        if not (self.tty and self.stdin):
-            return False
-        try:
-            state = containers.inspect(self.control, self.identifier).get("State") or {}
-        except NotFound:
-            return False
-        except WherryError:
-            return False
-        return bool(state.get("Running"))
 
     def _finish(self, waiting: Response, pipe: signals.SignalPipe) -> int:
         """Read the exit code; signals are still passed on while the container ends."""

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wherry.cli.detach import Watch
     from wherry.cli.signals import SignalPipe
     from wherry.client.api import Hijacked
 
@@ -42,7 +43,8 @@ def output(tty: bool, *, stdout: bool = True, stderr: bool = True) -> Raw | Demu
 
 
 class Session:
-    """One interaction. ``stdin`` is a descriptor to read from, or None to send nothing."""
+    """One interaction. ``stdin`` is a descriptor to read from, or None to send nothing; ``watch`` looks for
+    the detach keys in it."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Session:
         sink: Raw | Demultiplexer,
         *,
         stdin: int | None,
+        watch: Watch | None = None,
         signals: SignalPipe | None = None,
         on_signal: Callable[[int], None] | None = None,
     ) -> None:
@@ -57,13 +60,16 @@ class Session:
         self._early = connection.early
         self._sink = sink
         self._stdin = stdin
+        self._watch = watch
+        self.detached = False
+        """Whether the detach keys ended the session."""
         self._signals, self._on_signal = signals, on_signal
         self._pending = memoryview(b"")
         self._half_closed = False
         self._poll = select.poll()
 
     def run(self) -> None:
-        """Copy until the daemon closes the stream.
+        """Copy until the daemon closes the stream, or the detach keys are typed.
 
         :raises ConnectionLost: the stream broke.
         :raises BrokenPipeError: nobody reads our output any more.
@@ -88,6 +94,8 @@ class Session:
             elif descriptor == self._stdin:
                 self._take_stdin()
             elif not self._exchange(events):
+                return False
+            if self.detached:
                 return False
         return True
 
@@ -117,10 +125,13 @@ class Session:
             data = os.read(self._stdin, STDIN_READ_SIZE)
         except OSError:
             data = b""
+        ended = not data
+        if self._watch is not None:
+            data, self.detached = self._watch.feed(data)
         if data:
             self._pending = memoryview(data)
             self._flush()
-        else:
+        if ended:
             self._poll.unregister(self._stdin)
             self._stdin = None
             self._half_close()

@@ -39,11 +39,11 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 def check_running(state: dict[str, Any]) -> None:
     """:raises Failure: the container cannot be attached to."""
     if not state.get("Running"):
-        raise Failure("cannot attach to a stopped container, start it first")
+        raise Failure("You cannot attach to a stopped container, start it first")
     if state.get("Paused"):
-        raise Failure("cannot attach to a paused container, unpause it first")
+        raise Failure("You cannot attach to a paused container, unpause it first")
     if state.get("Restarting"):
-        raise Failure("cannot attach to a restarting container, wait until it is running")
+        raise Failure("You cannot attach to a restarting container, wait until it is running")
 
 
 ATTACH = Command(

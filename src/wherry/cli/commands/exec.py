@@ -45,15 +45,16 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     if detach:
         execs.start_detached(ctx.api, identifier, tty=tty)
         return 0
-    return _interactive(ctx, identifier, tty=tty, stdin=stdin)
+    return _interactive(ctx, identifier, tty=tty, stdin=stdin, keys=keys)
 
 
-def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool) -> int:
+def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool, keys: str) -> int:
     from contextlib import ExitStack
 
-    from wherry.cli import interact, signals, terminal
+    from wherry.cli import detach, interact, signals, terminal
     from wherry.client.api import Api
 
+    watch = detach.Watch(detach.parse(keys)) if tty and stdin else None
     with ExitStack() as stack:
         caught = [signals.SIGWINCH, signals.SIGTERM] if tty else []
         pipe = stack.enter_context(signals.SignalPipe(caught))
@@ -69,11 +70,14 @@ def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool) -> in
             _resize(control, identifier)
 
         sink = interact.output(tty)
-        interact.Session(
-            connection, sink, stdin=0 if stdin else None, signals=pipe, on_signal=on_signal
-        ).run()
+        session = interact.Session(
+            connection, sink, stdin=0 if stdin else None, watch=watch, signals=pipe, on_signal=on_signal
+        )
+        session.run()
         if raw is not None:
             raw.restore()
+        if session.detached:
+            raise Failure("read escape sequence")
         return _exit_code(control, identifier)
 
 
@@ -90,13 +94,13 @@ def _resize(api: Api, identifier: str) -> None:
 
 
 def _exit_code(api: Api, identifier: str) -> int:
-    """The exit code; a command that detached leaves one that still runs, which is success."""
-    found = execs.inspect(api, identifier)
-    if found.get("Running"):
-        return 0
-    code = found.get("ExitCode")
+    """The exit code of an exec whose streams have ended.
+
+    :raises Failure: it has none: the process closed its streams and runs on.
+    """
+    code = execs.inspect(api, identifier).get("ExitCode")
     if code is None:
-        raise Failure(safe(f"no exit code for exec {identifier}"), 125)
+        raise Failure(safe(f"no exit code for exec {identifier}: it still runs"), 125)
     return int(code)
 
 

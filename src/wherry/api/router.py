@@ -13,7 +13,9 @@ from wherry.errors import InvalidArgument
 API_VERSION: Version = (1, 56)
 MIN_VERSION: Version = (1, 40)
 
-_PREFIX = re.compile(r"/v(\d+)\.(\d+)(?=/)")
+_PREFIX = re.compile(r"/v(\d+)\.(\d+)(?=/)", re.ASCII)
+_DIGITS = 9
+"""Of a version's number; more digits change nothing about it being too new."""
 Route = tuple[str, str, Handler]
 
 
@@ -29,7 +31,7 @@ def split_version(path: str) -> tuple[Version, str]:
     match = _PREFIX.match(path)
     if match is None:
         return API_VERSION, path
-    version = (int(match[1]), int(match[2]))
+    version = (int(match[1][:_DIGITS]), int(match[2][:_DIGITS]))
     text = version_text(version)
     if version < MIN_VERSION:
         raise InvalidArgument(

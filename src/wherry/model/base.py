@@ -19,12 +19,20 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """An immutable value with PascalCase JSON names (``cap_add`` is ``CapAdd``)."""
 
 
+_INTEGERS = range(-(1 << 63), 1 << 63)
+
+
 def without_nulls(value: Any) -> Any:
-    """Return ``value`` with every null member of every object left out."""
+    """Return ``value`` with every null member of every object left out.
+
+    :raises InvalidArgument: a number beyond 64 bits, which no field takes.
+    """
     if isinstance(value, dict):
         return {k: without_nulls(v) for k, v in value.items() if v is not None}
     if isinstance(value, list):
         return [without_nulls(v) for v in value]
+    if isinstance(value, int) and value not in _INTEGERS:
+        raise InvalidArgument(f"invalid JSON: number {str(value)[:40]} does not fit 64 bits")
     return value
 
 

@@ -11,8 +11,13 @@ from wherry.errors import InvalidArgument
 ZERO = "0001-01-01T00:00:00Z"
 """Go's zero time: how the API says "never"."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?")
+_DURATION = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)(ns|us|µs|ms|s|m|h)", re.ASCII)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?", re.ASCII
+)
+_SECONDS = re.compile(r"(-?\d{1,20})(?:\.(\d+))?", re.ASCII)
+_LATEST = (1 << 63) - 1
+"""Nanoseconds since the epoch, in the year 2262: what databases and clients hold in 64 bits."""
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
@@ -29,18 +34,19 @@ def rfc3339(nanoseconds: int) -> str:
 def parse_timestamp(text: str) -> int | None:
     """``1136073845[.000000001]`` (seconds), RFC 3339, or a Go duration before now; ns since the epoch.
 
-    ``0`` and the empty string are "not said".
+    ``0`` and the empty string are "not said"; what no 64 bits hold becomes the nearest time that they do.
     :raises InvalidArgument: none of these.
     """
     if text in ("", "0"):
         return None
-    seconds, _, fraction = text.partition(".")
-    if seconds.lstrip("-").isdigit() and (not fraction or fraction.isdigit()):
-        return int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0") or 0)
-    duration = parse_duration(text)
-    if duration is not None:
-        return time.time_ns() - duration
-    return _parse_rfc3339(text)
+    seconds = _SECONDS.fullmatch(text)
+    if seconds is not None:
+        moment = int(seconds[1]) * 10**9 + int((seconds[2] or "")[:9].ljust(9, "0"))
+    elif (duration := parse_duration(text)) is not None:
+        moment = time.time_ns() - duration
+    else:
+        moment = _parse_rfc3339(text)
+    return max(-_LATEST, min(moment, _LATEST))
 
 
 def parse_duration(text: str) -> int | None:
@@ -51,9 +57,7 @@ def parse_duration(text: str) -> int | None:
 
 
 def _parse_rfc3339(text: str) -> int:
-    match = re.fullmatch(
-        r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?", text
-    )
+    match = _RFC3339.fullmatch(text)
     if match is None:
         raise InvalidArgument(f"invalid value: failed to parse value as time or duration: {text[:80]!r}")
     day, clock, fraction, zone = match.groups()

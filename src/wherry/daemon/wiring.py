@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.api.app import make_server
@@ -35,8 +35,10 @@ from wherry.errors import InvalidArgument, Unavailable
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
+from wherry.model import oci
 from wherry.network.manager import NetworkManager
 from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
+from wherry.runtime.spec import warm_up
 from wherry.runtime.task import Runtime, find_program
 from wherry.state.containers import Containers
 from wherry.state.content import Contents, LeaseRows
@@ -74,16 +76,23 @@ class Daemon:
     execs: ExecService
     events: EventBus
     reconciler: Reconciler
+    images: ImageStore
     server: ApiServer
+    _background: list[asyncio.Task[object]] = field(default_factory=list)
 
     async def start(self) -> None:
         """Bring the host into the state that the rows describe."""
         await asyncio.to_thread(self.network.start)
         await self.reconciler.run()
+        self._background = [
+            asyncio.create_task(asyncio.to_thread(work))
+            for work in (lambda: warm_up(oci.host().architecture), self.images.collect)
+        ]
 
     async def stop(self) -> None:
         """Let go of everything; containers run on."""
         self.events.close()
+        await asyncio.gather(*self._background, return_exceptions=True)
         await self.lifecycle.close()
         self.execs.close()
         await asyncio.to_thread(self.network.shutdown)
@@ -202,7 +211,7 @@ def build(config: Config) -> Daemon:
         ),
         events=events,
     )
-    return Daemon(config, db, network, lifecycle, execs, events, reconciler, make_server(services))
+    return Daemon(config, db, network, lifecycle, execs, events, reconciler, images, make_server(services))
 
 
 def instance_of(root: Path) -> str:

@@ -290,10 +290,15 @@ def _ensure_bind_source(point: MountPoint) -> None:
         ) from e
 
 
+def unmount(record: Container, settings: Settings) -> None:
+    """Take the task's file systems out of the host's view; its layer can be removed then."""
+    bundle = settings.task_directory(record.id)
+    mounts.unmount(bundle / "rootfs")
+    mounts.unmount(bundle / "shm")
+
+
 def release(record: Container, settings: Settings) -> None:
     """Undo :func:`prepare` for a task that has ended; what is gone already is fine."""
-    bundle = settings.task_directory(record.id)
-    for target in mounts.mounts_below(bundle) or [str(bundle / "rootfs")]:
-        mounts.unmount(target)
-    files.remove_tree(bundle)
+    unmount(record, settings)
+    files.remove_tree(settings.task_directory(record.id))
     cgroups.remove(cgroup_path(record, settings))

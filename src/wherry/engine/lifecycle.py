@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -242,15 +242,18 @@ class Lifecycle:
                 self._events.publish("container", "oom", container_id, event_attributes(row))
             attributes["execDuration"] = str(seconds)
             self._events.publish("container", "die", container_id, attributes)
-            await self._release(row)
+            await self._let_go(row)
             row = ContainerRow(row.name, row.record, state)
             delay = self._restart_delay(row, live)
             if delay is not None:
                 self._containers.set_state(container_id, replace(state, status="restarting"))
-                live.restart = self._spawn(self._restart_later(container_id, live, delay))
             live.exited(Exit(code))
             if delay is None and row.record.host_config.auto_remove and self.remove_row is not None:
                 await self.remove_row(row)
+            # Nobody waits for the rest, and the lock keeps a next start behind it.
+            await self._forget_task(row)
+            if delay is not None:
+                live.restart = self._spawn(self._restart_later(container_id, live, delay))
 
     async def _exit_status(self, row: ContainerRow, task: Task) -> tuple[int, int]:
         """What conmon wrote. A conmon that was killed leaves nothing: then the process goes as well."""
@@ -277,18 +280,26 @@ class Lifecycle:
         finally:
             loop.remove_reader(task.process_fd)
 
-    async def _release(self, row: ContainerRow) -> None:
-        """Give back what the start took. Each step is tried, whatever the others do."""
-
-        def runtime_part() -> None:
-            self._runtimes[row.record.host_config.runtime].delete(row.id)
-            bundle.release(row.record, self._settings)
-
+    async def _let_go(self, row: ContainerRow) -> None:
+        """Give back at once what others may want: addresses, ports, the layer."""
         results = await asyncio.gather(
-            _in_thread(runtime_part),
+            _in_thread(lambda: bundle.unmount(row.record, self._settings)),
             _in_thread(lambda: self._sandboxes.delete(row.id)),
             return_exceptions=True,
         )
+        self._log_failures(row, results)
+
+    async def _forget_task(self, row: ContainerRow) -> None:
+        """What only the ended task used: the runtime's state, its cgroup, its bundle."""
+
+        def work() -> None:
+            self._runtimes[row.record.host_config.runtime].delete(row.id)
+            bundle.release(row.record, self._settings)
+
+        self._log_failures(row, await asyncio.gather(_in_thread(work), return_exceptions=True))
+
+    @staticmethod
+    def _log_failures(row: ContainerRow, results: Sequence[object]) -> None:
         for result in results:
             if isinstance(result, BaseException):
                 log.error("cannot clean up after container %s: %s", row.id[:12], result)

@@ -153,12 +153,12 @@ class Reconciler:
             except WherryError as e:
                 log.warning("%s", e.message)
         self._kill_conmon(container_id)
+        for target in mounts.mounts_below(task_directory):
+            mounts.unmount(target)
         try:
             row = self._containers.find(container_id)
             bundle.release(row.record, self._settings)
         except NotFound:
-            for target in mounts.mounts_below(task_directory):
-                mounts.unmount(target)
             files.remove_tree(task_directory)
             _remove_cgroup(f"/{self._settings.cgroup_parent.strip('/')}/{container_id}")
         except OSError as e:

@@ -7,7 +7,6 @@ import logging
 import signal
 from collections.abc import Callable
 
-from wherry.engine import bundle
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
 from wherry.engine.lifecycle import Lifecycle
@@ -128,7 +127,6 @@ class Removal:
                 pass
 
         parts: tuple[Callable[[], None], ...] = (
-            lambda: bundle.release(row.record, self._settings),
             volume_part,
             snapshot_part,
             lambda: files.remove_tree(self._settings.container_directory(row.id)),

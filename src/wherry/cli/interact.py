@@ -64,6 +64,7 @@ class Session:
         self.detached = False
         """Whether the detach keys ended the session."""
         self._signals, self._on_signal = signals, on_signal
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._pending = memoryview(b"")
         self._half_closed = False
         self._poll = select.poll()
@@ -106,17 +107,17 @@ class Session:
             return True
         while True:
             try:
-                data = self._stream.recv(READ_SIZE)
+                size = self._stream.recv_into(self._buffer)
             except BlockingIOError:
                 return True
             except ConnectionResetError:
                 return False
             except OSError as e:
                 raise ConnectionLost(f"cannot read the container's output: {e.strerror}") from e
-            if not data:
+            if not size:
                 return False
-            self._sink.feed(data)
-            if len(data) < READ_SIZE // 4 and not getattr(self._stream, "pending", int)():
+            self._sink.feed(self._buffer[:size])
+            if size < READ_SIZE // 4 and not getattr(self._stream, "pending", int)():
                 return True
 
     def _take_stdin(self) -> None:

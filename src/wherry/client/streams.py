@@ -23,7 +23,7 @@ SYSTEM_ERROR_MAX = 64 << 10
 class Demultiplexer:
     """Sorts framed bytes, given in arbitrary pieces, to ``stdout`` and ``stderr`` as they come.
 
-    Payload is passed on in views of the piece it came in, never collected: a frame may be 4 GiB long.
+    Payload is passed on with the piece it came in and never kept: a frame may be 4 GiB long.
     """
 
     __slots__ = ("_error", "_header", "_left", "_stream", "_writers")
@@ -36,21 +36,31 @@ class Demultiplexer:
         self._error = b""
 
     def feed(self, data: bytes | memoryview) -> None:
-        """:raises Internal: a header that names no stream, or the daemon's own error (stream 3)."""
+        """Pass on what ``data`` holds; neighbouring frames of one stream go out in one write.
+
+        :raises Internal: a header that names no stream, or the daemon's own error (stream 3).
+        """
         view = memoryview(data)
-        while view:
+        gathered: list[memoryview] = []
+        stream = self._stream
+        at, end = 0, len(view)
+        while at < end:
             if self._left == 0:
                 need = HEADER - len(self._header)
-                self._header += view[:need]
-                view = view[need:]
+                self._header += view[at : at + need]
+                at += need
                 if len(self._header) < HEADER:
-                    return
+                    break
                 self._open_frame()
+                if self._stream != stream:
+                    self._deliver(stream, gathered)
+                    stream, gathered = self._stream, []
                 continue
-            piece = view[: self._left]
-            self._left -= len(piece)
-            view = view[len(piece) :]
-            self._deliver(piece)
+            size = min(self._left, end - at)
+            gathered.append(view[at : at + size])
+            self._left -= size
+            at += size
+        self._deliver(stream, gathered)
 
     def _open_frame(self) -> None:
         self._stream = self._header[0]
@@ -59,9 +69,12 @@ class Demultiplexer:
         self._left = int.from_bytes(self._header[4:], "big")
         self._header = b""
 
-    def _deliver(self, piece: memoryview) -> None:
-        if self._stream != SYSTEM:
-            self._writers[self._stream](piece)
+    def _deliver(self, stream: int, pieces: list[memoryview]) -> None:
+        if not pieces:
+            return
+        piece = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        if stream != SYSTEM:
+            self._writers[stream](piece)
             return
         self._error = (self._error + piece)[:SYSTEM_ERROR_MAX]
         if self._left == 0:

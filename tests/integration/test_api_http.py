@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon, wait_until
@@ -122,13 +123,11 @@ def test_info_tells_the_truth(daemon: LabDaemon, name: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/containers/json", "/images/json", "/volumes", "/networks", "/events"])
-@pytest.mark.parametrize("filters", ["{", "[]", "1", '{"a":1}', '{"nonsense":["x"]}', '{"label":"x"}', "\0"])
-def test_bad_filters(daemon: LabDaemon, path: str, filters: str) -> None:
-    from urllib.parse import quote
-
-    answer = daemon.api("GET", f"{path}?filters={quote(filters)}&until=1")
-    assert answer.status == 400, answer.body
-    assert "invalid filter" in answer.message
+def test_bad_filters(daemon: LabDaemon, path: str) -> None:
+    for filters in ("{", "[]", "1", '{"a":1}', '{"nonsense":["x"]}', '{"label":"x"}', "\0"):
+        answer = daemon.api("GET", f"{path}?filters={quote(filters)}&until=1")
+        assert answer.status == 400, (filters, answer.body)
+        assert "invalid filter" in answer.message
 
 
 def test_filters_in_both_spellings(daemon: LabDaemon, name: str) -> None:
@@ -138,14 +137,17 @@ def test_filters_in_both_spellings(daemon: LabDaemon, name: str) -> None:
         assert [c["Names"] for c in found] == [[f"/{name}"]]
 
 
-@pytest.mark.parametrize("value", ["9" * 30, "-5", "1e5", "x", "²", "9" * 5000, "1h" * 2000, "9" * 400 + "h"])
 @pytest.mark.parametrize("key", ["since", "until"])
-def test_absurd_times(daemon: LabDaemon, name: str, key: str, value: str) -> None:
+def test_absurd_times(daemon: LabDaemon, name: str, key: str) -> None:
     daemon.docker("run", "--name", name, "busybox", "echo", "x").ok()
-    until = "" if key == "until" else f"&until={time.time():.0f}"
-    for path in (f"/events?{key}={value}{until}", f"/containers/{name}/logs?stdout=1&{key}={value}"):
-        answer = daemon.api("GET", path.replace("²", "%C2%B2"))
-        assert answer.status in (200, 400), (path, answer.body)
+    for value in ("-5", "1e5", "x", "²", "9" * 5000, "9" * 400 + "h", "1h" * 2000, "9" * 19):
+        until = "" if key == "until" else f"&until={time.time():.0f}"
+        paths = [f"/containers/{name}/logs?stdout=1&{key}={quote(value)}"]
+        if (key, value) != ("until", "9" * 19):  # That one listens until the year 2262.
+            paths.append(f"/events?{key}={quote(value)}{until}")
+        for path in paths:
+            answer = daemon.api("GET", path)
+            assert answer.status in (200, 400), (path, answer.body)
 
 
 # ---- bodies ----------------------------------------------------------------------------------------------
@@ -277,20 +279,17 @@ def test_configurations_that_cannot_be(daemon: LabDaemon, config: dict[str, Any]
     assert answer.message
 
 
-@pytest.mark.parametrize("name", ["a", "-ab", "a b", "a\nb", "a\0b", "ä", "a/b", "../etc", "a" * 300 + "!"])
-def test_bad_names(daemon: LabDaemon, name: str) -> None:
-    answer = daemon.api("POST", "/containers/create", {"Image": "busybox"}, name=name)
-    assert answer.status == 400
-    assert "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed" in answer.message
+def test_bad_names(daemon: LabDaemon) -> None:
+    for name in ("a", "-ab", "a b", "a\nb", "a\0b", "ä", "a/b", "../etc", "a" * 300 + "!"):
+        answer = daemon.api("POST", "/containers/create", {"Image": "busybox"}, name=name)
+        assert answer.status == 400, name
+        assert "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed" in answer.message
 
 
-@pytest.mark.parametrize("name", ["a\nb", "..", "%00", "a%2Fb", "x" * 5000, "%FF%FE"])
-def test_names_that_cannot_exist_are_not_found(daemon: LabDaemon, name: str) -> None:
-    from urllib.parse import quote
-
-    encoded = name if "%" in name else quote(name, safe="")
-    for path in (f"/containers/{encoded}/json", f"/volumes/{encoded}", f"/images/{encoded}/json"):
-        assert daemon.api("GET", path).status in (400, 404), path
+def test_names_that_cannot_exist_are_not_found(daemon: LabDaemon) -> None:
+    for name in ("a%0Ab", "..", "%00", "a%2Fb", "x" * 5000, "%FF%FE"):
+        for path in (f"/containers/{name}/json", f"/volumes/{name}", f"/images/{name}/json"):
+            assert daemon.api("GET", path).status in (400, 404), path
 
 
 # ---- HTTP as an enemy writes it --------------------------------------------------------------------------
@@ -317,7 +316,6 @@ def raw(daemon: LabDaemon, data: bytes, *, half_close: bool = False) -> bytes:
     "request_bytes",
     [
         b"nonsense\r\n\r\n",
-        b"GET /_ping\r\n\r\n",
         b"GET /_ping HTTP/9.9\r\n\r\n",
         b"GET /info HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100000 + b"\r\nConnection: close\r\n\r\n",
         b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -355,10 +353,7 @@ def test_a_body_that_breaks_off(daemon: LabDaemon) -> None:
     head = b"POST /containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     raw(daemon, head + b'Content-Length: 1000\r\n\r\n{"Image": "busybox"', half_close=True)
     assert daemon.containers() == []
-    assert (
-        "failed" not in daemon.log.split("API listens")[-1]
-        or "POST /containers/create failed" not in daemon.log
-    )
+    assert "POST /containers/create failed" not in daemon.log
 
 
 def test_a_slow_client_keeps_nobody_waiting(daemon: LabDaemon) -> None:
@@ -383,8 +378,6 @@ def test_pipelined_requests(daemon: LabDaemon) -> None:
 
 @pytest.mark.parametrize("filters", ['{"type":["daemon"]}', "{}"])
 def test_a_listener_that_leaves_is_forgotten(daemon: LabDaemon, filters: str) -> None:
-    from urllib.parse import quote
-
     assert daemon.api("GET", "/info").json["NEventsListener"] == 0
     connection = daemon.connection()
     connection.request("GET", f"/events?filters={quote(filters)}")

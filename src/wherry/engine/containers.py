@@ -18,7 +18,6 @@ from wherry.engine.live import LiveSet
 from wherry.engine.sandboxes import Sandboxes, port_mappings
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
-from wherry.images.model import Image
 from wherry.images.store import ImageStore
 from wherry.linux import files
 from wherry.model import oci
@@ -30,6 +29,7 @@ from wherry.model.container import (
     MountPoint,
     NetworkingConfig,
 )
+from wherry.model.images import Image
 from wherry.model.views import ContainerView
 from wherry.network.manager import NetworkManager
 from wherry.state.containers import ContainerRow as ContainerRow

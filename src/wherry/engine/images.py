@@ -12,7 +12,10 @@ from wherry.engine.events import EventBus
 from wherry.errors import InvalidArgument
 from wherry.images import archive, archive_save, assemble, bootstrap
 from wherry.images import delete as deletion
-from wherry.images.model import (
+from wherry.images.store import ImageStore
+from wherry.model import reference
+from wherry.model.digest import Digest
+from wherry.model.images import (
     Deleted,
     HistoryEntry,
     Image,
@@ -21,9 +24,6 @@ from wherry.images.model import (
     ManifestSummary,
     Untagged,
 )
-from wherry.images.store import ImageStore
-from wherry.model import reference
-from wherry.model.digest import Digest
 from wherry.model.oci import ImageRunConfig, Platform
 from wherry.state.containers import Containers
 from wherry.storage.unpack import Unpacker

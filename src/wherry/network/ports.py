@@ -8,10 +8,8 @@ instead of talking to nobody.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +17,11 @@ from ipaddress import ip_address
 
 from wherry.errors import Internal, InvalidArgument, NotImplemented_
 from wherry.linux import sysctl
+from wherry.linux.packetfilter import drop_everything
 from wherry.network.types import PROTOCOLS, PortMapping, PublishedPort
 
 ANY = "0.0.0.0"
 
-_SO_ATTACH_FILTER = 26
-_BPF_RET = 0x06
 _NO_SCTP = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
@@ -189,7 +186,7 @@ def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
             return None
         raise
     try:
-        _drop_everything(held)
+        drop_everything(held)
         if proto != "udp":
             # a connection of an earlier server that still lingers is no reason to refuse; a listener is
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -201,9 +198,3 @@ def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
         held.close()
         raise
     return held
-
-
-def _drop_everything(held: socket.socket) -> None:
-    """Attach ``return 0`` as the socket's packet filter (socket(7), SO_ATTACH_FILTER)."""
-    program = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RET, 0, 0, 0), 8)
-    held.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))

@@ -13,6 +13,7 @@ and ``schema.py`` puts them together.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from wherry.errors import Internal
+from wherry.errors import Internal, Unavailable
 
 Row = sqlite3.Row
+RESERVE = 1 << 20
+"""Bytes kept back beside the file, given up when the disk is full."""
 
 
 class Database:
@@ -36,6 +39,7 @@ class Database:
         """
         self._lock = threading.RLock()
         self._depth = 0
+        self._reserve = None if str(path) == ":memory:" else Path(f"{path}.reserve")
         try:
             if str(path) != ":memory:":
                 Path(path).touch(mode=0o600, exist_ok=True)
@@ -46,6 +50,7 @@ class Database:
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._migrate(migrations)
+            self._make_reserve()
         except (sqlite3.Error, OSError) as e:
             raise Internal(f"cannot open database {path}: {e}") from e
 
@@ -62,26 +67,63 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All statements inside happen or none does. Nests: the outermost one commits."""
-        with self._lock:
+        """All statements inside happen or none does. Nests: the outermost one commits.
+
+        :raises Unavailable: the disk is full.
+        """
+        with self._lock, self._full_disk_named():
             outermost = self._depth == 0
             if outermost:
                 self._connection.execute("BEGIN IMMEDIATE")
             self._depth += 1
             try:
                 yield self._connection
-            except BaseException:
-                self._depth -= 1
                 if outermost:
+                    self._connection.execute("COMMIT")
+            except BaseException:
+                # SQLite itself rolls back after some errors, a full disk among them.
+                if outermost and self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-            self._depth -= 1
-            if outermost:
-                self._connection.execute("COMMIT")
+            finally:
+                self._depth -= 1
+
+    @contextmanager
+    def _full_disk_named(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as e:
+            if e.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            freed = self._free_reserve()
+            hint = "; a reserve was freed so that containers and images can be removed" if freed else ""
+            raise Unavailable(f"cannot write to the database: {e}: no space left on device{hint}") from e
+
+    def _make_reserve(self) -> None:
+        """Keep some room back, so that what frees space can still be written down on a full disk."""
+        if self._reserve is None or self._reserve.exists():
+            return
+        try:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, RESERVE)
+            finally:
+                os.close(fd)
+        except OSError:
+            self._free_reserve()
+
+    def _free_reserve(self) -> bool:
+        try:
+            if self._reserve is not None:
+                self._reserve.unlink()
+                return True
+        except OSError:
+            pass
+        return False
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        """Run one statement; return the number of rows it changed."""
-        with self._lock:
+        """Run one statement; return the number of rows it changed. :raises Unavailable: the disk is full."""
+        with self._lock, self._full_disk_named():
             return self._connection.execute(sql, parameters).rowcount
 
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:

@@ -67,6 +67,7 @@ class Session:
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._pending = memoryview(b"")
         self._half_closed = False
+        self._watching = False
         self._poll = select.poll()
 
     def run(self) -> None:
@@ -77,8 +78,7 @@ class Session:
         """
         self._stream.setblocking(False)
         self._poll.register(self._stream.fileno(), select.POLLIN)
-        if self._stdin is not None:
-            self._poll.register(self._stdin, select.POLLIN)
+        self._watch_stdin(True)
         if self._signals is not None:
             self._poll.register(self._signals.fileno(), select.POLLIN)
         if self._early:
@@ -133,29 +133,35 @@ class Session:
             self._pending = memoryview(data)
             self._flush()
         if ended:
-            self._poll.unregister(self._stdin)
+            self._watch_stdin(False)
             self._stdin = None
             self._half_close()
 
     def _flush(self) -> None:
-        """Send what waits; while it does, stdin is not read and the stream is polled for room."""
+        """Send what waits. While something does, stdin is not watched at all: a mask would not keep its
+        hang-up from waking the loop."""
         try:
             while self._pending:
                 self._pending = self._pending[self._stream.send(self._pending) :]
         except BlockingIOError:
-            self._want(output_too=True)
+            self._watch_stdin(False)
+            self._poll.modify(self._stream.fileno(), select.POLLIN | select.POLLOUT)
             return
         except OSError:
             self._pending = memoryview(b"")
-            if self._stdin is not None:
-                self._poll.unregister(self._stdin)
-                self._stdin = None
-        self._want(output_too=False)
+            self._watch_stdin(False)
+            self._stdin = None
+        self._poll.modify(self._stream.fileno(), select.POLLIN)
+        self._watch_stdin(True)
 
-    def _want(self, *, output_too: bool) -> None:
-        self._poll.modify(self._stream.fileno(), select.POLLIN | (select.POLLOUT if output_too else 0))
-        if self._stdin is not None:
-            self._poll.modify(self._stdin, 0 if output_too else select.POLLIN)
+    def _watch_stdin(self, wanted: bool) -> None:
+        if self._stdin is None or wanted == self._watching:
+            return
+        self._watching = wanted
+        if wanted:
+            self._poll.register(self._stdin, select.POLLIN)
+        else:
+            self._poll.unregister(self._stdin)
 
     def _half_close(self) -> None:
         if not self._half_closed:

@@ -320,9 +320,8 @@ def test_events(serve: Serve, wherry: Run) -> None:
 def test_version_without_a_daemon(wherry: Run) -> None:
     code, out, err = wherry(None, "version")
     assert (code, out.startswith("Client: wherry\n Version:")) == (1, True)
-    assert err == (
-        "Cannot connect to the wherry daemon at unix:///nonexistent/wherry.sock. Is the wherry daemon running?\n"
-    )
+    where = "unix:///nonexistent/wherry.sock"
+    assert err == f"Cannot connect to the wherry daemon at {where}. Is the wherry daemon running?\n"
 
 
 @pytest.mark.parametrize(

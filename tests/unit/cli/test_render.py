@@ -153,7 +153,7 @@ def test_images_rows() -> None:
 
 def test_json_is_laid_out_as_dockers() -> None:
     assert gojson.indented([{"a": [], "b": {}, "c": [1, None], "d": "<&>"}]) == (
-        '[\n    {\n        "a": [],\n        "b": {},\n        "c": [\n            1,\n            null\n        ],'
-        '\n        "d": "<&>"\n    }\n]'
+        '[\n    {\n        "a": [],\n        "b": {},\n        "c": [\n            1,\n            null\n'
+        '        ],\n        "d": "<&>"\n    }\n]'
     )
     assert gojson.compact({"b": 1, "a": "<"}) == '{"b":1,"a":"<"}'

@@ -111,6 +111,7 @@ class ContainerService:
     def _make(self, name: str, request: CreateRequest, made: list[str]) -> ContainerRow:
         if not request.config.image:
             raise InvalidArgument("invalid container configuration: no image specified")
+        normalise.refuse_missing_config(request.config)
         platform = oci.parse_platform(request.platform) if request.platform else None
         image = self._images.resolve(request.config.image, platform)
         host_platform = oci.host()

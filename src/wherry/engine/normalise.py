@@ -64,6 +64,15 @@ def as_list(value: list[str] | str | None) -> list[str]:
     return list(value or ())
 
 
+def refuse_missing_config(config: ContainerConfig) -> None:
+    """:raises NotImplemented_: what was asked of the container itself and is not there yet, by name."""
+    health = config.healthcheck
+    if health is not None and (health.test or ["NONE"]) != ["NONE"]:
+        raise NotImplemented_("health checks are not implemented yet")
+    if config.network_disabled:
+        raise NotImplemented_("NetworkDisabled is not implemented yet: use --network none")
+
+
 def check_config(config: ContainerConfig) -> ContainerConfig:
     """:raises InvalidArgument: what cannot run, in Docker's words."""
     if not as_list(config.entrypoint) and not as_list(config.cmd):

@@ -17,6 +17,8 @@ from wherry.model.base import decode
 T = TypeVar("T")
 
 Version = tuple[int, int]
+STREAMING = "wherry.streaming"
+"""Set on a request once its answer has begun: it can then only be broken off."""
 BODY_MAX = 8 << 20
 """Bytes of a JSON body; more is refused."""
 

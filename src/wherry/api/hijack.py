@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import WSMsgType, web
 
+from wherry.api.context import STREAMING
 from wherry.errors import Internal
 
 RAW = "application/vnd.docker.raw-stream"
@@ -42,6 +43,7 @@ class HijackedStream:
             raise ConnectionResetError("the client has gone")
         if not isinstance(transport, asyncio.Transport):
             raise Internal("cannot take the connection over: it is not a stream")
+        self._request = request
         self._transport = transport
         self._http = transport.get_protocol()
         self._content_type = content_type
@@ -57,6 +59,7 @@ class HijackedStream:
             head += f"Connection: Upgrade\r\nUpgrade: {self._upgrade[:16]}\r\n\r\n"
         else:
             head = f"HTTP/1.1 200 OK\r\nContent-Type: {self._content_type}\r\n\r\n"
+        self._request[STREAMING] = True
         # What the client sent along with its request belongs to the stream already.
         early: bytes = getattr(self._http, "_message_tail", b"")
         self._transport.set_protocol(self._protocol)

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from wherry import __version__
 from wherry.api import status
-from wherry.api.context import Context, json_response
+from wherry.api.context import STREAMING, Context, json_response
 from wherry.api.router import API_VERSION, Route, Router, split_version, version_text
 from wherry.api.services import Services
 from wherry.errors import Forbidden, NotFound, WherryError
@@ -27,9 +27,6 @@ _HEADERS = {
     "Ostype": "linux",
     "Server": f"wherry/{__version__} (linux)",
 }
-
-
-_STREAMING = "wherry.streaming"
 
 
 class Abandoned(web.StreamResponse):
@@ -52,7 +49,7 @@ async def begin_stream(request: web.BaseRequest, content_type: str) -> web.Strea
     """Send the head of a chunked answer at once, before there is a body; clients wait for it."""
     response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type})
     response.enable_chunked_encoding()
-    request[_STREAMING] = True
+    request[STREAMING] = True
     await response.prepare(request)
     # aiohttp keeps small heads back for the body; here there may be none for a long time.
     await response.write(b"")
@@ -65,7 +62,7 @@ class ApiServer:
     def __init__(self, services: Services, routes: Iterable[Route]) -> None:
         self._services = services
         self._router = Router(routes)
-        self._working: set[asyncio.Task[web.StreamResponse]] = set()
+        self._working: dict[asyncio.Task[web.StreamResponse], web.BaseRequest] = {}
         self.http = web.Server(
             self._handle,
             handler_cancellation=True,
@@ -76,7 +73,10 @@ class ApiServer:
         )
 
     async def close(self, *, timeout: float) -> None:
-        """End the connections, then let what is being changed come to its end, within ``timeout`` seconds."""
+        """Break streams off, then let what is being changed come to its end, within ``timeout`` seconds."""
+        for work, request in self._working.items():
+            if STREAMING in request:
+                work.cancel()
         await self.http.shutdown(timeout=1.0)
         if self._working:
             await asyncio.wait(self._working, timeout=timeout)
@@ -84,12 +84,12 @@ class ApiServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """A client that goes away ends what is only told to it; a change that it asked for goes on."""
         work = asyncio.create_task(self._answer(request))
-        self._working.add(work)
-        work.add_done_callback(self._working.discard)
+        self._working[work] = request
+        work.add_done_callback(self._working.pop)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            if _STREAMING in request:
+            if STREAMING in request:
                 work.cancel()
             raise
 
@@ -100,7 +100,7 @@ class ApiServer:
             code = status.code_of(e)
             if code >= 500 and code != 501:
                 log.error("%s %s: %s", request.method, request.path, e.message)
-            if _STREAMING in request:
+            if STREAMING in request:
                 return Abandoned(request)
             response = web.Response(status=304) if code == 304 else _error(code, e.message)
         except ConnectionError:
@@ -111,7 +111,7 @@ class ApiServer:
             response = _error(e.code, e.message)
         except Exception as e:
             log.exception("%s %s failed", request.method, request.path)
-            if _STREAMING in request:
+            if STREAMING in request:
                 return Abandoned(request)
             response = _error(500, f"internal error: {e.__class__.__name__}: {e}")
         if not response.prepared:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from wherry.api.context import Context, json_response
+from wherry.api.context import STREAMING, Context, json_response
 from wherry.api.hijack import MULTIPLEXED, RAW, HijackedResponse, HijackedStream, WebSocketStream
 from wherry.api.router import Route
 from wherry.api.routes.containers import terminal_size
@@ -85,6 +85,7 @@ async def attach_ws(ctx: Context) -> web.StreamResponse:
         detach_keys=options.detach_keys,
     )
     row, session = ctx.services.containers.attach(row.id, options)
+    ctx.request[STREAMING] = True
     socket = web.WebSocketResponse()
     await socket.prepare(ctx.request)
     client = WebSocketStream(socket)

@@ -333,6 +333,11 @@ class LabDaemon:
         answer = self.api("POST", "/images/bootstrap", name="busybox")
         assert answer.status == 200 and b"errorDetail" not in answer.body, answer.body
 
+    def actions(self, **filters: list[str]) -> list[str]:
+        """Every event so far that passes ``filters``, by its action."""
+        answer = self.api("GET", "/events", since=1, until=f"{time.time():.6f}", filters=filters)
+        return [event["Action"] for event in answer.lines]
+
     # ---- what is there ---------------------------------------------------------------------------------
 
     def containers(self) -> list[str]:

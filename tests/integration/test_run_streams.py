@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 
 import pytest
 from daemonlab import LabDaemon, wait_until
@@ -96,18 +95,12 @@ def test_several_clients_see_the_same_output(daemon: LabDaemon, name: str) -> No
         daemon.docker_process("attach", "--no-stdin", name) as first,
         daemon.docker_process("attach", "--no-stdin", name) as second,
     ):
-        wait_until(lambda: _attached(daemon, name) == 2)
+        wait_until(lambda: daemon.actions(container=[name], event=["attach"]) == ["attach"] * 2)
         daemon.docker("attach", name, input=b"go\n").ok()
         expected = "".join(f"{n}\n" for n in range(1, 2001)).encode()
         assert first.stdout is not None and second.stdout is not None
         assert first.stdout.read() == expected
         assert second.stdout.read() == expected
-
-
-def _attached(daemon: LabDaemon, name: str) -> int:
-    filters = {"event": ["attach"], "container": [name]}
-    events = daemon.api("GET", "/events", since=1, until=f"{time.time():.3f}", filters=filters).lines
-    return sum(1 for e in events if e["Actor"]["Attributes"]["name"] == name)
 
 
 def test_attach_to_what_does_not_run(daemon: LabDaemon, name: str) -> None:

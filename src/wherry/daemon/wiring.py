@@ -107,8 +107,11 @@ def build(config: Config) -> Daemon:
     for directory, mode in ((config.root, 0o711), (config.run, 0o711)):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(mode)
-    for directory in (config.root / "containers", config.run / "tasks"):
+    # Nothing below is for other users, whatever the modes inside layers say.
+    private = (config.root / name for name in ("containers", "content", "snapshots"))
+    for directory in (*private, config.run / "tasks", config.run / "runtime"):
         directory.mkdir(exist_ok=True, mode=0o700)
+        directory.chmod(0o700)
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "worker"))
     for name in cgroups.mount_missing_controllers():
         log.info("mounted the %s controller, without which the OCI runtime does not run here", name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from wherry.engine.events import EventBus
 from wherry.errors import InvalidArgument
@@ -28,6 +30,10 @@ from wherry.model.oci import ImageRunConfig, Platform
 from wherry.state.containers import Containers
 from wherry.storage.unpack import Unpacker
 
+P = ParamSpec("P")
+T = TypeVar("T")
+_BULK_THREADS = 8
+
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -46,6 +52,12 @@ class ImageService:
         self._unpacker = unpacker
         self._containers = containers
         self._events = events
+        self._bulk = ThreadPoolExecutor(_BULK_THREADS, "bulk")
+
+    async def _in_bulk(self, work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Run what reads or writes for as long as a client likes on threads that nothing else needs."""
+        call = functools.partial(work, *arguments, **keywords)
+        return await asyncio.get_running_loop().run_in_executor(self._bulk, call)
 
     # ---- looking ---------------------------------------------------------------------------------------
 
@@ -137,7 +149,7 @@ class ImageService:
 
     async def load(self, source: BinaryIO, *, platforms: Sequence[Platform], progress: Progress) -> list[str]:
         """Load an archive; returns the lines Docker prints about each image."""
-        loaded = await asyncio.to_thread(
+        loaded = await self._in_bulk(
             archive.load,
             self._images,
             self._unpacker,
@@ -157,7 +169,7 @@ class ImageService:
         for name in names:
             found = self._images.find(name)
             self._events.publish("image", "save", found.digest, {"name": name})
-        await asyncio.to_thread(archive_save.save, self._images, list(names), target, platforms=platforms)
+        await self._in_bulk(archive_save.save, self._images, list(names), target, platforms=platforms)
 
     def check_names(self, names: Sequence[str]) -> None:
         """:raises NotFound: one is not there; before the answer begins."""
@@ -174,7 +186,7 @@ class ImageService:
         platform: Platform | None,
     ) -> Image:
         ref = reference.parse(name).with_default_tag() if name else None
-        image = await asyncio.to_thread(
+        image = await self._in_bulk(
             assemble.import_rootfs,
             self._images,
             self._unpacker,
@@ -191,7 +203,7 @@ class ImageService:
     async def bootstrap(
         self, name: str, *, progress: Progress, mirror: str, variant: str, force: bool
     ) -> Image:
-        image = await asyncio.to_thread(
+        image = await self._in_bulk(
             bootstrap.bootstrap,
             self._images,
             self._unpacker,

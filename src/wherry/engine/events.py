@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from wherry.errors import Unavailable
 from wherry.model.events import Event
 from wherry.state.events import EventLog
+
+log = logging.getLogger(__name__)
 
 _BACKLOG = 10_000
 """Events kept for a listener that does not read; then it is cut off rather than fed a gap."""
@@ -62,7 +66,10 @@ class EventBus:
         event = Event(
             type=kind, action=action, actor=actor, time=self._last, attributes=dict(attributes or {})
         )
-        self._log.append(event)
+        try:
+            self._log.append(event)
+        except Unavailable as e:  # What happened has happened, whether or not there is room to note it.
+            log.warning("event %s %s is not kept: %s", kind, action, e.message)
         for listener in list(self._listeners):
             listener.offer(event)
 

@@ -28,7 +28,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.live import Exit, Live, LiveSet, Task
 from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.settings import Settings
-from wherry.errors import Conflict, Internal, NotModified, WherryError
+from wherry.errors import Conflict, Internal, NotModified, Unavailable, WherryError
 from wherry.linux import cgroups
 from wherry.linux.signals import parse_signal
 from wherry.model.container import ContainerState
@@ -197,12 +197,21 @@ class Lifecycle:
         code = getattr(error, "exit_code", tasks.EXIT_FAILED)
         message = error.message if isinstance(error, WherryError) else str(error)
         state = replace(row.state, status="created" if not row.state.started_at else "exited")
-        self._containers.set_state(row.id, replace(state, pid=0, conmon_pid=0, exit_code=code, error=message))
+        self._save(row.id, replace(state, pid=0, conmon_pid=0, exit_code=code, error=message))
         for session in live.pending:
             session.abandon()
         live.pending.clear()
         self._events.publish("container", "die", row.id, event_attributes(row, exitCode=str(code)))
         live.exited(Exit(code, message))
+
+    def _save(self, container_id: str, state: ContainerState) -> None:
+        """Record what has happened already; a full disk must not keep the rest from being cleaned up."""
+        for _ in range(2):
+            try:
+                self._containers.set_state(container_id, state)
+                return
+            except Unavailable as e:  # The first failure frees the database's reserve.
+                log.error("container %s is %s: %s", container_id[:12], state.status, e.message)
 
     # ---- exit ------------------------------------------------------------------------------------------
 
@@ -235,7 +244,7 @@ class Lifecycle:
                 finished_at=finished,
                 manually_stopped=live.stopping,
             )
-            self._containers.set_state(container_id, state)
+            self._save(container_id, state)
             attributes = event_attributes(row, exitCode=str(code))
             seconds = max(0, finished - row.state.started_at) // 10**9
             if oom:
@@ -246,7 +255,7 @@ class Lifecycle:
             row = ContainerRow(row.name, row.record, state)
             delay = self._restart_delay(row, live)
             if delay is not None:
-                self._containers.set_state(container_id, replace(state, status="restarting"))
+                self._save(container_id, replace(state, status="restarting"))
             live.exited(Exit(code))
             if delay is None and row.record.host_config.auto_remove and self.remove_row is not None:
                 await self.remove_row(row)
@@ -359,7 +368,7 @@ class Lifecycle:
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
         number = parse_signal(signal_name) if signal_name else self._stop_signal(row)
-        await self._until_started(live)
+        await self.until_started(live)
         row = self._containers.find(row.id)
         if self._cancel_restart(live):
             state = replace(row.state, status="exited", manually_stopped=True)
@@ -388,7 +397,7 @@ class Lifecycle:
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
         number = parse_signal(signal_name or "KILL")
-        await self._until_started(live)
+        await self.until_started(live)
         row = self._containers.find(row.id)
         if live.task is None:
             if row.state.status == "restarting" and self._cancel_restart(live):
@@ -418,7 +427,7 @@ class Lifecycle:
         self._events.publish("container", "restart", row.id, event_attributes(row))
 
     @staticmethod
-    async def _until_started(live: Live) -> None:
+    async def until_started(live: Live) -> None:
         """Let a start under way end first: its process runs already, but nobody can be signalled yet."""
         if live.task is None and live.lock.locked():
             async with live.lock:

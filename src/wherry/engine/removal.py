@@ -50,6 +50,8 @@ class Removal:
         if link:
             raise NotFound(f"Cannot remove link {wanted}: links are not there")
         live = self._live.get(row.id)
+        await self._lifecycle.until_started(live)
+        row = self._containers.find(row.id)
         if live.removing:
             raise Conflict(f"removal of container {wanted} is already in progress")
         self._check_removable(row, live, force=force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,25 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", **(extra or {})}
 
 
+class _Process(subprocess.Popen[bytes]):
+    """A child whose end wakes its parent: ``Popen.wait`` with a timeout polls, up to 50 ms late."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is not None and self.returncode is None:
+            try:
+                fd = os.pidfd_open(self.pid)
+            except ProcessLookupError:
+                return super().wait()
+            try:
+                poll = select.poll()
+                poll.register(fd, select.POLLIN)
+                if not poll.poll(max(0.0, timeout) * 1000):
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+            finally:
+                os.close(fd)
+        return super().wait()
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -59,7 +79,7 @@ def run(
     :raises CommandFailed: non-zero exit (when ``check``), timeout, or the program is not there.
     """
     try:
-        process = subprocess.Popen(
+        process = _Process(
             list(argv),
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -99,7 +119,7 @@ def launch(
     :raises CommandFailed: non-zero exit, timeout, or the program is not there.
     """
     try:
-        process = subprocess.Popen(
+        process = _Process(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -83,6 +83,8 @@ class Session:
             self._poll.register(self._signals.fileno(), select.POLLIN)
         if self._early:
             self._sink.feed(self._early)
+        if getattr(self._stream, "pending", int)() and not self._exchange(select.POLLIN):
+            return
         while self._step():
             pass
 
@@ -143,6 +145,7 @@ class Session:
         try:
             while self._pending:
                 self._pending = self._pending[self._stream.send(self._pending) :]
+            getattr(self._stream, "flush", bool)()
         except BlockingIOError:
             self._watch_stdin(False)
             self._poll.modify(self._stream.fileno(), select.POLLIN | select.POLLOUT)

@@ -43,7 +43,7 @@ def global_flags() -> tuple[Flag, ...]:
             STRING,
             "Name of the context whose daemon to use (instead of DOCKER_HOST and the current context)",
         ),
-        Flag("debug", "D", BOOL, "Show more about what goes wrong"),
+        Flag("debug", "D", BOOL, "Show where an error comes from"),
         Flag("host", "H", LIST, "Daemon socket to connect to"),
         Flag(
             "log-level",
@@ -138,7 +138,8 @@ def _context(options: Options) -> Context:
         tlscert=options.text("tlscert"),
         tlskey=options.text("tlskey"),
     )
-    return Context(wanted, config=options.text("config"), debug=options.on("debug"))
+    debug = options.on("debug") or options.text("log-level") in ("debug", "trace")
+    return Context(wanted, config=options.text("config"), debug=debug)
 
 
 def dispatch(ctx: Context, words: list[str]) -> int:
@@ -190,11 +191,21 @@ def _guarded(ctx: Context, command: Command, options: Options, args: list[str]) 
             ctx.complain(safe(e.text))
         return e.code
     except WherryError as e:
+        if ctx.debug:
+            _trace(e)
         if not command.prefixed:
             ctx.complain(safe(e.message))
             return 1
         ctx.complain(f"wherry: {safe(e.message)}\n\nRun '{ctx.path} --help' for more information")
         return USAGE_ERROR
+
+
+def _trace(error: WherryError) -> None:
+    """Show where an error came from, for ``--debug``."""
+    import traceback
+
+    sys.stdout.flush()
+    sys.stderr.write(safe("".join(traceback.format_exception(error))))
 
 
 def _usage_error(text: str, path: str, usage: str, code: int) -> int:

@@ -42,7 +42,7 @@ class Connection:
     @property
     def buffered(self) -> bool:
         """Whether bytes wait here that need no further read of the socket."""
-        return self._start < len(self._buffer)
+        return self._start < len(self._buffer) or bool(getattr(self.stream, "pending", int)())
 
     def stale(self) -> bool:
         """Whether the daemon has closed an idle connection, or sent something nobody asked for."""

@@ -163,73 +163,12 @@ def _tcp(endpoint: Endpoint) -> Stream:
         except OSError:
             sock.close()
             continue
-        return _wrap_tls(sock, endpoint) if endpoint.tls else sock
+        if endpoint.tls is None:
+            return sock
+        from wherry.client import tls
+
+        return tls.connect(sock, endpoint, endpoint.tls)
     raise cannot_connect(endpoint)
-
-
-def _wrap_tls(raw: _socket.socket, endpoint: Endpoint) -> Stream:
-    """Put TLS over a connected socket; its certificate is verified unless told not to."""
-    import socket
-    import ssl
-
-    tls = endpoint.tls
-    assert tls is not None
-    sock = socket.socket(fileno=raw.detach())
-    try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        if not tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if tls.cert or tls.key:
-            context.load_cert_chain(tls.cert, tls.key or None)
-        return _TlsStream(context.wrap_socket(sock, server_hostname=tls.server_name or endpoint.address))
-    except (OSError, ValueError) as e:
-        sock.close()
-        raise CannotConnect(f"error during connect: TLS to {endpoint.host}: {e}") from e
-
-
-class _TlsStream:
-    """A TLS socket with the half-close of a plain one (``close_notify`` keeps the other direction open)."""
-
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-        self.fileno, self.close = sock.fileno, sock.close
-        self.setblocking, self.settimeout = sock.setblocking, sock.settimeout
-        self.pending = sock.pending
-
-    def send(self, data: Any, /) -> int:
-        sent: int = self._translated(self._sock.send, data)
-        return sent
-
-    def recv(self, size: int, /) -> bytes:
-        received: bytes = self._translated(self._sock.recv, size)
-        return received
-
-    def recv_into(self, buffer: Any, /) -> int:
-        received: int = self._translated(self._sock.recv_into, buffer)
-        return received
-
-    def _translated(self, operation: Any, argument: Any) -> Any:
-        import ssl
-
-        try:
-            return operation(argument)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-        except ssl.SSLEOFError:
-            return b"" if operation.__name__ == "recv" else 0
-
-    def shutdown(self, how: int, /) -> None:
-        """Send ``close_notify`` alone: the TCP connection stays open for what the daemon still has to say."""
-        import ssl
-
-        self._sock.setblocking(False)
-        try:
-            self._sock._sslobj.shutdown()
-        except (ssl.SSLError, OSError):
-            pass
-        finally:
-            self._sock.setblocking(True)
 
 
 def _ssh(endpoint: Endpoint) -> Stream:

@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import signal
+import ssl
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,6 +215,26 @@ def test_a_large_echo_cannot_wedge_both_sides(serve: Serve) -> None:
         check=False,
     )
     assert done.stdout == data
+
+
+def test_streams_over_tls() -> None:
+    place = Path(__file__).parent.parent / "client/tls"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place / "cert.pem", place / "key.pem")
+    container = Container()
+    container.ended.set()
+    data = os.urandom(500_000)
+    with FakeDaemon(None, plain(container.routes()), tls=context) as daemon:
+        flags = ["-H", daemon.host, "--tlsverify", "--tlscacert", str(place / "cert.pem")]
+        done = subprocess.run(
+            [*PROGRAM, *flags, "run", "-i", "busybox", "rev"],
+            input=data,
+            capture_output=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (7, b"done\n")
+    assert done.stdout == data[::-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,23 +60,34 @@ Route = Callable[[Exchange], Any]
 
 
 class FakeDaemon:
-    def __init__(self, path: Path, routes: dict[str, Route], *, api_version: str = "1.56") -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        routes: dict[str, Route],
+        *,
+        api_version: str = "1.56",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``path`` None listens on a port of 127.0.0.1, with ``tls`` where it is given."""
         self.path, self.routes, self.api_version = path, routes, api_version
+        self._tls = tls
         self.requests: list[Request] = []
         self.connections = 0
-        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self._threads: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
 
     @property
     def host(self) -> str:
-        return f"unix://{self.path}"
+        if self.path:
+            return f"unix://{self.path}"
+        return f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def asked(self, path: str) -> list[Request]:
         return [r for r in self.requests if f"{r.method} {r.path}" == path]
 
     def __enter__(self) -> FakeDaemon:
-        self._listener.bind(str(self.path))
+        self._listener.bind(str(self.path) if self.path else ("127.0.0.1", 0))
         self._listener.listen()
         self._spawn(self._accept)
         return self
@@ -105,6 +117,12 @@ class FakeDaemon:
             except OSError:
                 return
             self.connections += 1
+            if self._tls is not None:
+                try:
+                    sock = self._tls.wrap_socket(sock, server_side=True)
+                except OSError:
+                    sock.close()
+                    continue
             self._open.add(sock)
             self._spawn(self._serve, sock)
 

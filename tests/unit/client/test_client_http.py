@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from fakedaemon import Exchange, FakeDaemon, Reply, Route
 from wherry import errors
 from wherry.client.api import Api, filters, quote
 from wherry.client.http import Connection, ConnectionLost
-from wherry.client.transport import CannotConnect, Endpoint
+from wherry.client.transport import CannotConnect, Endpoint, Tls
 
 
 def peer(pieces: list[bytes]) -> Connection:
@@ -244,24 +245,49 @@ def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
     )
 
 
+TLS = Path(__file__).parent / "tls"
+
+
+def upload_and_echo() -> dict[str, Route]:
+    return {
+        "GET /x": lambda x: {"a": 1},
+        "POST /echo": lambda x: Reply(x.request.body),
+        "POST /hijack": hijack,
+    }
+
+
+def exercise(session: Api) -> None:
+    assert session.json("GET", "/x") == {"a": 1}
+    data = b"0123456789" * 100_000
+    assert session.request("POST", "/echo", data=iter([data, data])).read_all() == data * 2
+    with session.hijack("POST", "/hijack") as connection:
+        connection.stream.send(b"abc")
+        connection.stream.shutdown(socket.SHUT_WR)
+        received = connection.early
+        while piece := connection.stream.recv(100):
+            received += piece
+        assert received == b"earlycba"
+
+
 def test_tcp_is_spoken_too() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+    with FakeDaemon(None, upload_and_echo()) as daemon, Api(Endpoint(daemon.host)) as session:
+        exercise(session)
 
-    def serve() -> None:
-        sock, _ = listener.accept()
-        with sock:
-            for _ in range(2):
-                while b"\r\n\r\n" not in sock.recv(65536):
-                    pass
-                sock.sendall(b"HTTP/1.1 200 OK\r\nApi-Version: 1.50\r\nContent-Length: 2\r\n\r\n"[:-2])
-                sock.sendall(b"\r\n")
-                if _ == 1:
-                    sock.sendall(b"{}")
 
-    threading.Thread(target=serve).start()
-    port = listener.getsockname()[1]
-    with listener, Api(Endpoint(f"tcp://127.0.0.1:{port}")) as session:
-        assert session.json("GET", "/x") == {}
+def test_tls_is_verified_and_half_closes() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    with FakeDaemon(None, upload_and_echo(), tls=context) as daemon:
+        with Api(Endpoint(daemon.host, Tls(ca=str(TLS / "cert.pem")))) as session:
+            exercise(session)
+        with Api(Endpoint(daemon.host, Tls(verify=False))) as session:
+            assert session.json("GET", "/x") == {"a": 1}
+        with pytest.raises(CannotConnect, match="certificate verify failed"):
+            Api(Endpoint(daemon.host, Tls())).json("GET", "/x")
+        with pytest.raises(CannotConnect, match="No such file"):
+            Api(Endpoint(daemon.host, Tls(ca="/nonexistent"))).json("GET", "/x")
+        with pytest.raises(CannotConnect):
+            Api(Endpoint(daemon.host)).json("GET", "/x")
 
 
 def test_quoting_and_filters() -> None:

@@ -17,6 +17,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.live import LiveSet
 from wherry.engine.sandboxes import Sandboxes, port_mappings
 from wherry.engine.settings import Settings
+from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
 from wherry.images.store import ImageStore
 from wherry.linux import files
@@ -99,6 +100,7 @@ class ContainerService:
                 "You have to remove (or rename) that container to be able to reuse that name."
             )
         made: list[str] = []
+        expect_start()
         row = await asyncio.to_thread(self._make, name, request, made)
         for volume in made:
             self._events.publish("volume", "create", volume, {"driver": "local"})
@@ -114,6 +116,13 @@ class ContainerService:
         normalise.refuse_missing_config(request.config)
         platform = oci.parse_platform(request.platform) if request.platform else None
         image = self._images.resolve(request.config.image, platform)
+        try:
+            return self._make_from(image, name, request, made)
+        except NotFound as e:
+            # Clients take "not found" for a missing image and go to pull it.
+            raise InvalidArgument(e.message) from e
+
+    def _make_from(self, image: Image, name: str, request: CreateRequest, made: list[str]) -> ContainerRow:
         host_platform = oci.host()
         if not image.config.platform.satisfies(host_platform):
             raise NotImplemented_(
@@ -192,15 +201,24 @@ class ContainerService:
         """Make the mount's volume where it has none yet, and hold it for the container."""
         if point.type != "volume":
             return point
+        is_new = not point.name or not self._has_volume(point.name)
         volume = self._volumes.create(point.name or None, driver=point.driver or "local")
         if point.anonymous and not point.name:
             undo.callback(self._volumes.remove, volume.name, force=True)
+        if is_new:
             made.append(volume.name)
         self._volumes.acquire(volume.name, container_id)
         undo.callback(self._volumes.release, volume.name, container_id)
         return replace(
             point, name=volume.name, driver=volume.driver, source=str(self._volumes.path(volume.name))
         )
+
+    def _has_volume(self, name: str) -> bool:
+        try:
+            self._volumes.get(name)
+        except NotFound:
+            return False
+        return True
 
     def _check_references(self, host: HostConfig) -> None:
         for mode in (host.network_mode, host.ipc_mode, host.pid_mode):

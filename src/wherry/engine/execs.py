@@ -18,6 +18,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.live import Live, LiveSet
 from wherry.engine.names import new_id
 from wherry.engine.normalise import as_list
+from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.linux import files
 from wherry.model.exec import ExecConfig
@@ -70,6 +71,7 @@ class ExecService:
         self._check_running(row)
         if not as_list(config.cmd):
             raise InvalidArgument("No exec command specified")
+        expect_start()
         execution = Exec(new_id(), row, config, detach_keys)
         self._execs[execution.id] = execution
         live = self._live.get(row.id)

@@ -28,6 +28,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.live import Exit, Live, LiveSet, Task
 from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.settings import Settings
+from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, Internal, NotModified, Unavailable, WherryError
 from wherry.linux import cgroups
 from wherry.linux.signals import parse_signal
@@ -98,6 +99,7 @@ class Lifecycle:
 
     async def _start_locked(self, row: ContainerRow, live: Live, *, restart_count: int) -> None:
         live.stopping = False
+        expect_start()
         undo = ExitStack()
         try:
             await self._start_steps(row, live, undo, restart_count)

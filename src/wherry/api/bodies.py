@@ -96,7 +96,7 @@ class ResponseFile:
             yield chunk
 
     def close_write(self) -> None:
-        """The thread is done (or failed): the reader sees the end."""
+        """The work is done (or failed): the reader sees the end. Blocks until the loop has read the rest."""
         with contextlib.suppress(OSError):
             self.file.close()
 

@@ -114,7 +114,7 @@ async def save(ctx: Context) -> web.StreamResponse:
         try:
             await ctx.services.images.save(names, out.file, platforms=_platforms(ctx))
         finally:
-            out.close_write()
+            await asyncio.to_thread(out.close_write)
 
     producer = asyncio.create_task(produce())
     try:

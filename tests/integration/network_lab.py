@@ -4,6 +4,7 @@ network namespaces with a wire to it are other hosts. The machine the tests run 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import socket
 import subprocess
@@ -158,6 +159,8 @@ def ask(
 
 def footprint(directory: Path) -> dict[str, object]:
     """Everything that could leak: links, pins, nft, mounts, rows, descriptors."""
+    # The process was forked from one that may hold garbage with descriptors of its own.
+    gc.collect()
     with NetlinkSocket() as sock:
         names = sorted(link.name for link in rt.links(sock))
     run = directory / "run" / "netns"

@@ -65,6 +65,7 @@ class HijackedStream:
         self._transport.set_protocol(self._protocol)
         self._protocol.connection_made(self._transport)
         # The engine reuses its buffer, so a write must have left this process before the next one.
+        # (Half-closing over TLS is the business of daemon.tls, whose transport this then is.)
         self._transport.set_write_buffer_limits(0)
         self._transport.resume_reading()
         if early:

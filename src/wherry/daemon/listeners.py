@@ -71,6 +71,7 @@ def _open(url: str, config: Config) -> list[Listener]:
 def _open_unix(path: Path, group: str) -> Listener:
     if not path.is_absolute():
         raise InvalidArgument(f"invalid host unix://{path}: the path must be absolute")
+    gid = _group_id(group)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
     _remove_stale(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -78,7 +79,6 @@ def _open_unix(path: Path, group: str) -> Listener:
         # Linux gives the file the mode of the unbound socket: nobody may connect in between.
         os.fchmod(server.fileno(), 0o600)
         server.bind(str(path))
-        gid = _group_id(group)
         if gid is not None:
             os.chown(path, 0, gid)
             path.chmod(0o660)

@@ -17,6 +17,7 @@ from wherry import __version__
 from wherry.daemon import config as configuration
 from wherry.daemon import listeners, logs, wiring
 from wherry.daemon.config import Config
+from wherry.daemon.tls import TlsProtocol
 from wherry.errors import Conflict, Unavailable, WherryError
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,11 @@ async def _listen(daemon: wiring.Daemon, listener: listeners.Listener) -> asynci
     loop = asyncio.get_running_loop()
     if listener.socket.family == socket.AF_UNIX:
         return await loop.create_unix_server(daemon.server.http, sock=listener.socket, backlog=512)
+    context = listener.context
+    if context is None:
+        return await loop.create_server(daemon.server.http, sock=listener.socket, backlog=512)
     return await loop.create_server(
-        daemon.server.http, sock=listener.socket, ssl=listener.context, backlog=512
+        lambda: TlsProtocol(context, daemon.server.http), sock=listener.socket, backlog=512
     )
 
 

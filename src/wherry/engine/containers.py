@@ -137,8 +137,6 @@ class ContainerService:
         endpoints = normalise.networks(
             host.network_mode, request.networking.endpoints_config or {}, config.mac_address
         )
-        for network in endpoints:
-            self._network.get(network)
         command = [*normalise.as_list(config.entrypoint), *normalise.as_list(config.cmd)]
         container_id = names.new_id()
         with ExitStack() as undo:

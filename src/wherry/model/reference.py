@@ -97,10 +97,7 @@ def parse(text: str) -> Reference:
     if domain == DEFAULT_DOMAIN and path and "/" not in path:
         path = OFFICIAL_PREFIX + path
     if path != path.lower():
-        raise InvalidArgument(
-            "invalid reference format: "
-            f"repository name ({path.removeprefix(OFFICIAL_PREFIX)}) must be lowercase"
-        )
+        raise InvalidArgument(f"invalid reference format: repository name ({path}) must be lowercase")
     if not _PATH.fullmatch(path) or not _DOMAIN.fullmatch(domain) or (colon and not _TAG.fullmatch(tag)):
         raise InvalidArgument("invalid reference format")
     if len(domain) + 1 + len(path) > NAME_TOTAL_LENGTH_MAX:

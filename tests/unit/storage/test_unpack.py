@@ -355,12 +355,16 @@ def test_a_full_disk_is_said_and_leaves_the_host_alone(tmp_path: Path) -> None:
 
 def test_nothing_is_mounted_afterwards_and_no_child_is_left(target: Path) -> None:
     before = Path("/proc/self/mountinfo").read_text()
-    children = Path("/proc/self/task").glob("*/children")
+    children = _children()
     with pytest.raises(WherryError):
         unpack(layer(file("../x")), target)
     unpack(layer(file("x")), target)
     assert Path("/proc/self/mountinfo").read_text() == before
-    assert "".join(path.read_text() for path in children) == ""
+    assert _children() == children
+
+
+def _children() -> set[str]:
+    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
 
 
 def test_the_child_is_shut_in(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ class HijackedResponse(web.StreamResponse):
         return None
 
 
+class _TwoWayProtocol(asyncio.StreamReaderProtocol):
+    """The end of the client's input is not the end of the connection, over TLS no more than without."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return True
+
+
 class HijackedStream:
     """A client's raw connection, as the engine's ``ClientStream``. Use as an async context manager."""
 
@@ -50,7 +58,7 @@ class HijackedStream:
         self._upgrade = request.headers.get("Upgrade", "")
         loop = asyncio.get_running_loop()
         self._reader = asyncio.StreamReader(limit=_CHUNK, loop=loop)
-        self._protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
+        self._protocol = _TwoWayProtocol(self._reader, loop=loop)
         self._writer = asyncio.StreamWriter(transport, self._protocol, self._reader, loop)
 
     async def __aenter__(self) -> HijackedStream:
@@ -65,7 +73,6 @@ class HijackedStream:
         self._transport.set_protocol(self._protocol)
         self._protocol.connection_made(self._transport)
         # The engine reuses its buffer, so a write must have left this process before the next one.
-        # (Half-closing over TLS is the business of daemon.tls, whose transport this then is.)
         self._transport.set_write_buffer_limits(0)
         self._transport.resume_reading()
         if early:

@@ -12,6 +12,7 @@ from wherry.engine.networks import Endpoint, Network
 from wherry.wire import filters as wire_filters
 from wherry.wire import objects as wire
 
+PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 LIST_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 
 
@@ -65,7 +66,14 @@ async def inspect(ctx: Context) -> web.Response:
     return json_response(encode(network, ctx.services.networks.endpoints(network)))
 
 
+async def prune(ctx: Context) -> web.Response:
+    """There are only the predefined networks, which are never pruned."""
+    wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
+    return json_response({"NetworksDeleted": None})
+
+
 ROUTES: list[Route] = [
     ("GET", "/networks", list_networks),
+    ("POST", "/networks/prune", prune),
     ("GET", "/networks/{id}", inspect),
 ]

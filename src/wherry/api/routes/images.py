@@ -144,7 +144,8 @@ async def load(ctx: Context) -> web.StreamResponse:
         async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
             platforms = _platforms(ctx)
             lines = await ctx.services.images.load(source, platforms=platforms, progress=progress)
-            return [{"stream": f"{line}\n"} for line in lines]
+            # The progress has told of each image already, where it was asked for.
+            return [{"stream": f"{line}\n"} for line in lines] if ctx.flag("quiet") else []
 
         return await _with_progress(ctx, work, quiet=ctx.flag("quiet"))
 

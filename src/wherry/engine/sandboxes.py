@@ -191,7 +191,7 @@ def _proto(text: str) -> Proto:
 def _mapping(port: int, protocol: Proto, binding: PortBinding) -> PortMapping:
     first, dash, last = binding.host_port.partition("-")
     try:
-        low = decimal(first) if first else 0
+        low = decimal(first) if first or dash else 0
         high = decimal(last) if dash else low
     except ValueError as e:
         raise InvalidArgument(f'invalid port specification: "{binding.host_port}"') from e

@@ -54,7 +54,7 @@ def lookup(root_fd: int, spec: str, group_add: Sequence[str] = ()) -> User:
 
 
 def _find_user(passwd: Iterable[tuple[str, int, int, str]], wanted: str) -> tuple[str, int, int, str] | None:
-    numeric = int(wanted) if wanted.isascii() and wanted.isdigit() else (0 if not wanted else None)
+    numeric = int(wanted or "0") if not wanted or _is_id(wanted) else None
     by_id = None
     for entry in passwd:
         if wanted and entry[0] == wanted:

@@ -47,12 +47,19 @@ class Database:
                 str(path), isolation_level=None, check_same_thread=False, cached_statements=256
             )
             self._connection.row_factory = sqlite3.Row
+            self._open(migrations)
+        except (sqlite3.Error, OSError) as e:
+            raise Internal(f"cannot open database {path}: {e}") from e
+
+    def _open(self, migrations: Sequence[str]) -> None:
+        try:
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=5000"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._migrate(migrations)
             self._make_reserve()
-        except (sqlite3.Error, OSError) as e:
-            raise Internal(f"cannot open database {path}: {e}") from e
+        except BaseException:
+            self._connection.close()  # Which rolls back, and gives up the lock.
+            raise
 
     def _migrate(self, migrations: Sequence[str]) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wherry.engine import normalise
+from wherry.engine.changes import parse_changes
+from wherry.engine.sandboxes import port_mappings
+from wherry.engine.settings import Settings
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, PortBinding, RestartPolicy
+from wherry.model.oci import ImageRunConfig
+
+SETTINGS = Settings(Path("/r"), Path("/x"))
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "cmd", "expected"),
+    [
+        (None, None, (["e"], ["c"])),
+        (None, ["x"], (["e"], ["x"])),
+        (["y"], None, (["y"], None)),
+        (["y"], ["x"], (["y"], ["x"])),
+        ([""], ["x"], (None, ["x"])),
+        ("y", "x", (["y"], ["x"])),
+    ],
+)
+def test_commands(entrypoint: list[str] | None, cmd: list[str] | None, expected: object) -> None:
+    image = ImageRunConfig(entrypoint=["e"], cmd=["c"])
+    merged = normalise.merge_image(ContainerConfig(entrypoint=entrypoint, cmd=cmd), image)
+    assert (merged.entrypoint, merged.cmd) == expected
+
+
+def test_the_request_wins_over_the_image() -> None:
+    image = ImageRunConfig(env=["A=1", "B=1"], labels={"l": "1", "m": "1"}, user="u", working_dir="/w")
+    merged = normalise.merge_image(ContainerConfig(env=["A=2"], labels={"l": "2"}), image)
+    assert merged.env == ["A=2", "B=1"]
+    assert merged.labels == {"l": "2", "m": "1"}
+    assert (merged.user, merged.working_dir) == ("u", "/w")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ContainerConfig(),
+        ContainerConfig(cmd=["a\0"]),
+        ContainerConfig(cmd=["a"], env=["=x"]),
+        ContainerConfig(cmd=["a"], hostname="-x"),
+        ContainerConfig(cmd=["a"], hostname="x\n"),
+        ContainerConfig(cmd=["a"], working_dir="x"),
+        ContainerConfig(cmd=["a"], stop_signal="NONE"),
+        ContainerConfig(cmd=["a"], stop_timeout=-2),
+        ContainerConfig(cmd=["a"], exposed_ports={"0": {}}),
+    ],
+)
+def test_bad_configurations(config: ContainerConfig) -> None:
+    with pytest.raises(InvalidArgument):
+        normalise.check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("80", (80, 80, "tcp")), ("80/udp", (80, 80, "udp")), ("8000-8010/sctp", (8000, 8010, "sctp"))],
+)
+def test_ports(text: str, expected: tuple[int, int, str]) -> None:
+    assert normalise.check_port(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "65536", "x", "80/icmp", "9-8", "-1", "+1", " 1", "1_0", "²", "80/", "1-"]
+)
+def test_bad_ports(text: str) -> None:
+    if text == "80/":
+        assert normalise.check_port(text) == (80, 80, "tcp")
+        return
+    with pytest.raises(InvalidArgument):
+        normalise.check_port(text)
+
+
+def test_host_defaults() -> None:
+    host = normalise.check_host(HostConfig(memory=64 << 20), SETTINGS)
+    assert (host.network_mode, host.ipc_mode, host.runtime) == ("bridge", "private", "crun")
+    assert (host.shm_size, host.memory_swap) == (64 << 20, 128 << 20)
+    assert host.restart_policy.name == "no"
+    assert "/proc/kcore" in (host.masked_paths or [])
+    assert normalise.check_host(HostConfig(privileged=True), SETTINGS).masked_paths == []
+
+
+@pytest.mark.parametrize(
+    ("host", "error"),
+    [
+        (HostConfig(restart_policy=RestartPolicy(name="x")), InvalidArgument),
+        (HostConfig(restart_policy=RestartPolicy(name="always", maximum_retry_count=1)), InvalidArgument),
+        (HostConfig(auto_remove=True, restart_policy=RestartPolicy(name="always")), InvalidArgument),
+        (HostConfig(ipc_mode="x"), InvalidArgument),
+        (HostConfig(pid_mode="container:"), InvalidArgument),
+        (HostConfig(uts_mode="x"), InvalidArgument),
+        (HostConfig(network_mode="container:a", publish_all_ports=True), InvalidArgument),
+        (HostConfig(runtime="x"), InvalidArgument),
+        (HostConfig(links=["a"]), NotImplemented_),
+        (HostConfig(volume_driver="nfs"), NotImplemented_),
+        (HostConfig(storage_opt={"size": "1g"}), NotImplemented_),
+    ],
+)
+def test_bad_hosts(host: HostConfig, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        normalise.check_host(host, SETTINGS)
+
+
+def test_networks() -> None:
+    assert normalise.networks("bridge", {}, "") == {"bridge": EndpointRequest()}
+    assert normalise.networks("bridge", {"default": None}, "02:00:00:00:00:01") == {
+        "bridge": EndpointRequest(mac_address="02:00:00:00:00:01")
+    }
+    assert normalise.networks("container:x", {}, "") == {}
+    with pytest.raises(InvalidArgument):
+        normalise.networks("host", {"bridge": None}, "")
+    with pytest.raises(InvalidArgument):
+        normalise.networks("bridge", {"bridge": EndpointRequest(aliases=["a"])}, "")
+    with pytest.raises(NotImplemented_):
+        normalise.networks("bridge", {"bridge": None, "other": None}, "")
+
+
+def test_port_mappings() -> None:
+    host = HostConfig(
+        port_bindings={
+            "80-81/tcp": None,
+            "53/udp": [PortBinding(host_ip="127.0.0.1", host_port="5000-5010")],
+        },
+        publish_all_ports=True,
+    )
+    found = port_mappings(host, ["80/tcp", "90/tcp"])
+    assert [(m.container_port, m.proto, m.host_port, m.host_port_end) for m in found] == [
+        (80, "tcp", None, None),
+        (81, "tcp", None, None),
+        (53, "udp", 5000, 5010),
+        (90, "tcp", None, None),
+    ]
+    for bad in ("x", "70000", "5-4", "-1"):
+        with pytest.raises(InvalidArgument):
+            port_mappings(HostConfig(port_bindings={"80": [PortBinding(host_port=bad)]}), [])
+
+
+def test_changes() -> None:
+    config = parse_changes(
+        [
+            'CMD ["a", "b"]',
+            "ENTRYPOINT run it",
+            "ENV A=1 B='x y'",
+            "env C d e",
+            "LABEL k=v",
+            "EXPOSE 80 90-91/udp",
+            "VOLUME /a /b",
+            "USER u:g",
+            "WORKDIR /w",
+            "STOPSIGNAL USR1",
+        ]
+    )
+    assert config.entrypoint == ["/bin/sh", "-c", "run it"]
+    assert config.cmd is None
+    assert config.env == ["A=1", "B=x y", "C=d e"]
+    assert set(config.exposed_ports or {}) == {"80/tcp", "90/udp", "91/udp"}
+    assert set(config.volumes or {}) == {"/a", "/b"}
+    assert (config.user, config.working_dir, config.stop_signal) == ("u:g", "/w", "USR1")
+
+
+@pytest.mark.parametrize(
+    "change", ["RUN x", "CMD", "ENV =", "ENV A='", "EXPOSE x", "STOPSIGNAL NO", "LABEL a=1 b"]
+)
+def test_bad_changes(change: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_changes([change])

@@ -11,7 +11,7 @@ from wherry.engine.bundle import Joined
 from wherry.engine.live import LiveSet
 from wherry.engine.normalise import check_port, decimal
 from wherry.engine.settings import Settings
-from wherry.errors import Conflict, InvalidArgument
+from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.model.container import HostConfig, PortBinding
 from wherry.model.views import EndpointView, PortView
 from wherry.network.manager import NetworkManager
@@ -123,7 +123,12 @@ class Sandboxes:
         found = {e.network_name: e for e in self._network.endpoints_of(row.id)}
         views = []
         for name, request in row.record.networks.items():
-            network = self._network.get(name)
+            try:
+                network = self._network.get(name)
+            except (NotFound, InvalidArgument):
+                # As with Docker a network need not be there before the start, nor stay there after the end.
+                views.append(EndpointView(name, "", request=request))
+                continue
             endpoint = found.get(network.name)
             if endpoint is None:
                 views.append(EndpointView(network.name, network.id, request=request))

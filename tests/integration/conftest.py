@@ -58,24 +58,25 @@ class no_leak:
         self.daemon = daemon
 
     def __enter__(self) -> None:
-        self.images, self.volumes = self.daemon.images(), self.daemon.volumes()
-        self.before = self.daemon.traces()
+        daemon = self.daemon
+        self.images, self.tags, self.volumes = daemon.images(), daemon.tags(), daemon.volumes()
+        self.before = daemon.traces()
 
     def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
         daemon = self.daemon
         daemon.remove_containers()
         for volume in daemon.volumes() - self.volumes:
             daemon.api("DELETE", f"/volumes/{volume}")
+        for tag in daemon.tags() - self.tags:
+            daemon.api("DELETE", f"/images/{tag}")
         for image in daemon.images() - self.images:
             daemon.api("DELETE", f"/images/{image}?force=1")
         if kind is not None:
             return
         try:
-            wait_until(lambda: daemon.traces() == self.before, "traces gone", timeout=10)
+            wait_until(lambda: not daemon.difference(self.before), timeout=10)
         except AssertionError:
-            after = daemon.traces()
-            left, lost = sorted(after - self.before), sorted(self.before - after)
-            pytest.fail("left behind:\n  " + "\n  ".join(left) + "\nlost:\n  " + "\n  ".join(lost))
+            pytest.fail("\n  ".join(daemon.difference(self.before)))
 
 
 @pytest.fixture

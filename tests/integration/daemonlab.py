@@ -351,6 +351,9 @@ class LabDaemon:
     def images(self) -> set[str]:
         return {i["Id"] for i in self.api("GET", "/images/json").json}
 
+    def tags(self) -> set[str]:
+        return {tag for i in self.api("GET", "/images/json").json for tag in i["RepoTags"] or ()}
+
     def volumes(self) -> set[str]:
         return {v["Name"] for v in self.api("GET", "/volumes").json["Volumes"]}
 
@@ -405,6 +408,21 @@ class LabDaemon:
         found |= {f"link {name}" for name in _links(instance)}
         found |= {f"nft {element}" for element in _elements(instance.table)}
         return found | self._rows() | self._descriptors()
+
+    def difference(self, before: set[str]) -> list[str]:
+        """What there is now and was not before, or the other way round. A descriptor that was only passing
+        when ``before`` was taken may be gone."""
+        now = self.traces()
+        counts = {
+            t.rpartition(" ")[0]: int(t.rpartition(" ")[2]) for t in before if t.startswith("descriptors")
+        }
+        left = []
+        for trace in now - before:
+            kind, _, count = trace.rpartition(" ")
+            if not trace.startswith("descriptors") or int(count) > counts.get(kind, 0):
+                left.append(f"left behind: {trace}")
+        lost = [f"lost: {t}" for t in before - now if not t.startswith("descriptors")]
+        return sorted(left) + sorted(lost)
 
     def _rows(self) -> set[str]:
         with contextlib.closing(sqlite3.connect(f"file:{self.root}/wherry.db?mode=ro", uri=True)) as db:

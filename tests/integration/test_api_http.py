@@ -267,7 +267,6 @@ def test_host_configurations_that_cannot_be(daemon: LabDaemon, host: dict[str, A
         {"Image": "busybox", "StopTimeout": BIG},
         {"Image": "busybox", "ExposedPorts": {"x": {}}},
         {"Image": "busybox", "Volumes": {"../../etc": {}}},
-        {"Image": "busybox", "Healthcheck": {"Test": ["BOGUS"]}},
         {"Image": "busybox", "Labels": {"a": 1}},
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wherry.engine.containers import ContainerService
+from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.execs import ExecService
 from wherry.engine.images import ImageService
@@ -24,6 +25,7 @@ class Services:
     containers: ContainerService
     listing: ListingService
     lifecycle: Lifecycle
+    control: Control
     removal: Removal
     execs: ExecService
     logs: LogService

@@ -14,6 +14,7 @@ from wherry.api.server import ApiServer
 from wherry.api.services import Services
 from wherry.daemon.config import DEFAULT_ROOT, Config
 from wherry.engine.containers import ContainerService
+from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.execs import ExecService
 from wherry.engine.images import ImageService
@@ -160,12 +161,14 @@ def build(config: Config) -> Daemon:
         events=events,
         live=live,
     )
+    control = Control(settings=settings, containers=containers, lifecycle=lifecycle, events=events, live=live)
     removal = Removal(
         settings=settings,
         containers=containers,
         snapshotter=snapshotter,
         volumes=volumes,
         lifecycle=lifecycle,
+        control=control,
         events=events,
         live=live,
     )
@@ -197,6 +200,7 @@ def build(config: Config) -> Daemon:
         containers=container_service,
         listing=ListingService(containers=container_service, images=images),
         lifecycle=lifecycle,
+        control=control,
         removal=removal,
         execs=execs,
         logs=LogService(settings=settings, containers=containers, live=live),

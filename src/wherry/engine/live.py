@@ -43,6 +43,7 @@ class Live:
 
     :ivar lock: held while the container starts, is cleaned up after its exit, is renamed or removed.
     :ivar stopping: the coming exit was asked for, so no restart policy applies.
+    :ivar coming_back: the exit is part of a restart, so a container that removes itself stays.
     :ivar pending: attach sessions that came before the start; they are connected before anything prints.
     """
 
@@ -52,6 +53,7 @@ class Live:
         self.task: Task | None = None
         self.stopping = False
         self.removing = False
+        self.coming_back = False
         self.restart: asyncio.Task[None] | None = None
         self.pending: list[AttachSession] = []
         self.exec_ids: list[str] = []
@@ -72,6 +74,8 @@ class Live:
     def _add(waiters: list[asyncio.Future[Exit]]) -> asyncio.Future[Exit]:
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         waiters.append(future)
+        # A waiter that leaves is forgotten at once, not at an exit that may never come.
+        future.add_done_callback(lambda done: waiters.remove(done) if done in waiters else None)
         return future
 
     def on_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -99,7 +103,7 @@ class Live:
 
 
 def _resolve(waiters: list[asyncio.Future[Exit]], how: Exit) -> None:
-    for waiter in waiters:
+    for waiter in list(waiters):
         if not waiter.done():
             waiter.set_result(how)
     waiters.clear()

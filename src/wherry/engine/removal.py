@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 from wherry.engine.attributes import event_attributes
+from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.live import Live, LiveSet
@@ -32,6 +33,7 @@ class Removal:
         snapshotter: Snapshotter,
         volumes: VolumeStore,
         lifecycle: Lifecycle,
+        control: Control,
         events: EventBus,
         live: LiveSet,
     ) -> None:
@@ -39,7 +41,7 @@ class Removal:
         self._containers = containers
         self._snapshotter = snapshotter
         self._volumes = volumes
-        self._lifecycle = lifecycle
+        self._control = control
         self._events = events
         self._live = live
         lifecycle.remove_row = self._remove_exited
@@ -50,7 +52,7 @@ class Removal:
         if link:
             raise NotFound(f"Cannot remove link {wanted}: links are not there")
         live = self._live.get(row.id)
-        await self._lifecycle.until_started(live)
+        await self._control.until_started(live)
         row = self._containers.find(row.id)
         if live.removing:
             raise Conflict(f"removal of container {wanted} is already in progress")
@@ -85,7 +87,7 @@ class Removal:
     async def _kill(self, row: ContainerRow, live: Live) -> None:
         exited = live.next_exit()
         try:
-            await self._lifecycle.kill(row.id, str(int(signal.SIGKILL)))
+            await self._control.kill(row.id, str(int(signal.SIGKILL)))
         except Conflict:
             return  # it ended by itself
         await asyncio.wait([exited], timeout=_KILL_TIMEOUT)

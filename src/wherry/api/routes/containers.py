@@ -72,31 +72,31 @@ async def start(ctx: Context) -> web.Response:
 
 
 async def stop(ctx: Context) -> web.Response:
-    await ctx.services.lifecycle.stop(
+    await ctx.services.control.stop(
         ctx.params["id"], timeout=ctx.integer("t"), signal_name=ctx.text("signal") or None
     )
     return no_content()
 
 
 async def restart(ctx: Context) -> web.Response:
-    await ctx.services.lifecycle.restart(
+    await ctx.services.control.restart(
         ctx.params["id"], timeout=ctx.integer("t"), signal_name=ctx.text("signal") or None
     )
     return no_content()
 
 
 async def kill(ctx: Context) -> web.Response:
-    await ctx.services.lifecycle.kill(ctx.params["id"], ctx.text("signal") or "KILL")
+    await ctx.services.control.kill(ctx.params["id"], ctx.text("signal") or "KILL")
     return no_content()
 
 
 async def pause(ctx: Context) -> web.Response:
-    await ctx.services.lifecycle.pause(ctx.params["id"])
+    await ctx.services.control.pause(ctx.params["id"])
     return no_content()
 
 
 async def unpause(ctx: Context) -> web.Response:
-    await ctx.services.lifecycle.unpause(ctx.params["id"])
+    await ctx.services.control.unpause(ctx.params["id"])
     return no_content()
 
 
@@ -107,7 +107,7 @@ async def rename(ctx: Context) -> web.Response:
 
 async def resize(ctx: Context) -> web.Response:
     height, width = terminal_size(ctx)
-    ctx.services.lifecycle.resize(ctx.params["id"], height=height, width=width)
+    ctx.services.control.resize(ctx.params["id"], height=height, width=width)
     return web.Response(status=200)
 
 
@@ -145,7 +145,7 @@ async def wait(ctx: Context) -> web.StreamResponse:
     condition = ctx.text("condition") or "not-running"
     if condition not in ("not-running", "next-exit", "removed"):
         raise InvalidArgument(f'invalid condition: "{condition}"')
-    future = ctx.services.lifecycle.wait(ctx.params["id"], condition)
+    future = ctx.services.control.wait(ctx.params["id"], condition)
     response = await begin_stream(ctx.request, "application/json")
     how = await future
     await response.write(msgspec.json.encode(_wait_body(how)) + b"\n")

@@ -1,0 +1,330 @@
+"""The rows of the table, one function each.
+
+A row is set up and taken down by a context manager; what it yields is called once a round and returns one
+value: milliseconds, or MiB. Only that call is measured, and of it only what the row's name says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal
+
+import archive
+import commands
+from commands import Failed
+from engines import BIN, Engine, Lab, memory
+
+Once = Callable[[], float]
+Function = Callable[[Lab, str], AbstractContextManager[Once]]
+
+QUIET = 3.0
+"""Seconds that a daemon has been left alone before it is called idle."""
+CLIENTS, PER_CLIENT = 8, 5
+MEMORY_CONTAINERS = 10
+BESIDE = 100
+STREAM = 64 * 1024 * 1024
+SLEEP = ("busybox", "sleep", "100000")
+_BULK_TIMEOUT = 180.0
+
+
+@dataclass(frozen=True)
+class Aim:
+    """``ratio``: at most that part of Docker's value. ``value``: at most that much."""
+
+    kind: Literal["ratio", "value"]
+    most: float
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    work: str
+    function: Function
+    unit: str = "ms"
+    aim: Aim | None = None
+    rounds: int = 10
+    quick_rounds: int = 3
+    warm_up: bool = True
+    against_docker: bool = True
+    """False: both sides are clients of wherry's daemon, and Docker's daemon is not needed."""
+    in_quick: bool = True
+
+
+def ratio(most: float) -> Aim:
+    return Aim("ratio", most)
+
+
+def value(most: float) -> Aim:
+    return Aim("value", most)
+
+
+def _ms(seconds: float) -> float:
+    return seconds * 1000
+
+
+# ---- one container -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def run_bridge(lab: Lab, side: str) -> Iterator[Once]:
+    engine = lab.engines[side]
+    yield lambda: _ms(engine.timed("run", "--rm", "busybox", "true"))
+
+
+@contextlib.contextmanager
+def run_none(lab: Lab, side: str) -> Iterator[Once]:
+    engine = lab.engines[side]
+    yield lambda: _ms(engine.timed("run", "--rm", "--network", "none", "busybox", "true"))
+
+
+@contextlib.contextmanager
+def exec_true(lab: Lab, side: str) -> Iterator[Once]:
+    engine = lab.engines[side]
+    engine.ask("run", "-d", "--name", "bench-exec", *SLEEP)
+    yield lambda: _ms(engine.timed("exec", "bench-exec", "true"))
+    engine.ask("rm", "-f", "bench-exec")
+
+
+def _published(engine: Engine, ports: str) -> float:
+    """Start a container that was created before; its removal is not measured."""
+    name = "bench-ports"
+    engine.ask("create", "--name", name, "-p", f"{ports}:{ports}", *SLEEP)
+    try:
+        return _ms(engine.timed("start", name))
+    finally:
+        engine.ask("rm", "-f", name)
+
+
+@contextlib.contextmanager
+def start_one_port(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _published(lab.engines[side], "20000")
+
+
+@contextlib.contextmanager
+def start_many_ports(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _published(lab.engines[side], "20000-20031")
+
+
+# ---- many containers -----------------------------------------------------------------------------------
+
+
+def _start_many(engine: Engine, clients: int, each: int, *options: str) -> None:
+    """``clients`` clients at the same time, each starting ``each`` containers one after the other."""
+
+    def client(_number: int) -> None:
+        for _ in range(each):
+            engine.timed("run", "-d", *options, *SLEEP)
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
+
+
+@contextlib.contextmanager
+def many_clients(lab: Lab, side: str) -> Iterator[Once]:
+    engine = lab.engines[side]
+
+    def once() -> float:
+        began = time.perf_counter()
+        _start_many(engine, CLIENTS, PER_CLIENT)
+        seconds = time.perf_counter() - began
+        engine.remove_containers()
+        return _ms(seconds) / (CLIENTS * PER_CLIENT)
+
+    yield once
+
+
+@contextlib.contextmanager
+def run_beside(lab: Lab, side: str) -> Iterator[Once]:
+    engine = lab.engines[side]
+    _start_many(engine, 4, BESIDE // 4)
+    yield lambda: _ms(engine.timed("run", "--rm", "busybox", "true"))
+    engine.remove_containers()
+
+
+# ---- output --------------------------------------------------------------------------------------------
+
+
+def _stream(engine: Engine, script: str) -> float:
+    """An attached run whose output is read from a pipe and counted: all of it has to come."""
+    argv = [engine.cli, "run", "--rm", "busybox", "sh", "-c", script]
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as source, os.fdopen(write, "wb") as sink:
+        counter = subprocess.Popen(["wc", "-c"], stdin=source, stdout=subprocess.PIPE)
+        try:
+            source.close()
+            seconds = commands.timed(argv, engine.environment, timeout=120, stdout=sink)
+        finally:
+            sink.close()
+            counted, _ = counter.communicate()
+    if int(counted) != STREAM:
+        raise Failed(f"{int(counted)} bytes of {STREAM} came out")
+    return _ms(seconds)
+
+
+@contextlib.contextmanager
+def stream_lines(lab: Lab, side: str) -> Iterator[Once]:
+    script = f"yes {'x' * 79} | head -c {STREAM}"
+    yield lambda: _stream(lab.engines[side], script)
+
+
+@contextlib.contextmanager
+def stream_bytes(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _stream(lab.engines[side], f"head -c {STREAM} /dev/zero")
+
+
+# ---- memory --------------------------------------------------------------------------------------------
+
+
+def _idle(engine: Engine, kind: str) -> float:
+    engine.restart()
+    time.sleep(QUIET)
+    return memory(list(engine.processes()), kind)
+
+
+@contextlib.contextmanager
+def idle_memory(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _idle(lab.engines[side], "Pss")
+
+
+@contextlib.contextmanager
+def idle_resident(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _idle(lab.engines[side], "Rss")
+
+
+def _memory_of_containers(engine: Engine) -> tuple[float, float]:
+    """MiB for each running container: of processes that came with it, and by which the daemon grew."""
+    engine.restart()
+    # What its first start makes a daemon load is not a container's.
+    engine.ask("run", "--rm", "busybox", "true")
+    time.sleep(QUIET)
+    before = list(engine.processes())
+    idle = memory(before, "Anonymous")
+    for number in range(MEMORY_CONTAINERS):
+        engine.ask("run", "-d", "-p", f"{21000 + number}:80", *SLEEP)
+    time.sleep(QUIET)
+    grown = memory(before, "Anonymous") - idle
+    came = memory([pid for pid in engine.processes() if pid not in before], "Pss")
+    engine.remove_containers()
+    return came / MEMORY_CONTAINERS, grown / MEMORY_CONTAINERS
+
+
+@contextlib.contextmanager
+def container_memory(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _memory_of_containers(lab.engines[side])[0]
+
+
+@contextlib.contextmanager
+def daemon_growth(lab: Lab, side: str) -> Iterator[Once]:
+    yield lambda: _memory_of_containers(lab.engines[side])[1]
+
+
+# ---- client --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def client_version(lab: Lab, side: str) -> Iterator[Once]:
+    engine = lab.engines["wherry"]
+    program = str(BIN / "wherry") if side == "wherry" else engine.cli
+    yield lambda: _ms(commands.timed([program, "version"], engine.environment))
+
+
+# ---- images --------------------------------------------------------------------------------------------
+
+
+def _load(lab: Lab, side: str, path: str) -> float:
+    """Into an engine and directories of its own: a file system that has just had as many files deleted
+    makes new ones more slowly, and neither engine shall pay for the other."""
+    with lab.fresh(side) as engine:
+        os.sync()
+        return _ms(engine.timed("load", "-q", "-i", path, timeout=_BULK_TIMEOUT))
+
+
+@contextlib.contextmanager
+def load_image(lab: Lab, side: str) -> Iterator[Once]:
+    path = lab.base / "load.tar"
+    if not path.exists():
+        archive.write(path, repository="bench/load")
+    yield lambda: _load(lab, side, str(path))
+
+
+CASES: Sequence[Case] = (
+    Case("run", "`docker run --rm busybox true`, bridge", run_bridge, aim=ratio(0.25)),
+    Case("run-none", "`docker run --rm --network none busybox true`", run_none, aim=ratio(0.25)),
+    Case("exec", "`docker exec c true`", exec_true, aim=ratio(0.5)),
+    Case(
+        "clients",
+        "40 containers started by 8 clients, per container",
+        many_clients,
+        aim=ratio(0.5),
+        rounds=5,
+        quick_rounds=1,
+    ),
+    Case("lines", "64 MiB of stdout through an attached run, lines", stream_lines, aim=ratio(1), rounds=5),
+    Case("bytes", "64 MiB of stdout through an attached run, zeros", stream_bytes, aim=ratio(1), rounds=5),
+    Case(
+        "idle",
+        "idle daemon, PSS",
+        idle_memory,
+        unit="MiB",
+        aim=value(60),
+        rounds=5,
+        quick_rounds=1,
+        warm_up=False,
+    ),
+    Case(
+        "resident",
+        "idle daemon, RSS",
+        idle_resident,
+        unit="MiB",
+        rounds=3,
+        quick_rounds=1,
+        warm_up=False,
+    ),
+    Case(
+        "container",
+        "each running container with a published port, PSS of everything but its own process",
+        container_memory,
+        unit="MiB",
+        aim=value(1.2),
+        rounds=3,
+        quick_rounds=1,
+        warm_up=False,
+    ),
+    Case(
+        "growth",
+        "each running container with a published port, anonymous memory by which the daemon grows",
+        daemon_growth,
+        unit="MiB",
+        rounds=3,
+        quick_rounds=1,
+        warm_up=False,
+    ),
+    Case(
+        "version",
+        "`wherry version` against `docker version`",
+        client_version,
+        aim=ratio(2.5),
+        against_docker=False,
+    ),
+    Case(
+        "load",
+        "load of a 400 MB, 5-layer image",
+        load_image,
+        aim=ratio(0.7),
+        rounds=3,
+        quick_rounds=1,
+        warm_up=False,
+    ),
+    Case("port", "start of a container with 1 published port", start_one_port),
+    Case("ports", "start of a container with 32 published ports", start_many_ports, rounds=5),
+    Case(
+        "beside", "`docker run --rm busybox true` beside 100 running containers", run_beside, in_quick=False
+    ),
+)

@@ -46,7 +46,7 @@ def split_version(path: str) -> tuple[Version, str]:
 
 
 class Router:
-    """Exact paths by dictionary, the others by regular expression, in the order they were added."""
+    """Exact paths by dictionary, the others by regular expression; the first that was added wins."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[tuple[str, str], Handler] = {}
@@ -55,7 +55,7 @@ class Router:
             if "{" in pattern:
                 self._patterns[method].append((_compile(pattern), handler))
             else:
-                self._exact[method, pattern] = handler
+                self._exact.setdefault((method, pattern), handler)
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]] | None:
         """The handler and the path's parameters. ``path`` is still percent-encoded."""

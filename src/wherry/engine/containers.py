@@ -15,7 +15,7 @@ from wherry.engine.attach import AttachOptions, AttachSession
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
 from wherry.engine.live import LiveSet
-from wherry.engine.sandboxes import Sandboxes, port_mappings
+from wherry.engine.sandboxes import Sandbox, Sandboxes, port_mappings
 from wherry.engine.settings import Settings
 from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
@@ -246,19 +246,25 @@ class ContainerService:
         return self._containers.all()
 
     def inspect(self, wanted: str, *, size: bool = False) -> ContainerView:
-        return self.view(self._containers.find(wanted), size=size)
+        row = self._containers.find(wanted)
+        return self.view(row, self._sandboxes.of(row.id), size=size)
 
-    def view(self, row: ContainerRow, *, size: bool = False, image_name: str = "") -> ContainerView:
+    def sandboxes(self) -> dict[str, Sandbox]:
+        """Every sandbox by container id, for :meth:`view` of many."""
+        return self._sandboxes.all()
+
+    def view(
+        self, row: ContainerRow, sandbox: Sandbox | None, *, size: bool = False, image_name: str = ""
+    ) -> ContainerView:
         live = self._live.get(row.id)
         usage = self._snapshotter.usage(row.id).bytes if size else None
         running = live.task is not None
-        sandbox = self._settings.run / "netns" / row.id
         return ContainerView(
             name=row.name,
             record=row.record,
             state=row.state,
-            endpoints=self._sandboxes.endpoints(row),
-            ports=self._sandboxes.ports(row),
+            endpoints=self._sandboxes.endpoints(row, sandbox),
+            ports=self._sandboxes.ports(row, sandbox),
             exec_ids=tuple(live.exec_ids),
             image_name=image_name or row.record.config.image,
             directory=str(self._settings.container_directory(row.id)),
@@ -267,7 +273,7 @@ class ContainerService:
                 if row.record.host_config.log_config.type == "none"
                 else str(self._settings.log_path(row.id))
             ),
-            sandbox_key=str(sandbox) if running and sandbox.exists() else "",
+            sandbox_key=str(sandbox.path) if running and sandbox is not None else "",
             size_rw=usage,
             size_root_fs=None if usage is None else usage + self._image_size(row),
             runtime=row.record.host_config.runtime,

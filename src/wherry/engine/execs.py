@@ -246,10 +246,8 @@ class ExecService:
         execution.ended.set()
         attributes = event_attributes(execution.row, execID=execution.id, exitCode=str(execution.exit_code))
         self._events.publish("container", "exec_die", execution.row.id, attributes)
-        try:
-            files.remove_tree(directory)
-        except OSError as e:
-            log.warning("cannot remove exec directory: %s", e)
+        # The client asks for the exit code next, and need not wait for this.
+        asyncio.get_running_loop().run_in_executor(None, _remove, directory)
 
     def resize(self, exec_id: str, *, height: int, width: int) -> None:
         execution = self.find(exec_id)
@@ -263,6 +261,13 @@ class ExecService:
             loop.remove_reader(fd)
             os.close(fd)
         self._watches.clear()
+
+
+def _remove(directory: Path) -> None:
+    try:
+        files.remove_tree(directory)
+    except OSError as e:
+        log.warning("cannot remove exec directory: %s", e)
 
 
 def _process(execution: Exec, rootfs: Path, console_size: tuple[int, int] | None) -> bytes:

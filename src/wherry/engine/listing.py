@@ -46,8 +46,11 @@ class ListingService:
         ancestors = self._ancestors(filters.get("ancestor", ()))
         rows = [r for r in rows if _row_matches(r, filters, ancestors)]
         views = []
+        sandboxes = self._containers.sandboxes()
         for row in rows:
-            view = self._containers.view(row, size=options.size, image_name=self._image_name(row))
+            view = self._containers.view(
+                row, sandboxes.get(row.id), size=options.size, image_name=self._image_name(row)
+            )
             if _view_matches(view, filters):
                 views.append(view)
                 if options.limit and len(views) >= options.limit:

@@ -16,6 +16,7 @@ from wherry.model.container import HostConfig, PortBinding
 from wherry.model.views import EndpointView, PortView
 from wherry.network.manager import NetworkManager
 from wherry.network.types import PortMapping, Proto
+from wherry.network.types import Sandbox as Sandbox
 from wherry.state.containers import ContainerRow, Containers
 
 
@@ -118,9 +119,17 @@ class Sandboxes:
         """Release the container's sandbox (blocking); one that is not there is fine."""
         self._network.delete_sandbox(container_id)
 
-    def endpoints(self, row: ContainerRow) -> tuple[EndpointView, ...]:
+    def of(self, container_id: str) -> Sandbox | None:
+        """The sandbox of a container that runs in one of its own."""
+        return self._network.sandbox(container_id)
+
+    def all(self) -> dict[str, Sandbox]:
+        """Every sandbox by container id, in as few queries as one takes."""
+        return self._network.sandboxes()
+
+    def endpoints(self, row: ContainerRow, sandbox: Sandbox | None) -> tuple[EndpointView, ...]:
         """The container's places on its networks; addresses only while it runs."""
-        found = {e.network_name: e for e in self._network.endpoints_of(row.id)}
+        found = {e.network_name: e for e in (sandbox.endpoints if sandbox is not None else ())}
         views = []
         for name, request in row.record.networks.items():
             try:
@@ -147,9 +156,8 @@ class Sandboxes:
             )
         return tuple(views)
 
-    def ports(self, row: ContainerRow) -> tuple[PortView, ...]:
+    def ports(self, row: ContainerRow, sandbox: Sandbox | None) -> tuple[PortView, ...]:
         """Published ports of a running container, and those merely exposed."""
-        sandbox = self._network.sandbox(row.id)
         published = [
             PortView(p.container_port, p.proto, p.host_ip, p.host_port)
             for p in (sandbox.ports if sandbox is not None else ())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from wherry.api.context import Context, Handler
+from wherry.api.context import Context, Handler, json_response
 from wherry.api.router import Route
-from wherry.errors import NotImplemented_
+from wherry.errors import NotFound, NotImplemented_
 
 _MISSING: tuple[tuple[str, str, str], ...] = (
     ("GET", "/containers/{id}/changes", "container diff"),
@@ -46,6 +46,16 @@ _GROUPS = (
 )
 
 
+async def no_plugins(_ctx: Context) -> web.Response:
+    """None can be installed, so the list is empty."""
+    return json_response([])
+
+
+async def no_such_plugin(ctx: Context) -> web.Response:
+    """``docker inspect NAME`` asks here last, and takes anything but "not found" for a failure."""
+    raise NotFound(f'plugin "{ctx.params["name"]}" not found')
+
+
 def _refuse(what: str) -> Handler:
     async def handler(_ctx: Context) -> web.StreamResponse:
         raise NotImplemented_(f"{what}: this feature is not implemented yet")
@@ -53,7 +63,11 @@ def _refuse(what: str) -> Handler:
     return handler
 
 
-ROUTES: list[Route] = [(method, path, _refuse(what)) for method, path, what in _MISSING]
+ROUTES: list[Route] = [
+    ("GET", "/plugins", no_plugins),
+    ("GET", "/plugins/{name:path}/json", no_such_plugin),
+    *((method, path, _refuse(what)) for method, path, what in _MISSING),
+]
 for _method in ("GET", "POST", "PUT", "DELETE", "HEAD"):
     for _prefix, _what in _GROUPS:
         ROUTES += [

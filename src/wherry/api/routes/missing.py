@@ -70,7 +70,6 @@ ROUTES: list[Route] = [
 ]
 for _method in ("GET", "POST", "PUT", "DELETE", "HEAD"):
     for _prefix, _what in _GROUPS:
-        ROUTES += [
-            (_method, _prefix, _refuse(_what)),
-            (_method, _prefix + "/{rest:path}", _refuse(_what)),
-        ]
+        if (_method, _prefix) != ("GET", "/plugins"):
+            ROUTES.append((_method, _prefix, _refuse(_what)))
+        ROUTES.append((_method, _prefix + "/{rest:path}", _refuse(_what)))

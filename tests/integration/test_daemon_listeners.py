@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -256,3 +258,24 @@ def test_the_socket_is_private_and_goes_at_the_end(fresh_daemon: LabDaemon) -> N
     assert fresh_daemon.socket.exists()
     fresh_daemon.start()
     wait_until(lambda: fresh_daemon.api("GET", "/_ping").status == 200)
+
+
+def test_teardown_takes_everything_off_the_host(fresh_daemon: LabDaemon, name: str) -> None:
+    bridge = f"wh-{hashlib.sha256(str(fresh_daemon.root).encode()).hexdigest()[:8]}"
+    flags = ["--root", str(fresh_daemon.root), "--run", str(fresh_daemon.run)]
+    fresh_daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "1000").ok()
+    assert Path(f"/sys/class/net/{bridge}").exists()
+    assert "another daemon uses" in wherryd(*flags, "--teardown").stderr
+    fresh_daemon.end(signal.SIGTERM)
+    assert f"container {name} " in wherryd(*flags, "--teardown").stderr
+    assert Path(f"/sys/class/net/{bridge}").exists()
+    fresh_daemon.start()
+    fresh_daemon.docker("rm", "-f", name).ok()
+    fresh_daemon.end(signal.SIGTERM)
+    done = wherryd(*flags, "--teardown")
+    assert done.returncode == 0, done.stderr
+    assert not Path(f"/sys/class/net/{bridge}").exists()
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert bridge.replace("wh-", "wherry_") not in tables
+    fresh_daemon.start()
+    fresh_daemon.docker("run", "--rm", "busybox", "true").ok()

@@ -153,19 +153,21 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cgroup-parent", metavar="PATH", help="parent of containers' cgroups (default /wherry)")
     add("-p", "--pidfile", metavar="FILE", help="where to write the pid (default <run>/wherryd.pid)")
     add("--validate", action="store_true", help="check the configuration and exit")
+    add("--teardown", action="store_true", help="remove bridge, firewall table and namespaces, and exit")
     add("-v", "--version", action="version", version=f"wherryd version {__version__}")
     return parser
 
 
-def load(arguments: Sequence[str]) -> tuple[Config, bool]:
-    """The configuration, and whether only to validate it.
+def load(arguments: Sequence[str]) -> tuple[Config, str]:
+    """The configuration, and what to do with it: ``serve``, ``validate`` or ``teardown``.
 
     :raises InvalidArgument: a value that makes no sense, or a key given twice; exits 2 on unknown flags.
     """
     options = make_parser().parse_args(arguments)
     file = _read_file(options.config_file)
     merged = _merge(options, file)
-    return _config(merged), options.validate
+    mode = "validate" if options.validate else "teardown" if options.teardown else "serve"
+    return _config(merged), mode
 
 
 def _read_file(path: str | None) -> _File:
@@ -198,7 +200,7 @@ def _merge(options: argparse.Namespace, file: _File) -> dict[str, Any]:
     flags = vars(options)
     for flag, value in flags.items():
         key = _KEYS.get(flag, flag)
-        if value is None or flag in ("config_file", "validate"):
+        if value is None or flag in ("config_file", "validate", "teardown"):
             continue
         if flag == "add_runtime":
             merged["runtimes"] |= dict(_pair(text) for text in value)

@@ -31,15 +31,18 @@ def entry() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     try:
-        config, only_validate = configuration.load(arguments)
-        if only_validate:
+        config, mode = configuration.load(arguments)
+        if mode == "validate":
             print("configuration OK")
             return 0
         logs.configure(config.log_level, config.log_format)
         if os.geteuid() != 0:
             raise Unavailable("wherryd must run as root")
         with PidFile(config):
-            asyncio.run(_serve(config))
+            if mode == "teardown":
+                wiring.teardown(config)
+            else:
+                asyncio.run(_serve(config))
     except WherryError as e:
         print(f"wherryd: {e.message}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from wherry.engine.settings import Settings
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.volumes import VolumeService
-from wherry.errors import InvalidArgument, Unavailable
+from wherry.errors import Conflict, InvalidArgument, Unavailable
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
@@ -40,7 +41,7 @@ from wherry.model import oci
 from wherry.network.manager import NetworkManager
 from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
 from wherry.runtime.spec import warm_up
-from wherry.runtime.task import Runtime, find_program
+from wherry.runtime.task import Runtime, conmon_fd, find_program
 from wherry.state.containers import Containers
 from wherry.state.content import Contents, LeaseRows
 from wherry.state.database import Database
@@ -219,6 +220,31 @@ def build(config: Config) -> Daemon:
         events=events,
     )
     return Daemon(config, db, network, lifecycle, execs, events, reconciler, images, make_server(services))
+
+
+def teardown(config: Config) -> None:
+    """Take back what a daemon leaves on the host for its next start: bridge, firewall table, namespaces.
+
+    Images, volumes and stopped containers stay.
+    :raises Conflict: a container still runs.
+    """
+    path = config.root / "wherry.db"
+    if not path.exists():
+        return
+    db = Database(path, MIGRATIONS)
+    try:
+        for row in Containers(db).all():
+            task = config.run / "tasks" / row.id
+            fd = conmon_fd(task, row.state.conmon_pid) if row.state.conmon_pid else None
+            if fd is not None:
+                os.close(fd)
+                raise Conflict(f"cannot tear down: container {row.name} ({row.id[:12]}) still runs")
+        instance = instance_of(config.root)
+        network = NetworkManager(db=db, run=config.run, instance=instance, config=_network(config))
+        network.start()
+        network.teardown_all()
+    finally:
+        db.close()
 
 
 def instance_of(root: Path) -> str:

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from wherry.errors import InvalidArgument
+from wherry.wire.durations import duration
 
 ZERO = "0001-01-01T00:00:00Z"
 """Go's zero time: how the API says "never"."""
@@ -42,8 +43,8 @@ def parse_timestamp(text: str) -> int | None:
     seconds = _SECONDS.fullmatch(text)
     if seconds is not None:
         moment = int(seconds[1]) * 10**9 + int((seconds[2] or "")[:9].ljust(9, "0"))
-    elif (duration := parse_duration(text)) is not None:
-        moment = time.time_ns() - duration
+    elif (before := parse_duration(text)) is not None:
+        moment = time.time_ns() - before
     else:
         moment = _parse_rfc3339(text)
     return max(-_LATEST, min(moment, _LATEST))
@@ -75,27 +76,4 @@ def _parse_rfc3339(text: str) -> int:
 
 def human_duration(nanoseconds: int) -> str:
     """A length of time in Docker's words: ``About a minute``, ``3 hours``, ``2 weeks``."""
-    seconds = nanoseconds // 10**9
-    if seconds < 1:
-        return "Less than a second"
-    if seconds == 1:
-        return "1 second"
-    if seconds < 60:
-        return f"{seconds} seconds"
-    minutes = seconds // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    if hours < 48:
-        return f"{hours} hours"
-    if hours < 24 * 7 * 2:
-        return f"{hours // 24} days"
-    if hours < 24 * 30 * 2:
-        return f"{hours // 24 // 7} weeks"
-    if hours < 24 * 365 * 2:
-        return f"{hours // 24 // 30} months"
-    return f"{int(seconds / 86400 / 365)} years"
+    return duration(nanoseconds / 10**9)

@@ -167,7 +167,9 @@ def footprint(directory: Path) -> dict[str, object]:
     db = Database(directory / "wherry.db", schema.MIGRATIONS)
     rows = {t: len(db.all(f"SELECT * FROM {t}")) for t in ("sandboxes", "endpoints", "published")}
     db.close()
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    # Only those below: a copy of somebody else's mount goes when its directory is removed elsewhere.
+    everywhere = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    mounts = [target for target in everywhere if target.startswith(str(directory))]
     return {
         "links": names,
         "pins": sorted(p.name for p in run.iterdir()) if run.is_dir() else [],

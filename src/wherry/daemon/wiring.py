@@ -191,7 +191,6 @@ def build(config: Config) -> Daemon:
         images=images,
         snapshotter=snapshotter,
         volumes=volumes,
-        network=network,
         sandboxes=sandboxes,
         events=events,
         live=live,

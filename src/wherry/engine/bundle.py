@@ -82,9 +82,7 @@ def prepare(
     sources = _mount_sources(record, rootfs, bundle, volumes, undo)
     sources += write_etc_files(record, joined, settings, bundle)
     if joined.shm is not None:
-        if joined.shm == "":
-            joined = replace_shm(joined, _make_shm(record, bundle, undo))
-        shm = joined.shm or ""
+        shm = joined.shm or _make_shm(record, bundle, undo)
         sources.append(OciMount("/dev/shm", "bind", shm, ("rbind", "nosuid", "noexec", "nodev")))
     root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -98,10 +96,6 @@ def prepare(
     request = _request(record, joined, settings, rootfs, user, sources)
     (bundle / "config.json").write_bytes(build(request))
     return Prepared(bundle, record.path)
-
-
-def replace_shm(joined: Joined, shm: str) -> Joined:
-    return Joined(joined.network, joined.ipc, joined.pid, joined.hostname, shm)
 
 
 def _init_program(settings: Settings) -> str:

@@ -32,7 +32,6 @@ from wherry.model.container import (
 )
 from wherry.model.images import Image
 from wherry.model.views import ContainerView
-from wherry.network.manager import NetworkManager
 from wherry.state.containers import ContainerRow as ContainerRow
 from wherry.state.containers import Containers
 from wherry.storage.snapshots import Snapshotter
@@ -67,7 +66,6 @@ class ContainerService:
         images: ImageStore,
         snapshotter: Snapshotter,
         volumes: VolumeStore,
-        network: NetworkManager,
         sandboxes: Sandboxes,
         events: EventBus,
         live: LiveSet,
@@ -77,7 +75,6 @@ class ContainerService:
         self._images = images
         self._snapshotter = snapshotter
         self._volumes = volumes
-        self._network = network
         self._sandboxes = sandboxes
         self._events = events
         self._live = live

@@ -17,6 +17,7 @@ from wherry.engine.prune import PruneService
 from wherry.engine.removal import Removal
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
+from wherry.engine.update import UpdateService
 from wherry.engine.volumes import VolumeService
 
 
@@ -27,6 +28,7 @@ class Services:
     lifecycle: Lifecycle
     control: Control
     removal: Removal
+    update: UpdateService
     execs: ExecService
     logs: LogService
     top: TopService

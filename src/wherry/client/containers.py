@@ -64,6 +64,12 @@ def unpause(api: Api, container: str) -> None:
     api.call("POST", path(container, "unpause"))
 
 
+def update(api: Api, container: str, body: Object) -> Object:
+    """Change limits and more; answers ``{"Warnings": […]}``."""
+    answer: Object = api.json("POST", path(container, "update"), body=body) or {}
+    return answer
+
+
 def rename(api: Api, container: str, name: str) -> None:
     api.call("POST", path(container, "rename"), query={"name": name})
 

@@ -18,6 +18,8 @@ from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.execs import ExecService
+from wherry.engine.holds import Holds
+from wherry.engine.hotplug import Hotplug
 from wherry.engine.images import ImageService
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.listing import ListingService
@@ -32,6 +34,7 @@ from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.settings import Settings
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
+from wherry.engine.update import UpdateService
 from wherry.engine.volumes import VolumeService
 from wherry.errors import Conflict, InvalidArgument, Unavailable
 from wherry.images.layers import LayerStore
@@ -162,12 +165,13 @@ def build(config: Config) -> Daemon:
         events=events,
         live=live,
     )
+    holds = Holds(volumes, images, snapshotter)
     control = Control(settings=settings, containers=containers, lifecycle=lifecycle, events=events, live=live)
     removal = Removal(
         settings=settings,
         containers=containers,
         snapshotter=snapshotter,
-        volumes=volumes,
+        holds=holds,
         lifecycle=lifecycle,
         control=control,
         events=events,
@@ -190,7 +194,7 @@ def build(config: Config) -> Daemon:
         containers=containers,
         images=images,
         snapshotter=snapshotter,
-        volumes=volumes,
+        holds=holds,
         sandboxes=sandboxes,
         events=events,
         live=live,
@@ -202,6 +206,15 @@ def build(config: Config) -> Daemon:
         lifecycle=lifecycle,
         control=control,
         removal=removal,
+        update=UpdateService(
+            settings=settings,
+            containers=containers,
+            runtimes=runtimes,
+            holds=holds,
+            hotplug=Hotplug(holds=holds, volumes=volumes, snapshotter=snapshotter, sandboxes=sandboxes),
+            events=events,
+            live=live,
+        ),
         execs=execs,
         logs=LogService(settings=settings, containers=containers, live=live),
         top=TopService(settings=settings, containers=containers, live=live),

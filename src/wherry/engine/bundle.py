@@ -16,11 +16,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from wherry.engine import mountsources
 from wherry.engine.etcfiles import write_etc_files
+from wherry.engine.mountsources import MountSources
 from wherry.engine.settings import Settings
-from wherry.errors import Internal, InvalidArgument, NotFound
+from wherry.errors import InvalidArgument, NotFound
 from wherry.linux import cgroups, files, mounts, syscalls
-from wherry.model.container import Container, MountPoint
+from wherry.model.container import Container
 from wherry.model.mount import Mount
 from wherry.runtime import users
 from wherry.runtime.spec import (
@@ -79,7 +81,8 @@ def prepare(
     undo.callback(mounts.unmount, rootfs)
     for layer in snapshotter.mounts(record.id):
         mounts.mount(layer, rootfs)
-    sources = _mount_sources(record, rootfs, bundle, volumes, undo)
+    ready = MountSources(bundle, volumes, snapshotter, undo)
+    sources = [ready.prepare(point) for point in record.mounts]
     sources += write_etc_files(record, joined, settings, bundle)
     if joined.shm is not None:
         shm = joined.shm or _make_shm(record, bundle, undo)
@@ -241,54 +244,12 @@ def _make_directory(root_fd: int, path: str, user: users.User) -> int:
         os.close(parent_fd)
 
 
-def _mount_sources(
-    record: Container, rootfs: Path, bundle: Path, volumes: VolumeStore, undo: ExitStack
-) -> list[OciMount]:
-    out = []
-    for point in record.mounts:
-        if point.type == "tmpfs":
-            words = [w for w in point.options if w != "rw"]
-            options = ("nosuid", "nodev", "noexec", *(["rw"] if point.rw else []), *words)
-            out.append(OciMount(point.destination, "tmpfs", "tmpfs", options))
-            continue
-        if point.type == "volume":
-            source = volumes.path(point.name)
-            if point.copy_up:
-                volumes.copy_up(rootfs, point.destination, source)
-            out.append(_bind(point, str(source)))
-            continue
-        _ensure_bind_source(point)
-        out.append(_bind(point, point.source))
-    return out
-
-
-def _bind(point: MountPoint, source: str) -> OciMount:
-    options = ["rbind" if point.recursive else "bind", point.propagation or "rprivate"]
-    if not point.rw:
-        options.append("rro" if "rro" in point.options else "ro")
-    return OciMount(point.destination, "bind", source, tuple(options))
-
-
-def _ensure_bind_source(point: MountPoint) -> None:
-    if os.path.lexists(point.source):
-        return
-    if "create-source" not in point.options:
-        raise InvalidArgument(
-            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
-        )
-    try:
-        Path(point.source).mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise Internal(
-            f"error while creating mount source path '{point.source}': mkdir {point.source}: {e.strerror}"
-        ) from e
-
-
 def unmount(record: Container, settings: Settings) -> None:
     """Take the task's file systems out of the host's view; its layer can be removed then."""
     bundle = settings.task_directory(record.id)
     mounts.unmount(bundle / "rootfs")
     mounts.unmount(bundle / "shm")
+    mountsources.unstage(bundle)
 
 
 def release(record: Container, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from wherry.engine import mountspecs, names, normalise
 from wherry.engine.attach import AttachOptions, AttachSession
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
+from wherry.engine.holds import Holds
 from wherry.engine.live import LiveSet
 from wherry.engine.sandboxes import Sandbox, Sandboxes, port_mappings
 from wherry.engine.settings import Settings
@@ -35,7 +36,6 @@ from wherry.model.views import ContainerView
 from wherry.state.containers import ContainerRow as ContainerRow
 from wherry.state.containers import Containers
 from wherry.storage.snapshots import Snapshotter
-from wherry.volumes.store import VolumeStore
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class ContainerService:
         containers: Containers,
         images: ImageStore,
         snapshotter: Snapshotter,
-        volumes: VolumeStore,
+        holds: Holds,
         sandboxes: Sandboxes,
         events: EventBus,
         live: LiveSet,
@@ -74,7 +74,7 @@ class ContainerService:
         self._containers = containers
         self._images = images
         self._snapshotter = snapshotter
-        self._volumes = volumes
+        self._holds = holds
         self._sandboxes = sandboxes
         self._events = events
         self._live = live
@@ -155,7 +155,7 @@ class ContainerService:
                 config=self._with_hostname(config, host, container_id),
                 host_config=host,
                 networks=endpoints,
-                mounts=[self._named(point, container_id, undo, made) for point in points],
+                mounts=[self._holds.take(point, container_id, undo, made) for point in points],
                 storage_driver=self._snapshotter.name,
             )
             state = ContainerState()
@@ -188,32 +188,9 @@ class ContainerService:
             if mode not in ("", "rw", "ro", "z", "Z"):
                 raise InvalidArgument(f"invalid mode: {mode}")
             for point in self._containers.find(wanted).record.mounts:
-                if point.type != "tmpfs":
+                if point.type in ("bind", "volume"):
                     points[point.destination] = replace(point, rw=point.rw and mode != "ro", copy_up=False)
         return list(points.values())
-
-    def _named(self, point: MountPoint, container_id: str, undo: ExitStack, made: list[str]) -> MountPoint:
-        """Make the mount's volume where it has none yet, and hold it for the container."""
-        if point.type != "volume":
-            return point
-        is_new = not point.name or not self._has_volume(point.name)
-        volume = self._volumes.create(point.name or None, driver=point.driver or "local")
-        if point.anonymous and not point.name:
-            undo.callback(self._volumes.remove, volume.name, force=True)
-        if is_new:
-            made.append(volume.name)
-        self._volumes.acquire(volume.name, container_id)
-        undo.callback(self._volumes.release, volume.name, container_id)
-        return replace(
-            point, name=volume.name, driver=volume.driver, source=str(self._volumes.path(volume.name))
-        )
-
-    def _has_volume(self, name: str) -> bool:
-        try:
-            self._volumes.get(name)
-        except NotFound:
-            return False
-        return True
 
     def _check_references(self, host: HostConfig) -> None:
         for mode in (host.network_mode, host.ipc_mode, host.pid_mode):

@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Sequence
 
 from wherry.errors import InvalidArgument, NotImplemented_
-from wherry.model.container import HostConfig, MountPoint, MountSpec
+from wherry.model.container import BindOptions, HostConfig, MountPoint, MountSpec
 
 _PROPAGATIONS = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 _CONSISTENCY = {"consistent", "cached", "delegated", "default", ""}
@@ -41,7 +41,7 @@ def resolve(
     for text in host.binds or ():
         add(parse_bind(text, default_driver=host.volume_driver))
     for spec in host.mounts or ():
-        add(_from_spec(spec))
+        add(from_spec(spec))
     for destination, options in (host.tmpfs or {}).items():
         add(_tmpfs(destination, options))
     for destination in (*config_volumes, *image_volumes):
@@ -94,7 +94,7 @@ def parse_bind(text: str, *, default_driver: str = "") -> MountPoint:
         mode=mode,
         rw=writable,
         propagation=propagation or "rprivate",
-        options=["create-source"],
+        options=["create-source"] if writable else ["create-source", "rro"],
     )
 
 
@@ -128,7 +128,8 @@ def _destination(path: str, text: str) -> str:
     return cleaned
 
 
-def _from_spec(spec: MountSpec) -> MountPoint:
+def from_spec(spec: MountSpec) -> MountPoint:
+    """One ``--mount``, resolved. :raises InvalidArgument: malformed, in Docker's words."""
     if not spec.target:
         raise _invalid(spec.type, "field Target must not be empty")
     if not spec.target.startswith("/"):
@@ -144,7 +145,9 @@ def _from_spec(spec: MountSpec) -> MountPoint:
         if spec.source:
             raise _invalid("tmpfs", "field Source must not be specified")
         return _tmpfs(destination, _tmpfs_options(spec), read_only=spec.read_only)
-    if spec.type in ("image", "npipe", "cluster"):
+    if spec.type == "image":
+        return _image(spec, destination)
+    if spec.type in ("npipe", "cluster"):
         raise NotImplemented_(f"mounts of type {spec.type} are not implemented yet")
     raise InvalidArgument(f'mount type unknown: "{spec.type}"')
 
@@ -157,6 +160,8 @@ def _bind(spec: MountSpec, destination: str) -> MountPoint:
     options = spec.bind_options
     if spec.volume_options is not None:
         raise _invalid("bind", "field VolumeOptions must not be specified")
+    if options is not None and options.read_only_force_recursive:
+        _check_forced(spec, options)
     if not spec.source:
         raise _invalid("bind", "field Source must not be empty")
     if not spec.source.startswith("/"):
@@ -168,7 +173,7 @@ def _bind(spec: MountSpec, destination: str) -> MountPoint:
     if propagation not in _PROPAGATIONS:
         raise _invalid("bind", f"invalid propagation mode: {propagation}")
     extra = ["create-source"] if create else []
-    if options is not None and options.read_only_force_recursive:
+    if spec.read_only and not (options is not None and options.read_only_non_recursive):
         extra.append("rro")
     return MountPoint(
         type="bind",
@@ -181,15 +186,24 @@ def _bind(spec: MountSpec, destination: str) -> MountPoint:
     )
 
 
+def _check_forced(spec: MountSpec, options: BindOptions) -> None:
+    """``bind-recursive=readonly`` in Docker's words."""
+    if not spec.read_only:
+        raise _invalid(
+            "bind", 'option "ReadOnlyForceRecursive" requires "ReadOnly" to be specified in conjunction'
+        )
+    if options.propagation != "rprivate":
+        raise _invalid(
+            "bind",
+            'option "ReadOnlyForceRecursive" requires Propagation to be set to "rprivate" in conjunction',
+        )
+
+
 def _volume(spec: MountSpec, destination: str) -> MountPoint:
     options = spec.volume_options
     if spec.bind_options is not None:
         raise _invalid("volume", "field BindOptions must not be specified")
-    if options is not None and options.subpath:
-        raise NotImplemented_("volume-subpath is not implemented yet")
     driver = options.driver_config if options and options.driver_config else None
-    if driver is not None and driver.options:
-        raise NotImplemented_("volume-opt is not implemented yet")
     return MountPoint(
         type="volume",
         name=spec.source,
@@ -199,7 +213,36 @@ def _volume(spec: MountSpec, destination: str) -> MountPoint:
         rw=not spec.read_only,
         copy_up=not (options is not None and options.no_copy),
         anonymous=not spec.source,
+        subpath=_subpath("volume", options.subpath if options is not None else ""),
+        labels=(options.labels if options is not None else None) or {},
+        driver_options=(driver.options if driver is not None else None) or {},
     )
+
+
+def _image(spec: MountSpec, destination: str) -> MountPoint:
+    """Images are mounted read-only, whatever is asked for, as in Docker ("Image mounts")."""
+    if not spec.source:
+        raise _invalid("image", "field Source must not be empty")
+    if spec.bind_options is not None or spec.volume_options is not None or spec.tmpfs_options is not None:
+        raise _invalid("image", "only ImageOptions may be specified")
+    subpath = spec.image_options.subpath if spec.image_options is not None else ""
+    return MountPoint(
+        type="image",
+        source=spec.source,
+        destination=destination,
+        rw=False,
+        subpath=_subpath("image", subpath),
+        options=["rro"],
+    )
+
+
+def _subpath(kind: str, path: str) -> str:
+    """A relative path that stays below; what it leads to is for the kernel to find at the start."""
+    if not path:
+        return ""
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise _invalid(kind, f"subpath must be a relative path within the {kind}: {path!r}")
+    return posixpath.normpath(path)
 
 
 def _tmpfs_options(spec: MountSpec) -> str:

@@ -154,7 +154,7 @@ def check_host(host: HostConfig, settings: Settings) -> HostConfig:
     limits.check(host)
     capability_set(host)
     parse_security_options(host.security_opt or (), privileged=host.privileged)
-    _check_restart(host)
+    check_restart(host)
     _check_modes(host)
     masked = host.masked_paths
     readonly = host.readonly_paths
@@ -178,7 +178,8 @@ def check_host(host: HostConfig, settings: Settings) -> HostConfig:
     )
 
 
-def _check_restart(host: HostConfig) -> None:
+def check_restart(host: HostConfig) -> None:
+    """:raises InvalidArgument: a policy that is none, in Docker's words."""
     policy: RestartPolicy = host.restart_policy
     if policy.name not in _RESTART:
         raise InvalidArgument(f"invalid restart policy: unknown policy '{policy.name}'")

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from wherry.engine import bundle
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
+from wherry.engine.holds import owner_of
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.live import Exit, LiveSet, Task
 from wherry.engine.removal import Removal
@@ -180,7 +181,8 @@ class Reconciler:
         """Layers, directories and volume holds of containers that have no row."""
         known = {row.id for row in self._containers.all()}
         for snapshot in self._snapshotter.walk():
-            if snapshot.kind == ACTIVE and _is_id(snapshot.key) and snapshot.key not in known:
+            owner = snapshot.key if snapshot.kind == ACTIVE else owner_of(snapshot)
+            if owner is not None and _is_id(owner) and owner not in known:
                 self._snapshotter.remove(snapshot.key)
                 log.info("removed orphan layer %s", snapshot.key[:12])
         directory = self._settings.root / "containers"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from wherry.engine.attributes import event_attributes
 from wherry.engine.control import Control
 from wherry.engine.events import EventBus
+from wherry.engine.holds import Holds
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.live import Live, LiveSet
 from wherry.engine.settings import Settings
@@ -17,7 +18,6 @@ from wherry.errors import Conflict, NotFound
 from wherry.linux import files
 from wherry.state.containers import ContainerRow, Containers
 from wherry.storage.snapshots import Snapshotter
-from wherry.volumes.store import VolumeStore
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Removal:
         settings: Settings,
         containers: Containers,
         snapshotter: Snapshotter,
-        volumes: VolumeStore,
+        holds: Holds,
         lifecycle: Lifecycle,
         control: Control,
         events: EventBus,
@@ -40,7 +40,7 @@ class Removal:
         self._settings = settings
         self._containers = containers
         self._snapshotter = snapshotter
-        self._volumes = volumes
+        self._holds = holds
         self._control = control
         self._events = events
         self._live = live
@@ -115,14 +115,11 @@ class Removal:
         """Everything the container owned; what fails is logged and left to the sweep at the next start."""
         gone: list[str] = []
 
-        def volume_part() -> None:
+        def mounts_part() -> None:
             for point in row.record.mounts:
-                if point.type != "volume":
-                    continue
-                self._volumes.release(point.name, row.id)
-                if volumes and point.anonymous and not self._volumes.references(point.name):
-                    self._volumes.remove(point.name, force=True)
-                    gone.append(point.name)
+                name = self._holds.release(point, row.id, anonymous=volumes)
+                if name is not None:
+                    gone.append(name)
 
         def snapshot_part() -> None:
             try:
@@ -131,7 +128,7 @@ class Removal:
                 pass
 
         parts: tuple[Callable[[], None], ...] = (
-            volume_part,
+            mounts_part,
             snapshot_part,
             lambda: files.remove_tree(self._settings.container_directory(row.id)),
         )

@@ -15,7 +15,7 @@ from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.model.container import HostConfig, PortBinding
 from wherry.model.views import EndpointView, PortView
 from wherry.network.manager import NetworkManager
-from wherry.network.types import PortMapping, Proto
+from wherry.network.types import PortMapping, Proto, PublishedPort
 from wherry.network.types import Sandbox as Sandbox
 from wherry.state.containers import ContainerRow, Containers
 
@@ -118,6 +118,14 @@ class Sandboxes:
     def delete(self, container_id: str) -> None:
         """Release the container's sandbox (blocking); one that is not there is fine."""
         self._network.delete_sandbox(container_id)
+
+    def publish(self, row: ContainerRow, mappings: Sequence[PortMapping]) -> tuple[PublishedPort, ...]:
+        """Publish more ports of a running container (blocking)."""
+        return self._network.publish(row.id, mappings, name=row.name)
+
+    def unpublish(self, row: ContainerRow, ports: Sequence[PublishedPort]) -> None:
+        """Take ports back from a running container (blocking)."""
+        self._network.unpublish(row.id, ports)
 
     def of(self, container_id: str) -> Sandbox | None:
         """The sandbox of a container that runs in one of its own."""

@@ -209,6 +209,13 @@ def oom_kills(path: str) -> int:
     return 0
 
 
+def unlimit_pids(path: str) -> None:
+    """Lift the limit on processes. :raises OSError: the cgroup is gone."""
+    directory = _controller(path, "pids")
+    if directory is not None:
+        (directory / "pids.max").write_text("max")
+
+
 def remove(path: str) -> None:
     """Remove the cgroup and its children from every hierarchy. It must hold no process any more.
 

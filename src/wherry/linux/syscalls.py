@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 SYS_OPEN_TREE = 428
 SYS_MOVE_MOUNT = 429
+SYS_FSOPEN, SYS_FSCONFIG, SYS_FSMOUNT = 430, 431, 432
 SYS_OPENAT2 = 437
 SYS_MOUNT_SETATTR = 442
 
@@ -22,6 +24,11 @@ MS_REMOUNT, MS_NOATIME, MS_BIND, MS_MOVE, MS_REC = 32, 1024, 4096, 8192, 16384
 MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
+AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+
+CLONE_FS = 0x00000200
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 
@@ -98,3 +105,36 @@ def mount_setattr(
         SYS_MOUNT_SETATTR, dirfd, os.fsencode(path), flags, attr, ctypes.c_size_t(len(attr))
     )
     _check(result, path)
+
+
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+
+
+def fsopen(fstype: str) -> int:
+    """fsopen(2): a context to configure a new file system in."""
+    return _check(_libc.syscall(SYS_FSOPEN, fstype.encode(), _FSOPEN_CLOEXEC), fstype)
+
+
+def fsconfig_set(fd: int, key: str, value: str | None) -> None:
+    """fsconfig(2): one option, a flag where ``value`` is None."""
+    command = _FSCONFIG_SET_FLAG if value is None else _FSCONFIG_SET_STRING
+    data = None if value is None else value.encode()
+    _check(_libc.syscall(SYS_FSCONFIG, fd, command, key.encode(), data, 0), key)
+
+
+def fsconfig_create(fd: int) -> None:
+    """fsconfig(2) with ``FSCONFIG_CMD_CREATE``."""
+    _check(_libc.syscall(SYS_FSCONFIG, fd, _FSCONFIG_CMD_CREATE, None, None, 0))
+
+
+def fsmount(fd: int, attributes: int) -> int:
+    """fsmount(2): a detached mount of what was configured; ``attributes`` are ``MOUNT_ATTR_*``."""
+    return _check(_libc.syscall(SYS_FSMOUNT, fd, _FSMOUNT_CLOEXEC, attributes))
+
+
+def filesystem_type(fd: int) -> int:
+    """``f_type`` of fstatfs(2), the file system's magic number; works on O_PATH descriptors."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_libc.fstatfs(fd, buffer))
+    return int.from_bytes(buffer.raw[:8], sys.byteorder, signed=True) & 0xFFFFFFFF

@@ -140,10 +140,9 @@ class MountSpec(Value, frozen=True, kw_only=True):
     image_options: ImageOptions | None = None
 
 
-class HostConfig(Value, frozen=True, kw_only=True):
-    """The host's half: limits, mounts, networks, privileges (API ``HostConfig``)."""
+class Resources(Value, frozen=True, kw_only=True):
+    """Limits and devices (API ``Resources``); zero and empty mean "not said"."""
 
-    # resources
     cpu_shares: int = 0
     memory: int = 0
     nano_cpus: int = 0
@@ -173,7 +172,11 @@ class HostConfig(Value, frozen=True, kw_only=True):
     oom_kill_disable: bool | None = None
     pids_limit: int | None = None
     ulimits: list[Ulimit] | None = None
-    # the rest
+
+
+class HostConfig(Resources, frozen=True, kw_only=True):
+    """The host's half: limits, mounts, networks, privileges (API ``HostConfig``)."""
+
     binds: list[str] | None = None
     container_id_file: str = msgspec.field(default="", name="ContainerIDFile")
     log_config: LogConfig = msgspec.field(default_factory=LogConfig)
@@ -214,6 +217,23 @@ class HostConfig(Value, frozen=True, kw_only=True):
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
     init: bool | None = None
+
+
+class ContainerUpdate(Resources, frozen=True, kw_only=True):
+    """``POST /containers/{id}/update``: what is said replaces what is there, the rest stays.
+
+    The members after ``restart_policy`` are additions of this engine: they change a container's mounts,
+    devices and published ports while it runs. ``mounts_remove`` names destinations, ``devices_remove`` paths
+    inside the container, ``publish_remove`` ``[address:]host-port[/protocol]``.
+    """
+
+    restart_policy: RestartPolicy | None = None
+    mounts_add: list[MountSpec] | None = None
+    mounts_remove: list[str] | None = None
+    devices_add: list[DeviceMapping] | None = None
+    devices_remove: list[str] | None = None
+    publish_add: dict[str, list[PortBinding] | None] | None = None
+    publish_remove: list[str] | None = None
 
 
 class EndpointIpamConfig(Value, frozen=True, kw_only=True):
@@ -258,8 +278,9 @@ class ContainerState(Value, frozen=True, kw_only=True):
 class MountPoint(Value, frozen=True, kw_only=True):
     """A mount as resolved at creation: binds parsed, volumes named (API ``MountPoint`` and more).
 
-    ``source`` is the host path of a bind, empty for tmpfs; ``name`` the volume's. ``copy_up`` says that the
-    image's content at ``destination`` fills an empty volume at first start.
+    ``source`` is the host path of a bind, an image's reference, empty for tmpfs; ``name`` the volume's, or
+    that of the view of the image. ``labels`` and ``driver_options`` are for a volume to be made. ``copy_up``
+    says that the image's content at ``destination`` fills an empty volume at first start.
     """
 
     type: str
@@ -275,6 +296,8 @@ class MountPoint(Value, frozen=True, kw_only=True):
     subpath: str = ""
     recursive: bool = True
     options: list[str] = msgspec.field(default_factory=list)
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    driver_options: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Container(Value, frozen=True, kw_only=True):

@@ -240,6 +240,39 @@ class NetworkManager:
             with self._firewall_lock:
                 self._leaving.discard(container_id)
 
+    def publish(
+        self, container_id: str, wanted: Sequence[PortMapping], *, name: str = ""
+    ) -> tuple[PublishedPort, ...]:
+        """Publish more ports of a running container; all or none.
+
+        :returns: what was published now.
+        :raises InvalidArgument: it has no address of its own (``host``, ``none``), or a bad mapping.
+        :raises Internal: a port is taken, or the host refuses.
+        """
+        endpoint = next((e for e in self.endpoints_of(container_id) if e.ip), None)
+        if endpoint is None:
+            raise InvalidArgument(f"cannot publish ports of container {name}: it has no address of its own")
+        with ExitStack() as undo:
+            held = self._reserve(container_id, wanted, f"{name} ({endpoint.id})")
+            undo.callback(self._ports.release, container_id, held)
+            rows = [_row(p, container_id, endpoint.ip) for p in held]
+            self._rows.insert_published(rows)
+            undo.callback(self._rows.delete_published, rows)
+            undo.callback(self._unpublish, rows)
+            self._publish(rows)
+            undo.pop_all()
+        return held
+
+    def unpublish(self, container_id: str, ports: Sequence[PublishedPort]) -> None:
+        """Take published ports back while the container runs; those that are not there are fine.
+
+        Connections that stand are left alone.
+        """
+        rows = [r for r in self._rows.published(container_id=container_id) if _port(r) in ports]
+        self._unpublish(rows)
+        self._rows.delete_published(rows)
+        self._ports.release(container_id, ports)
+
     def sandbox(self, container_id: str) -> Sandbox | None:
         """The network of a container that runs (or starts), None for one that has none."""
         return self.sandboxes(container_id).get(container_id)
@@ -315,6 +348,11 @@ class NetworkManager:
     ) -> tuple[PublishedPort, ...]:
         if self._rows.has_sandbox(container_id):
             raise Conflict(f"cannot set up the network of container {container_id[:12]}: it has one")
+        return self._reserve(container_id, wanted, endpoint)
+
+    def _reserve(
+        self, container_id: str, wanted: Sequence[PortMapping], endpoint: str
+    ) -> tuple[PublishedPort, ...]:
         try:
             return self._ports.reserve(container_id, wanted)
         except Internal as e:
@@ -345,10 +383,7 @@ class NetworkManager:
                 )
             if published:
                 ip = next(a.endpoint.ip for a in attachments if a.endpoint.ip)
-                self._rows.insert_published(
-                    PublishedRow(p.proto, p.host_ip, p.host_port, container_id, ip, p.container_port)
-                    for p in published
-                )
+                self._rows.insert_published(_row(p, container_id, ip) for p in published)
         return attachments
 
     def _allocate(
@@ -463,6 +498,10 @@ class NetworkManager:
 
 def _endpoint(row: EndpointRow) -> Endpoint:
     return msgspec.json.decode(row.record, type=Endpoint)
+
+
+def _row(port: PublishedPort, container_id: str, ip: str) -> PublishedRow:
+    return PublishedRow(port.proto, port.host_ip, port.host_port, container_id, ip, port.container_port)
 
 
 def _port(row: PublishedRow) -> PublishedPort:

@@ -63,21 +63,23 @@ class HostPorts:
         self._next: dict[str, int] = {}
 
     def reserve(self, container_id: str, mappings: Sequence[PortMapping]) -> tuple[PublishedPort, ...]:
-        """Choose and hold a host port for every mapping; all or none.
+        """Choose and hold a host port for every mapping, besides what the container has; all or none.
 
+        :returns: the ports of these mappings.
         :raises Internal: a port is taken or cannot be bound, in Docker's words.
         :raises InvalidArgument, NotImplemented_: as :func:`check_mapping`.
         """
         for mapping in mappings:
             check_mapping(mapping)
         with self._lock:
+            before = len(self._by_container.get(container_id, ()))
             try:
                 for mapping in mappings:
                     self._reserve_one(container_id, mapping)
             except BaseException:
-                self._release(container_id)
+                self._release(container_id, self._by_container.get(container_id, [])[before:])
                 raise
-            return tuple(h.port for h in self._by_container.get(container_id, ()))
+            return tuple(h.port for h in self._by_container.get(container_id, ())[before:])
 
     def adopt(self, container_id: str, ports: Sequence[PublishedPort]) -> list[str]:
         """Hold ports again that were published before a restart. They are kept even where a host program has
@@ -100,18 +102,23 @@ class HostPorts:
                 self._keep(container_id, _Held(port, held))
         return lines
 
-    def release(self, container_id: str) -> None:
-        """Let go of a container's ports; that it has none is fine."""
+    def release(self, container_id: str, ports: Sequence[PublishedPort] | None = None) -> None:
+        """Let go of a container's ports, or of these; that it has none is fine."""
         with self._lock:
-            self._release(container_id)
+            held = self._by_container.get(container_id, [])
+            self._release(container_id, [h for h in held if ports is None or h.port in ports])
 
     def close(self) -> None:
         with self._lock:
             for container_id in list(self._by_container):
-                self._release(container_id)
+                self._release(container_id, list(self._by_container[container_id]))
 
-    def _release(self, container_id: str) -> None:
-        for held in self._by_container.pop(container_id, ()):
+    def _release(self, container_id: str, which: Sequence[_Held]) -> None:
+        going = {id(held) for held in which}
+        kept = [held for held in self._by_container.pop(container_id, ()) if id(held) not in going]
+        if kept:
+            self._by_container[container_id] = kept
+        for held in which:
             key = (held.port.proto, held.port.host_port)
             holders = self._by_port[key]
             holders.pop(held.port.host_ip, None)

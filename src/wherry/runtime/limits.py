@@ -177,9 +177,8 @@ def devices(host: HostConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     rules += [_rule(kind, major, minor, access) for kind, major, minor, access in _DEFAULT_DEVICES]
     nodes = []
     for mapping in host.devices or ():
-        for node in _mapped(mapping):
-            nodes.append(node)
-            rules.append(_rule(node["type"], node["major"], node["minor"], mapping.cgroup_permissions))
+        nodes += mapped(mapping)
+        rules += access(mapping)
     rules += [_parse_rule(text) for text in host.device_cgroup_rules or ()]
     return nodes, rules
 
@@ -200,7 +199,16 @@ def _parse_rule(text: str) -> dict[str, Any]:
     return _rule(kind, major, minor, access)
 
 
-def _mapped(mapping: DeviceMapping) -> list[dict[str, Any]]:
+def access(mapping: DeviceMapping) -> list[dict[str, Any]]:
+    """The rules of access that a mapped device needs. :raises InvalidArgument: it is not there."""
+    return [_rule(n["type"], n["major"], n["minor"], mapping.cgroup_permissions) for n in mapped(mapping)]
+
+
+def mapped(mapping: DeviceMapping) -> list[dict[str, Any]]:
+    """A device, or every device of a directory, as nodes to make (runtime-spec ``linux.devices``).
+
+    :raises InvalidArgument: it is not there, or its permissions are none.
+    """
     if set(mapping.cgroup_permissions) - set("rwm"):
         raise InvalidArgument(f"invalid device permissions: {mapping.cgroup_permissions}")
     inside = mapping.path_in_container or mapping.path_on_host

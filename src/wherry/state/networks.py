@@ -143,6 +143,15 @@ class Networks:
                 [(r.proto, r.host_ip, r.host_port, r.container_id, r.ip, r.container_port) for r in rows],
             )
 
+    def delete_published(self, rows: Iterable[PublishedRow]) -> None:
+        """Those that are not there are fine."""
+        with self.db.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM published"
+                " WHERE proto = ? AND host_ip = ? AND host_port = ? AND container_id = ?",
+                [(r.proto, r.host_ip, r.host_port, r.container_id) for r in rows],
+            )
+
     def delete_sandbox(self, container_id: str) -> None:
         """Its endpoints and ports go with it."""
         self.db.execute("DELETE FROM sandboxes WHERE container_id = ?", (container_id,))

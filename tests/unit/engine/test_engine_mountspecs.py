@@ -80,8 +80,13 @@ def test_mount_specs() -> None:
         (MountSpec(type="tmpfs", source="/x", target="/x"), InvalidArgument),
         (MountSpec(type="odd", target="/x"), InvalidArgument),
         (MountSpec(type="volume", target="/x/.."), InvalidArgument),
-        (MountSpec(type="image", source="i", target="/x"), NotImplemented_),
-        (MountSpec(type="volume", target="/x", volume_options=VolumeOptions(subpath="s")), NotImplemented_),
+        (MountSpec(type="image", target="/x"), InvalidArgument),
+        (MountSpec(type="npipe", source="i", target="/x"), NotImplemented_),
+        (MountSpec(type="volume", target="/x", volume_options=VolumeOptions(subpath="/s")), InvalidArgument),
+        (
+            MountSpec(type="volume", target="/x", volume_options=VolumeOptions(subpath="a/../s")),
+            InvalidArgument,
+        ),
     ],
 )
 def test_bad_specs(spec: MountSpec, error: type[Exception]) -> None:

@@ -14,7 +14,7 @@ from wherry.engine.live import Exit
 from wherry.engine.logs import LogOptions
 from wherry.errors import InvalidArgument
 from wherry.model.base import convert, to_builtins
-from wherry.model.container import ContainerConfig, HostConfig, NetworkingConfig
+from wherry.model.container import ContainerConfig, ContainerUpdate, HostConfig, NetworkingConfig
 from wherry.wire import containers as wire
 from wherry.wire import filters as wire_filters
 from wherry.wire.times import parse_timestamp
@@ -103,6 +103,12 @@ async def unpause(ctx: Context) -> web.Response:
 async def rename(ctx: Context) -> web.Response:
     await ctx.services.containers.rename(ctx.params["id"], ctx.text("name"))
     return no_content()
+
+
+async def update(ctx: Context) -> web.Response:
+    change = await ctx.json(ContainerUpdate)
+    warnings = await ctx.services.update.update(ctx.params["id"], change)
+    return json_response({"Warnings": warnings or None})
 
 
 async def resize(ctx: Context) -> web.Response:
@@ -199,6 +205,7 @@ ROUTES: list[Route] = [
     ("POST", "/containers/{id}/pause", pause),
     ("POST", "/containers/{id}/unpause", unpause),
     ("POST", "/containers/{id}/rename", rename),
+    ("POST", "/containers/{id}/update", update),
     ("POST", "/containers/{id}/resize", resize),
     ("POST", "/containers/{id}/wait", wait),
     ("DELETE", "/containers/{id}", remove),

@@ -12,7 +12,6 @@ _MISSING: tuple[tuple[str, str, str], ...] = (
     ("GET", "/containers/{id}/changes", "container diff"),
     ("GET", "/containers/{id}/export", "container export"),
     ("GET", "/containers/{id}/stats", "container stats"),
-    ("POST", "/containers/{id}/update", "container update"),
     ("GET", "/containers/{id}/archive", "copying from containers"),
     ("HEAD", "/containers/{id}/archive", "copying from containers"),
     ("PUT", "/containers/{id}/archive", "copying to containers"),

@@ -79,6 +79,13 @@ TABLE = (
         "unpause",
     ),
     Entry(
+        "update",
+        "UPDATE",
+        "Change limits, mounts, devices and ports of containers",
+        "container update",
+        "update",
+    ),
+    Entry(
         "lifecycle",
         "WAIT",
         "Wait until containers stop, then print their exit codes",
@@ -114,11 +121,11 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build pull push login logout search cp commit diff export stats update context builder buildx "
+    "build pull push login logout search cp commit diff export stats context builder buildx "
     "checkpoint manifest plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {
-    "container": "commit cp diff export stats update",
+    "container": "commit cp diff export stats",
     "image": "build pull push",
     "volume": "update",
     "network": "connect create disconnect prune rm",

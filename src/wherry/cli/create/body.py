@@ -279,11 +279,11 @@ def _devices(specs: Sequence[str]) -> tuple[list[Object], list[Object]]:
         if "=" in spec and not spec.startswith("/"):
             cdi.append(spec)
         else:
-            devices.append(_device(spec))
+            devices.append(device(spec))
     return devices, [{"Driver": "cdi", "DeviceIDs": cdi}] if cdi else []
 
 
-def _device(spec: str) -> Object:
+def device(spec: str) -> Object:
     """``/dev/host[:/dev/inside][:rwm]``"""
     parts = spec.split(":")
     if len(parts) > 3 or not all(parts):

@@ -1,0 +1,134 @@
+"""Mount points as the OCI runtime takes them: where each one's files are on the host, made ready to be bound.
+
+A part of a volume or image is found by the kernel beneath its root (openat2(2)) and staged by that descriptor
+below ``<task>/mounts``: what a container has renamed meanwhile can neither lead elsewhere nor be swapped
+between the look and the mount.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+from wherry.errors import Internal, InvalidArgument
+from wherry.linux import mounts, syscalls
+from wherry.model.container import MountPoint
+from wherry.runtime.spec import OciMount
+from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.store import VolumeStore
+
+_DIRECTORY = "mounts"
+_TMPFS_DEFAULTS = ("nosuid", "nodev", "noexec")
+
+
+class MountSources:
+    """Makes sources ready for one task; ``undo`` takes back what is staged."""
+
+    def __init__(self, task: Path, volumes: VolumeStore, snapshotter: Snapshotter, undo: ExitStack) -> None:
+        """:param task: the task's directory, with the container's root mounted on ``rootfs`` in it."""
+        self._task = task
+        self._volumes = volumes
+        self._snapshotter = snapshotter
+        self._undo = undo
+
+    def prepare(self, point: MountPoint) -> OciMount:
+        """:raises InvalidArgument: what is to be mounted is not there."""
+        if point.type == "tmpfs":
+            words = [w for w in point.options if w != "rw"]
+            options = (*_TMPFS_DEFAULTS, *(["rw"] if point.rw else []), *words)
+            return OciMount(point.destination, "tmpfs", "tmpfs", options)
+        if point.type == "volume":
+            return _bind(point, self._volume(point))
+        if point.type == "image":
+            return _bind(point, self._image(point))
+        _ensure_bind_source(point)
+        return _bind(point, point.source)
+
+    def _volume(self, point: MountPoint) -> str:
+        source = self._volumes.path(point.name)
+        if point.copy_up and not point.subpath:
+            self._volumes.copy_up(self._task / "rootfs", point.destination, source)
+        return self._stage(source, point) if point.subpath else str(source)
+
+    def _image(self, point: MountPoint) -> str:
+        place = self._place(is_directory=True)
+        self._undo.callback(mounts.unmount, place)
+        for layer in self._snapshotter.mounts(point.name):
+            mounts.mount(layer, place)
+        return self._stage(place, point) if point.subpath else str(place)
+
+    def _place(self, *, is_directory: bool) -> Path:
+        directory = self._task / _DIRECTORY
+        directory.mkdir(exist_ok=True, mode=0o700)
+        place = directory / secrets.token_hex(6)
+        if is_directory:
+            place.mkdir(mode=0o700)
+        else:
+            place.touch(mode=0o600)
+        return place
+
+    def _stage(self, base: Path, point: MountPoint) -> str:
+        """``point.subpath`` below ``base``, bound where nobody else can move it."""
+        found = _beneath(base, point)
+        try:
+            place = self._place(is_directory=stat.S_ISDIR(os.fstat(found).st_mode))
+            flags = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
+            tree = syscalls.open_tree(found, "", syscalls.OPEN_TREE_CLONE | os.O_CLOEXEC | flags)
+            try:
+                syscalls.move_mount(tree, "", syscalls.AT_FDCWD, str(place), syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+            finally:
+                os.close(tree)
+            self._undo.callback(mounts.unmount, place)
+        except OSError as e:
+            raise Internal(f"cannot mount {point.subpath} of {point.type} {point.name}: {e.strerror}") from e
+        finally:
+            os.close(found)
+        return str(place)
+
+
+def _beneath(base: Path, point: MountPoint) -> int:
+    """:raises InvalidArgument: it is not there, or would leave the volume or image."""
+    base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_MAGICLINKS
+        return syscalls.openat2(base_fd, point.subpath, os.O_PATH, resolve=resolve)
+    except OSError as e:
+        what = "leaves it" if isinstance(e, PermissionError) or e.errno == 18 else (e.strerror or "").lower()
+        raise InvalidArgument(
+            f"cannot access path {point.subpath} of {point.type} {point.name or point.source}: {what}"
+        ) from e
+    finally:
+        os.close(base_fd)
+
+
+def unstage(task: Path) -> None:
+    """Unmount everything staged for a task; the last mounted goes first."""
+    directory = task / _DIRECTORY
+    if directory.is_dir():
+        for target in mounts.mounts_below(directory):
+            mounts.unmount(target)
+
+
+def _bind(point: MountPoint, source: str) -> OciMount:
+    options = ["rbind" if point.recursive else "bind", point.propagation or "rprivate"]
+    if not point.rw:
+        options.append("rro" if "rro" in point.options else "ro")
+    return OciMount(point.destination, "bind", source, tuple(options))
+
+
+def _ensure_bind_source(point: MountPoint) -> None:
+    if os.path.lexists(point.source):
+        return
+    if "create-source" not in point.options:
+        raise InvalidArgument(
+            f'invalid mount config for type "bind": bind source path does not exist: {point.source}'
+        )
+    try:
+        Path(point.source).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise Internal(
+            f"error while creating mount source path '{point.source}': mkdir {point.source}: {e.strerror}"
+        ) from e

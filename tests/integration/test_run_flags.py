@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -358,12 +359,45 @@ def test_tmpfs_mount(daemon: LabDaemon) -> None:
     assert out.split()[1] == "2048"
 
 
+def test_an_image_is_mounted_read_only(daemon: LabDaemon) -> None:
+    mount = "type=image,src=busybox,dst=/i,image-subpath=etc"
+    out = sh(daemon, "ls /i/passwd; touch /i/x 2>&1; umount /i 2>&1; true", "--mount", mount)
+    assert out.splitlines()[0] == "/i/passwd"
+    assert "Read-only" in out
+
+
+def test_a_part_of_a_volume(daemon: LabDaemon, name: str) -> None:
+    volume = f"{name}-v"
+    sh(daemon, "mkdir -p /v/a/b; echo in > /v/a/b/f; ln -s / /v/out; ln -s a /v/link", "-v", f"{volume}:/v")
+    part = f"type=volume,src={volume},dst=/p,volume-subpath="
+    assert sh(daemon, "cat /p/f", "--mount", f"{part}a/b") == "in"
+    assert sh(daemon, "cat /p/b/f", "--mount", f"{part}link") == "in"
+    done = daemon.docker("run", "--rm", "--mount", f"{part}out/etc", "busybox", "true")
+    assert done.code == 125
+    assert "it leaves it" in done.errors
+
+
+def test_read_only_binds_are_so_all_the_way_down(daemon: LabDaemon, tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(below)], check=True)
+    try:
+        touch = "touch /m/below/x 2>&1; true"
+        assert "Read-only" in sh(daemon, touch, "-v", f"{tmp_path}:/m:ro")
+        writable = f"type=bind,src={tmp_path},dst=/m,readonly,bind-recursive=writable"
+        assert sh(daemon, touch, "--mount", writable) == ""
+    finally:
+        subprocess.run(["umount", str(below)], check=True)
+
+
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
         ("type=bind,src=/tmp,dst=relative", "must be absolute"),
         ("type=volume,dst=/", "destination can't be '/'"),
-        ("type=image,src=busybox,dst=/i", "not implemented yet"),
+        ("type=image,src=no-such-image,dst=/i", "No such image"),
+        ("type=image,src=busybox,dst=/i,image-subpath=no/such", "cannot access path no/such"),
+        ("type=volume,src=vol,dst=/v,volume-subpath=../x", "relative path within the volume"),
     ],
 )
 def test_bad_mounts(daemon: LabDaemon, flag: str, words: str) -> None:

@@ -7,6 +7,7 @@ between the look and the mount.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -96,7 +97,9 @@ def _beneath(base: Path, point: MountPoint) -> int:
         resolve = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_MAGICLINKS
         return syscalls.openat2(base_fd, point.subpath, os.O_PATH, resolve=resolve)
     except OSError as e:
-        what = "leaves it" if isinstance(e, PermissionError) or e.errno == 18 else (e.strerror or "").lower()
+        # "No such file" would make clients say that the command is missing.
+        reasons = {errno.ENOENT: "it is not there", errno.EXDEV: "it leaves it"}
+        what = reasons.get(e.errno or 0, (e.strerror or str(e)).lower())
         raise InvalidArgument(
             f"cannot access path {point.subpath} of {point.type} {point.name or point.source}: {what}"
         ) from e
@@ -115,7 +118,8 @@ def unstage(task: Path) -> None:
 def _bind(point: MountPoint, source: str) -> OciMount:
     options = ["rbind" if point.recursive else "bind", point.propagation or "rprivate"]
     if not point.rw:
-        options.append("rro" if "rro" in point.options else "ro")
+        # A file has nothing below it, and crun takes rro for directories only.
+        options.append("rro" if "rro" in point.options and os.path.isdir(source) else "ro")
     return OciMount(point.destination, "bind", source, tuple(options))
 
 

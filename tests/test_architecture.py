@@ -19,11 +19,13 @@ ALLOWED: dict[str, set[str]] = {
     "images": {"storage", "linux", "state", "model"},
     "registry": {"storage", "linux", "state", "model"},
     "runtime": {"linux", "model"},
+    "logs": {"linux", "model"},
     "network": {"linux", "state", "model"},
     "volumes": {"linux", "state", "model"},
     "build": {"model"},
     "engine": {
-        "images", "storage", "build", "registry", "network", "volumes", "runtime", "state", "linux", "model",
+        "images", "storage", "build", "registry", "network", "volumes", "runtime", "logs", "state",
+        "linux", "model",
     },
     "wire": {"model"},
     "api": {"engine", "wire", "model"},
@@ -31,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"client", "wire", "model"},
     "daemon": {
         "api", "engine", "wire", "images", "storage", "build", "registry", "network", "volumes", "runtime",
-        "state", "linux", "model",
+        "logs", "state", "linux", "model",
     },
     "hub": {"registry", "model"},
     "compose": {"client", "model"},

@@ -24,6 +24,7 @@ from wherry.engine.images import ImageService
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.listing import ListingService
 from wherry.engine.live import LiveSet
+from wherry.engine.logkeeping import LogKeeping
 from wherry.engine.logs import LogService
 from wherry.engine.names import new_engine_id
 from wherry.engine.networks import NetworkService
@@ -40,6 +41,7 @@ from wherry.errors import Conflict, InvalidArgument, Unavailable
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
+from wherry.logs.keeper import Keeper
 from wherry.model import oci
 from wherry.network.manager import NetworkManager
 from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
@@ -79,6 +81,7 @@ class Daemon:
     network: NetworkManager
     lifecycle: Lifecycle
     execs: ExecService
+    logs: LogKeeping
     events: EventBus
     reconciler: Reconciler
     images: ImageStore
@@ -99,6 +102,7 @@ class Daemon:
         self.events.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.lifecycle.close()
+        await self.logs.close()
         self.execs.close()
         await asyncio.to_thread(self.network.shutdown)
         self.db.close()
@@ -154,6 +158,7 @@ def build(config: Config) -> Daemon:
         db=db, run=config.run, instance=instance_of(config.root), config=_network(config)
     )
     containers, live, events = Containers(db), LiveSet(), EventBus(EventLog(db))
+    logs = LogKeeping(settings=settings, keeper=Keeper())
     sandboxes = Sandboxes(settings=settings, network=network, containers=containers, live=live)
     lifecycle = Lifecycle(
         settings=settings,
@@ -162,6 +167,7 @@ def build(config: Config) -> Daemon:
         volumes=volumes,
         sandboxes=sandboxes,
         runtimes=runtimes,
+        logs=logs,
         events=events,
         live=live,
     )
@@ -216,7 +222,7 @@ def build(config: Config) -> Daemon:
             live=live,
         ),
         execs=execs,
-        logs=LogService(settings=settings, containers=containers, live=live),
+        logs=LogService(settings=settings, containers=containers, live=live, keeper=logs.keeper),
         top=TopService(settings=settings, containers=containers, live=live),
         images=ImageService(images=images, unpacker=unpacker, containers=containers, events=events),
         volumes=VolumeService(volumes=volumes, containers=containers, events=events),
@@ -231,7 +237,9 @@ def build(config: Config) -> Daemon:
         ),
         events=events,
     )
-    return Daemon(config, db, network, lifecycle, execs, events, reconciler, images, make_server(services))
+    return Daemon(
+        config, db, network, lifecycle, execs, logs, events, reconciler, images, make_server(services)
+    )
 
 
 def teardown(config: Config) -> None:

@@ -242,11 +242,7 @@ class ContainerService:
             exec_ids=tuple(live.exec_ids),
             image_name=image_name or row.record.config.image,
             directory=str(self._settings.container_directory(row.id)),
-            log_path=(
-                ""
-                if row.record.host_config.log_config.type == "none"
-                else str(self._settings.log_path(row.id))
-            ),
+            log_path=self._log_path(row),
             sandbox_key=str(sandbox.path) if running and sandbox is not None else "",
             size_rw=usage,
             size_root_fs=None if usage is None else usage + self._image_size(row),

@@ -17,7 +17,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -26,11 +25,13 @@ from wherry.engine import bundle, etcfiles
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
 from wherry.engine.live import Exit, Live, LiveSet, Task
+from wherry.engine.logkeeping import LogKeeping
 from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.settings import Settings
 from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, Internal, NotModified, Unavailable, WherryError
 from wherry.linux import cgroups
+from wherry.logs import options as log_options
 from wherry.model.container import ContainerState
 from wherry.runtime import task as tasks
 from wherry.runtime.task import Runtime, Streams
@@ -59,6 +60,7 @@ class Lifecycle:
         volumes: VolumeStore,
         sandboxes: Sandboxes,
         runtimes: dict[str, Runtime],
+        logs: LogKeeping,
         events: EventBus,
         live: LiveSet,
     ) -> None:
@@ -68,6 +70,7 @@ class Lifecycle:
         self._volumes = volumes
         self._sandboxes = sandboxes
         self._runtimes = runtimes
+        self._logs = logs
         self._events = events
         self._live = live
         self._background: set[asyncio.Task[None]] = set()
@@ -142,16 +145,7 @@ class Lifecycle:
             prepared = await prepare
         undo.callback(cgroups.remove, bundle.cgroup_path(record, self._settings))
         undo.callback(runtime.delete, record.id)
-        config = record.config
-        started = await _in_thread(
-            lambda: runtime.create(
-                record.id,
-                prepared.directory,
-                streams=Streams(config.tty, config.open_stdin, config.stdin_once),
-                log_path=self._log_path(row),
-                command=prepared.command,
-            )
-        )
+        started = await _in_thread(lambda: self._create(row, runtime, prepared))
         task = self._open_task(row, started)
         undo.callback(task.close)
         for session in live.pending:
@@ -161,10 +155,17 @@ class Lifecycle:
         self._adopt_started(row, live, task, restart_count)
         undo.pop_all()
 
-    def _log_path(self, row: ContainerRow) -> Path | None:
-        if row.record.host_config.log_config.type == "none":
-            return None
-        return self._settings.log_path(row.id)
+    def _create(self, row: ContainerRow, runtime: Runtime, prepared: bundle.Prepared) -> tasks.Started:
+        config = row.record.config
+        self._logs.prepare(row)
+        kept = log_options.is_kept(row.record.host_config.log_config)
+        return runtime.create(
+            row.id,
+            prepared.directory,
+            streams=Streams(config.tty, config.open_stdin, config.stdin_once),
+            log_path=self._settings.log_path(row.id) if kept else None,
+            command=prepared.command,
+        )
 
     def _open_task(self, row: ContainerRow, started: tasks.Started) -> Task:
         directory = self._settings.task_directory(row.id)
@@ -189,7 +190,7 @@ class Lifecycle:
             ),
         )
         self._events.publish("container", "start", row.id, event_attributes(row))
-        self.watch(row.id, task)
+        self.watch(row, task)
         for session in live.pending:  # They came while the runtime started the process.
             session.connect(task.directory)
         live.pending.clear()
@@ -216,15 +217,16 @@ class Lifecycle:
 
     # ---- exit ------------------------------------------------------------------------------------------
 
-    def watch(self, container_id: str, task: Task) -> None:
+    def watch(self, row: ContainerRow, task: Task) -> None:
         """Own ``task`` from now on: its exit is handled whenever it comes."""
-        live = self._live.get(container_id)
+        live = self._live.get(row.id)
         live.task = task
+        self._logs.running(row)
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
             loop.remove_reader(task.conmon_fd)
-            self._spawn(self._handle_exit(container_id, live, task))
+            self._spawn(self._handle_exit(row.id, live, task))
 
         loop.add_reader(task.conmon_fd, ended)
 
@@ -235,6 +237,7 @@ class Lifecycle:
             oom = tasks.was_oom_killed(task.directory)
             live.task = None
             task.close()
+            self._logs.ended(row)
             state = replace(
                 row.state,
                 status="exited",

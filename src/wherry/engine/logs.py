@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from urllib.parse import quote_plus
 
 from wherry.engine.live import LiveSet
+from wherry.engine.logfacts import attributes_of
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument
-from wherry.runtime.logs import Follower, Reader, Record, Selection, stamp
+from wherry.logs import options as log_options
+from wherry.logs.files import LogFiles
+from wherry.logs.keeper import Consumer, Keeper
+from wherry.logs.reader import Reader
+from wherry.logs.records import Record, Selection, stamp
 from wherry.state.containers import ContainerRow, Containers
 
 _HEADER = struct.Struct(">BxxxL")
@@ -21,7 +26,7 @@ _HEADER = struct.Struct(">BxxxL")
 class LogOptions:
     """What to show. Times in nanoseconds since the epoch; ``tail`` in lines, ``None`` for all.
 
-    ``framed``: Docker's 8-byte headers. ``details``: the container's labels before each line.
+    ``framed``: Docker's 8-byte headers. ``details``: the container's attributes before each line.
     """
 
     stdout: bool = True
@@ -46,73 +51,87 @@ class LogOptions:
 
 
 class LogService:
-    def __init__(self, *, settings: Settings, containers: Containers, live: LiveSet) -> None:
+    def __init__(self, *, settings: Settings, containers: Containers, live: LiveSet, keeper: Keeper) -> None:
         self._settings = settings
         self._containers = containers
         self._live = live
+        self._keeper = keeper
 
     def check(self, wanted: str, options: LogOptions) -> ContainerRow:
         """:raises NotFound: no such container. :raises InvalidArgument: it keeps no log, or no stream."""
         row = self._containers.find(wanted)
         if not options.stdout and not options.stderr:
             raise InvalidArgument("Bad parameters: you must choose at least one stream")
-        if row.record.host_config.log_config.type == "none":
+        if not self.is_readable(row):
             raise InvalidArgument("configured logging driver does not support reading")
         return row
+
+    @staticmethod
+    def is_readable(row: ContainerRow) -> bool:
+        return log_options.is_readable(row.record.host_config.log_config)
 
     async def stream(self, row: ContainerRow, options: LogOptions) -> AsyncIterator[bytes]:
         """The log as bytes to send. With ``follow`` it ends when the container stops (or is removed)."""
         path = self._settings.log_path(row.id)
         live = self._live.get(row.id)
-        follower = None
-        cancel = None
-        if options.follow and live.task is not None:
-            # Watched before the first read, so that nothing falls between the two.
-            path.touch(exist_ok=True)
-            follower = Follower(path)
-            cancel = live.on_exit(follower.stop)
-        reader = Reader(path, options.selection)
+        follows = options.follow and live.task is not None
+        # What is being read stays, also when it is rotated away meanwhile.
+        consumer = self._keeper.consume(row.id, path)
+        cancel = live.on_exit(consumer.end) if follows else None
         prefix = self._details(row) if options.details else b""
+        reader: Reader | None = None
         try:
-            async with aclosing(_batches(reader, follower)) as batches:
-                async for records in batches:
-                    yield _encode(records, options, prefix)
+            reader = await asyncio.to_thread(Reader, LogFiles(path), options.selection)
+            while True:
+                data = await _next(reader, consumer, options, prefix, follows=follows)
+                if not data:
+                    return
+                yield data
         finally:
-            reader.close()
-            if follower is not None:
-                follower.close()
+            if reader is not None:
+                reader.close()
+            consumer.close()
             if cancel is not None:
                 cancel()
 
     @staticmethod
     def _details(row: ContainerRow) -> bytes:
-        config = row.record.host_config.log_config.config or {}
-        wanted = [k for k in (config.get("labels") or "").split(",") if k]
-        labels = row.record.config.labels or {}
-        return (",".join(f"{k}={labels[k]}" for k in wanted if k in labels) + " ").encode()
+        found = attributes_of(row)
+        pairs = [f"{quote_plus(k)}={quote_plus(v)}" for k, v in sorted(found.items())]
+        return (",".join(pairs) + " ").encode()
 
 
-async def _batches(reader: Reader, follower: Follower | None) -> AsyncGenerator[list[Record], None]:
+async def _next(
+    reader: Reader, consumer: Consumer, options: LogOptions, prefix: bytes, *, follows: bool
+) -> bytes:
+    """The next bytes; empty at the end."""
+
+    def work() -> bytes:
+        return _encode(reader.read(), options, prefix)
+
     while True:
-        # Read once more after the stop: the last lines may have come between the two.
-        last = follower is None or follower.stopped
-        for records in reader.batches():
-            yield records
-            await asyncio.sleep(0)
-        if last or reader.finished or follower is None:
-            return
-        await follower.changed()
+        # Read once more after the end: the last lines may have come between the two.
+        last = not follows or consumer.ended
+        data = await asyncio.to_thread(work)
+        consumer.needs = consumer.reading = reader.number
+        if data or last or reader.finished:
+            return data
+        consumer.arm()
+        data = await asyncio.to_thread(work)
+        if data:
+            return data
+        await consumer.changed()
 
 
 def _encode(records: list[Record], options: LogOptions, prefix: bytes) -> bytes:
-    out = bytearray()
-    for record in records:
-        data = record.data
+    pieces: list[bytes] = []
+    framed, timestamps, pack = options.framed, options.timestamps, _HEADER.pack
+    for moment, stderr, data in records:
         if prefix:
             data = prefix + data
-        if options.timestamps:
-            data = record.stamp + b" " + data
-        if options.framed:
-            out += _HEADER.pack(2 if record.stderr else 1, len(data))
-        out += data
-    return bytes(out)
+        if timestamps:
+            data = moment + b" " + data
+        if framed:
+            pieces.append(pack(2 if stderr else 1, len(data)))
+        pieces.append(data)
+    return b"".join(pieces)

@@ -12,14 +12,14 @@ from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.linux import cgroups
 from wherry.linux.signals import parse_signal
-from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, LogConfig, RestartPolicy
+from wherry.logs import options as log_options
+from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, RestartPolicy
 from wherry.model.oci import ImageRunConfig
 from wherry.runtime import limits
 from wherry.runtime.spec import MASKED_PATHS, READONLY_PATHS, capability_set, parse_security_options
 
 _HOSTNAME_MAX = 64
 _RESTART = {"", "no", "always", "unless-stopped", "on-failure"}
-_LOCAL_LOGS = {"", "json-file", "local", "none"}
 _CGROUPNS = {"", "host", "private"}
 _ENV_KEY = re.compile(r"[^=\0]+")
 
@@ -168,9 +168,7 @@ def check_host(host: HostConfig, settings: Settings) -> HostConfig:
         cgroupns_mode=host.cgroupns_mode or ("host" if cgroups.layout().version == 1 else "private"),
         shm_size=host.shm_size or settings.default_shm_size,
         restart_policy=replace(host.restart_policy, name=host.restart_policy.name or "no"),
-        log_config=LogConfig(
-            type=host.log_config.type or settings.log_driver, config=host.log_config.config or {}
-        ),
+        log_config=log_options.resolve(host.log_config, settings.log_config),
         runtime=host.runtime or settings.default_runtime,
         masked_paths=list(MASKED_PATHS) if masked is None else masked,
         readonly_paths=list(READONLY_PATHS) if readonly is None else readonly,
@@ -223,8 +221,6 @@ def _refuse_missing(host: HostConfig, settings: Settings) -> None:
         (host.cgroup, "Cgroup"),
         (host.cpu_realtime_period or host.cpu_realtime_runtime, "real-time CPU scheduling"),
         (host.volume_driver not in ("", "local"), f"volume driver {host.volume_driver}"),
-        (host.log_config.type not in _LOCAL_LOGS, f"log driver {host.log_config.type}"),
-        (host.log_config.config, "--log-opt"),
         (host.isolation not in ("", "default"), "--isolation"),
     )
     for value, name in missing:

@@ -102,7 +102,7 @@ class Reconciler:
         status = "paused" if paused else "running"
         if status != row.state.status:
             self._containers.set_state(row.id, replace(row.state, status=status))
-        self._lifecycle.watch(row.id, task)
+        self._lifecycle.watch(row, task)
         log.info("adopted container %s (%s)", row.id[:12], row.name)
 
     async def _settle(self, row: ContainerRow) -> None:

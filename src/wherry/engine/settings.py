@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.model.container import Ulimit
+from wherry.model.container import LogConfig, Ulimit
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Settings:
     labels: tuple[str, ...] = ()
     shutdown_timeout: int = 15
     debug: bool = False
-    log_driver: str = "json-file"
+    log_config: LogConfig = field(default_factory=lambda: LogConfig(type="local"))
     insecure: bool = False
     warnings: tuple[str, ...] = field(default=())
 
@@ -36,6 +36,9 @@ class Settings:
 
     def log_path(self, container_id: str) -> Path:
         return self.container_directory(container_id) / f"{container_id}.log"
+
+    def json_log_path(self, container_id: str) -> Path:
+        return self.container_directory(container_id) / f"{container_id}-json.log"
 
     def task_directory(self, container_id: str) -> Path:
         return self.run / "tasks" / container_id

@@ -144,7 +144,7 @@ class SystemService:
             controllers=layout.controllers,
             default_runtime=self._settings.default_runtime,
             runtimes=self._settings.runtimes,
-            log_driver=self._settings.log_driver,
+            log_driver=self._settings.log_config.type,
             debug=self._settings.debug,
             labels=self._settings.labels,
             warnings=self._settings.warnings,

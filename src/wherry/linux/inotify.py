@@ -11,6 +11,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _EVENT = struct.Struct("iIII")
 
 IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE_SELF = 0x2, 0x8, 0x80, 0x100, 0x400
+IN_ONESHOT = 0x8000_0000
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Inotify:
             errno = ctypes.get_errno()
             raise OSError(errno, os.strerror(errno), path)
         return result
+
+    def unwatch(self, watch: int) -> None:
+        """Remove a watch; one that is gone already (a file removed, one event come) is fine."""
+        _libc.inotify_rm_watch(self.fd, watch)
 
     def read(self) -> list[FileEvent]:
         """What happened since the last call; empty when nothing did."""

@@ -28,7 +28,8 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.errors import Internal, InvalidArgument, WherryError
+from wherry.errors import Internal, InvalidArgument
+from wherry.linux import fifo
 from wherry.linux import process as programs
 
 _CREATE_TIMEOUT = 120.0
@@ -331,19 +332,12 @@ def send_signal(pidfd: int, number: int) -> bool:
 def resize(bundle: Path, *, height: int, width: int) -> None:
     """Tell conmon the terminal's new size.
 
-    :raises WherryError: the process has ended, so nobody reads its control FIFO.
+    :raises Internal: the process has ended, so nobody reads its control FIFO.
     """
     try:
-        # NONBLOCK: opening a FIFO that nobody reads would wait forever otherwise.
-        fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fifo.write(bundle / "ctl", f"1 {height} {width}\n".encode())
     except OSError as e:
         raise Internal("cannot resize: the process is not running") from e
-    try:
-        os.write(fd, f"1 {height} {width}\n".encode())
-    except OSError as e:
-        raise WherryError(f"cannot resize: {e.strerror}") from e
-    finally:
-        os.close(fd)
 
 
 def find_program(names: Sequence[str]) -> str | None:

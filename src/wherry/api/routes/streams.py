@@ -63,7 +63,7 @@ async def attach(ctx: Context) -> web.StreamResponse:
 
 async def _replay(ctx: Context, row: ContainerRow, options: AttachOptions, client: ClientStream) -> None:
     """What was printed before, from the log."""
-    if row.record.host_config.log_config.type == "none":
+    if not ctx.services.logs.is_readable(row):
         return
     log_options = LogOptions(stdout=options.stdout, stderr=options.stderr, framed=options.framed)
     async for data in ctx.services.logs.stream(row, log_options):

@@ -1,0 +1,125 @@
+"""Logs on disk: rotated without loss, read across files, bounded."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from daemonlab import LabDaemon, wait_until
+
+pytestmark = pytest.mark.kernel
+
+COUNT = 60_000
+PRINT = f"i=0; while [ $i -lt {COUNT} ]; do seq $((i+1)) $((i+2000)); i=$((i+2000)); usleep 20000; done"
+"""All the numbers, in about a second."""
+
+
+def numbers(first: int, last: int) -> bytes:
+    return b"".join(b"%d\n" % n for n in range(first, last + 1))
+
+
+def log_files(daemon: LabDaemon, container: str) -> list[Path]:
+    """Oldest first, the one being written last."""
+    identifier = daemon.api("GET", f"/containers/{container}/json").json["Id"]
+    directory = daemon.root / "containers" / identifier
+    rotated = [p for p in directory.glob("*.log.*") if re.search(r"\.log\.[0-9]+(\.gz)?$", p.name)]
+    rotated.sort(key=lambda p: int(p.name.split(".log.")[1].removesuffix(".gz")))
+    return [*rotated, directory / f"{identifier}.log"]
+
+
+def options(size: str, files: int, driver: str = "local") -> list[str]:
+    return ["--log-driver", driver, "--log-opt", f"max-size={size}", "--log-opt", f"max-file={files}"]
+
+
+def test_every_line_once_across_rotations(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("run", "--name", name, *options("64k", 1000), "busybox", "sh", "-c", PRINT).ok()
+    assert daemon.docker("logs", name).raw == numbers(1, COUNT)
+    files = log_files(daemon, name)
+    assert len(files) > 3
+    assert daemon.docker("logs", "-n", "50000", name).raw == numbers(COUNT - 49_999, COUNT)
+    assert daemon.docker("logs", "-n", "1", name).raw == numbers(COUNT, COUNT)
+
+
+def test_a_follower_crosses_rotations(daemon: LabDaemon, name: str) -> None:
+    """With two files kept, so that a follower must hold what it has not read."""
+    daemon.docker(
+        "run", "-d", "--name", name, *options("64k", 2), "-v", "/go", "busybox", "sh", "-c",
+        f"echo ready; while [ ! -e /go/now ]; do usleep 1000; done; {PRINT}; echo end",
+    ).ok()  # fmt: skip
+    with daemon.docker_process("logs", "-f", name) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        daemon.docker("exec", name, "touch", "/go/now").ok()
+        out, _ = process.communicate(timeout=20)
+    assert out == numbers(1, COUNT) + b"end\n"
+    wait_until(lambda: len(log_files(daemon, name)) <= 3)
+
+
+def test_only_so_many_files_stay(daemon: LabDaemon, name: str) -> None:
+    daemon.docker(
+        "run", "--name", name, *options("64k", 3), "busybox", "sh", "-c",
+        "for k in 0 1 2 3 4 5 6 7; do seq ${k}0001 ${k}9999; usleep 150000; done",
+    ).ok()  # fmt: skip
+    files = log_files(daemon, name)
+    assert 1 < len(files) <= 3
+    found = [int(line) for line in daemon.docker("logs", name).out.split()]
+    assert found[-1] == 79999
+    assert len(found) < 79_992
+    # What is there is there without a hole: only the oldest went.
+    later = [n for k in range(8) for n in range(k * 10_000 + 1, k * 10_000 + 10_000)]
+    assert found == later[-len(found) :]
+
+
+def test_one_file_only(daemon: LabDaemon, name: str) -> None:
+    daemon.docker(
+        "run", "--name", name, *options("16k", 1), "busybox", "sh", "-c",
+        "for k in 1 2 3 4 5; do seq 1000; usleep 150000; done; echo end",
+    ).ok()  # fmt: skip
+    files = log_files(daemon, name)
+    assert sum(f.stat().st_size > 0 for f in files) == 1
+    assert daemon.docker("logs", "-n", "1", name).ok() == "end"
+
+
+def test_lines_written_while_no_daemon_runs(fresh_daemon: LabDaemon, name: str) -> None:
+    daemon = fresh_daemon
+    daemon.docker(
+        "run", "-d", "--name", name, *options("64k", 1000), "busybox", "sh", "-c",
+        "i=0; while [ $i -lt 100000 ]; do seq $((i+1)) $((i+500)); i=$((i+500)); usleep 15000; done;"
+        "sleep 1000",
+    ).ok()  # fmt: skip
+    for _ in range(3):
+        count = len(log_files(daemon, name))
+        wait_until(lambda n=count: len(log_files(daemon, name)) > n)
+        daemon.restart(signal.SIGKILL)
+    wait_until(lambda: daemon.docker("logs", "-n", "1", name).out == "100000")
+    assert daemon.docker("logs", name).raw == numbers(1, 100_000)
+
+
+def test_a_restarted_container_goes_on_in_the_same_log(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("run", "--name", name, *options("16k", 50), "busybox", "seq", "2000").ok()
+    for _ in range(2):
+        daemon.docker("start", "-a", name).ok()
+    assert daemon.docker("logs", name).raw == numbers(1, 2000) * 3
+
+
+def test_the_default_is_docker_s_local_driver(daemon: LabDaemon, name: str) -> None:
+    assert daemon.api("GET", "/info").json["LoggingDriver"] == "local"
+    daemon.docker("create", "--name", name, "busybox").ok()
+    inspected = daemon.api("GET", f"/containers/{name}/json").json
+    assert inspected["HostConfig"]["LogConfig"] == {"Type": "local", "Config": {}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--log-driver", "nope"], "logger: no log driver named 'nope' is registered"),
+        (["--log-driver", "json-file", "--log-opt", "x=1"], "unknown log opt 'x' for json-file log driver"),
+        (["--log-opt", "max-size=lots"], "max-size"),
+    ],
+)
+def test_wrong_options_are_refused(daemon: LabDaemon, arguments: list[str], words: str) -> None:
+    done = daemon.docker("create", *arguments, "busybox")
+    assert done.code == 1
+    assert words in done.errors

@@ -18,6 +18,7 @@ from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.execs import ExecService
+from wherry.engine.health import HealthMonitor
 from wherry.engine.holds import Holds
 from wherry.engine.hotplug import Hotplug
 from wherry.engine.images import ImageService
@@ -28,6 +29,7 @@ from wherry.engine.logkeeping import LogKeeping
 from wherry.engine.logs import LogService
 from wherry.engine.names import new_engine_id
 from wherry.engine.networks import NetworkService
+from wherry.engine.probes import Prober
 from wherry.engine.prune import PruneService
 from wherry.engine.reconcile import Reconciler
 from wherry.engine.removal import Removal
@@ -41,6 +43,7 @@ from wherry.errors import Conflict, InvalidArgument, Unavailable
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
+from wherry.linux.execgroups import ExecGroups
 from wherry.logs.keeper import Keeper
 from wherry.model import oci
 from wherry.network.manager import NetworkManager
@@ -82,6 +85,8 @@ class Daemon:
     lifecycle: Lifecycle
     execs: ExecService
     logs: LogKeeping
+    prober: Prober
+    health: HealthMonitor
     events: EventBus
     reconciler: Reconciler
     images: ImageStore
@@ -101,6 +106,8 @@ class Daemon:
         """Let go of everything; containers run on."""
         self.events.close()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.health.close()
+        self.prober.close()
         await self.lifecycle.close()
         await self.logs.close()
         self.execs.close()
@@ -205,7 +212,15 @@ def build(config: Config) -> Daemon:
         events=events,
         live=live,
     )
-    execs = ExecService(containers=containers, runtimes=runtimes, events=events, live=live)
+    groups = ExecGroups()
+    execs = ExecService(
+        settings=settings, containers=containers, runtimes=runtimes, events=events, live=live, groups=groups
+    )
+    prober = Prober(settings=settings, runtimes=runtimes, groups=groups)
+    health = HealthMonitor(
+        containers=containers, live=live, events=events, runner=prober, act=control.end_unhealthy
+    )
+    lifecycle.on_running.append(lambda container_id, adopted: health.running(container_id, adopted=adopted))
     services = Services(
         containers=container_service,
         listing=ListingService(containers=container_service, images=images),
@@ -238,7 +253,18 @@ def build(config: Config) -> Daemon:
         events=events,
     )
     return Daemon(
-        config, db, network, lifecycle, execs, logs, events, reconciler, images, make_server(services)
+        config,
+        db,
+        network,
+        lifecycle,
+        execs,
+        logs,
+        prober,
+        health,
+        events,
+        reconciler,
+        images,
+        make_server(services),
     )
 
 

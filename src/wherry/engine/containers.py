@@ -236,7 +236,7 @@ class ContainerService:
         return ContainerView(
             name=row.name,
             record=row.record,
-            state=row.state,
+            state=row.state if live.health is None else replace(row.state, health=live.health),
             endpoints=self._sandboxes.endpoints(row, sandbox),
             ports=self._sandboxes.ports(row, sandbox),
             exec_ids=tuple(live.exec_ids),

@@ -40,9 +40,18 @@ class Control:
 
     # ---- stop, kill, restart ---------------------------------------------------------------------------
 
-    async def stop(self, wanted: str, *, timeout: int | None = None, signal_name: str | None = None) -> None:
+    async def stop(
+        self,
+        wanted: str,
+        *,
+        timeout: int | None = None,
+        signal_name: str | None = None,
+        restart_after: float | None = None,
+    ) -> None:
         """Signal, wait, kill. ``timeout`` in seconds, -1 for ever, ``None`` for the container's own.
 
+        :param restart_after: have it started again so many seconds after its exit, unless somebody else
+            stops it.
         :raises NotModified: it is not running.
         """
         row = self._containers.find(wanted)
@@ -50,8 +59,9 @@ class Control:
         number = parse_signal(signal_name) if signal_name else self._stop_signal(row)
         await self.until_started(live)
         row = self._containers.find(row.id)
+        live.restart_after = restart_after
         if self._lifecycle.cancel_restart(live):
-            state = replace(row.state, status="exited", manually_stopped=True)
+            state = replace(row.state, status="exited", manually_stopped=True, comes_back=False)
             self._containers.set_state(row.id, state)
             live.exited(live.last_exit)
             return
@@ -81,11 +91,13 @@ class Control:
         row = self._containers.find(row.id)
         if live.task is None:
             if row.state.status == "restarting" and self._lifecycle.cancel_restart(live):
-                self._containers.set_state(row.id, replace(row.state, status="exited", manually_stopped=True))
+                state = replace(row.state, status="exited", manually_stopped=True, comes_back=False)
+                self._containers.set_state(row.id, state)
                 return
             raise Conflict(f"cannot kill container: {wanted}: container {row.id} is not running")
         if number in (signal.SIGKILL, self._stop_signal(row)):
             live.stopping = True
+            live.restart_after = None
         exited = live.next_exit()
         self._signal(row, live.task, number)
         if number == signal.SIGKILL:
@@ -109,6 +121,26 @@ class Control:
         finally:
             live.coming_back = False
         self._events.publish("container", "restart", row.id, event_attributes(row))
+
+    async def end_unhealthy(self, container_id: str, action: str, delay: float) -> None:
+        """A health check's ``on_failure``: ``stop``; ``kill``, as if it had died by itself, so that its
+        restart policy decides; or ``restart``, with ``delay`` seconds between end and start.
+
+        :raises NotModified: it is not running any more.
+        """
+        row = self._containers.find(container_id)
+        live = self._live.get(container_id)
+        if live.task is None:
+            raise NotModified("container already stopped")
+        if action == "kill":
+            self._signal(row, live.task, signal.SIGKILL)
+            await self._thaw_for_signal(row, live)
+        elif action == "stop":
+            await self.stop(container_id)
+        else:
+            # A daemon that ends in between leaves word that the container is wanted.
+            self._containers.set_state(container_id, replace(row.state, comes_back=True))
+            await self.stop(container_id, restart_after=delay)
 
     @staticmethod
     async def until_started(live: Live) -> None:

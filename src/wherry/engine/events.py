@@ -59,15 +59,25 @@ class EventBus:
         self._last = 0
 
     def publish(
-        self, kind: str, action: str, actor: str, attributes: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        action: str,
+        actor: str,
+        attributes: Mapping[str, str] | None = None,
+        *,
+        keep: bool = True,
     ) -> None:
+        """``keep`` False is for what happens all the time: told to who listens, and not remembered."""
+        if not keep and not self._listeners:
+            return
         # Two events never carry the same time, so that --since and --until can part them.
         self._last = max(time.time_ns(), self._last + 1)
         event = Event(
             type=kind, action=action, actor=actor, time=self._last, attributes=dict(attributes or {})
         )
         try:
-            self._log.append(event)
+            if keep:
+                self._log.append(event)
         except Unavailable as e:  # What happened has happened, whether or not there is room to note it.
             log.warning("event %s %s is not kept: %s", kind, action, e.message)
         for listener in list(self._listeners):

@@ -9,24 +9,23 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from wherry.engine.attach import AttachOptions, AttachSession, ClientStream
 from wherry.engine.attributes import event_attributes
-from wherry.engine.bundle import environment
+from wherry.engine.bundle import cgroup_path
 from wherry.engine.events import EventBus
+from wherry.engine.execspec import process_document
 from wherry.engine.live import Live, LiveSet
 from wherry.engine.names import new_id
 from wherry.engine.normalise import as_list
+from wherry.engine.settings import Settings
 from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.linux import files
+from wherry.linux.execgroups import EXEC, ExecGroups, runtime_option
 from wherry.model.exec import ExecConfig
 from wherry.model.views import ExecView
-from wherry.runtime import limits, users
 from wherry.runtime import task as tasks
-from wherry.runtime.spec import Process, capability_set, parse_security_options, process_section
-from wherry.runtime.task import PendingExec, Runtime, Streams, TaskFailed
+from wherry.runtime.task import PendingExec, Runtime, Started, Streams, TaskFailed
 from wherry.state.containers import ContainerRow, Containers
 
 log = logging.getLogger(__name__)
@@ -53,11 +52,25 @@ class Exec:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     directory: Path | None = None
 
+    @property
+    def group(self) -> str:
+        """Its cgroup below the container's."""
+        return f"{EXEC}{self.id[:16]}"
+
 
 class ExecService:
     def __init__(
-        self, *, containers: Containers, runtimes: dict[str, Runtime], events: EventBus, live: LiveSet
+        self,
+        *,
+        settings: Settings,
+        containers: Containers,
+        runtimes: dict[str, Runtime],
+        events: EventBus,
+        live: LiveSet,
+        groups: ExecGroups,
     ) -> None:
+        self._settings = settings
+        self._groups = groups
         self._containers = containers
         self._runtimes = runtimes
         self._events = events
@@ -185,8 +198,15 @@ class ExecService:
         streams = Streams(config.tty, config.attach_stdin, stdin_once=True)
 
         def work() -> PendingExec:
-            spec = _process(execution, rootfs, console_size or config.console_size)
-            pending = runtime.prepare_exec(execution.row.id, execution.id, directory, spec, streams)
+            spec = process_document(execution.row.record, config, rootfs, console_size or config.console_size)
+            pending = runtime.prepare_exec(
+                execution.row.id,
+                execution.id,
+                directory,
+                spec,
+                streams,
+                runtime_option(execution.group),
+            )
             pending.prepare()
             return pending
 
@@ -201,7 +221,7 @@ class ExecService:
             session.connect(pending.directory)
         command = as_list(execution.config.cmd)[0]
         try:
-            started = await asyncio.to_thread(pending.go, command)
+            started = await asyncio.to_thread(self._run, execution, pending, command)
         except TaskFailed as e:
             code = _EXIT_FAILED if e.exit_code == tasks.EXIT_FAILED else e.exit_code
             await self._failed(execution, code)
@@ -216,11 +236,18 @@ class ExecService:
         self._events.publish("container", f"exec_start: {words}", execution.row.id, attributes)
         self._watch(execution, pending.directory, started.conmon_pid)
 
+    def _run(self, execution: Exec, pending: PendingExec, command: str) -> Started:
+        path = cgroup_path(execution.row.record, self._settings)
+        with self._groups.starting(path, execution.group):
+            started = pending.go(command)
+            self._groups.claim(path, execution.group, started.pid)
+        return started
+
     async def _failed(self, execution: Exec, code: int) -> None:
         execution.exit_code = code
         execution.ended.set()
         if execution.directory is not None:
-            await asyncio.to_thread(files.remove_tree, execution.directory)
+            await asyncio.to_thread(self._remove, execution, execution.directory)
 
     def _watch(self, execution: Exec, directory: Path, conmon_pid: int) -> None:
         fd = tasks.conmon_fd(directory, conmon_pid)
@@ -247,7 +274,15 @@ class ExecService:
         attributes = event_attributes(execution.row, execID=execution.id, exitCode=str(execution.exit_code))
         self._events.publish("container", "exec_die", execution.row.id, attributes)
         # The client asks for the exit code next, and need not wait for this.
-        asyncio.get_running_loop().run_in_executor(None, _remove, directory)
+        asyncio.get_running_loop().run_in_executor(None, self._remove, execution, directory)
+
+    def _remove(self, execution: Exec, directory: Path) -> None:
+        try:
+            files.remove_tree(directory)
+            # What it left running in the background keeps its group.
+            self._groups.remove(cgroup_path(execution.row.record, self._settings), execution.group)
+        except OSError as e:
+            log.warning("cannot remove exec directory: %s", e)
 
     def resize(self, exec_id: str, *, height: int, width: int) -> None:
         execution = self.find(exec_id)
@@ -261,51 +296,3 @@ class ExecService:
             loop.remove_reader(fd)
             os.close(fd)
         self._watches.clear()
-
-
-def _remove(directory: Path) -> None:
-    try:
-        files.remove_tree(directory)
-    except OSError as e:
-        log.warning("cannot remove exec directory: %s", e)
-
-
-def _process(execution: Exec, rootfs: Path, console_size: tuple[int, int] | None) -> bytes:
-    """The exec's ``process.json``. The user is looked up in the container's root as it is now."""
-    config, record = execution.config, execution.row.record
-    host = record.host_config
-    root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        spec = config.user or record.config.user
-        user = users.lookup(root_fd, spec, host.group_add or ())
-    finally:
-        os.close(root_fd)
-    cwd = config.working_dir or record.config.working_dir or "/"
-    if not cwd.startswith("/"):
-        raise InvalidArgument(f"the working directory '{cwd}' is invalid, it needs to be an absolute path")
-    env = environment(record, user.home, record.config.hostname or record.id[:12])
-    if config.tty:
-        env = [e for e in env if not e.startswith("TERM=")] + ["TERM=xterm"]
-    if config.user and not any(e.startswith("HOME=") for e in record.config.env or ()):
-        env = [e for e in env if not e.startswith("HOME=")] + [f"HOME={user.home}"]
-    named = {e.partition("=")[0] for e in config.env or () if "=" in e}
-    removed = {e for e in config.env or () if "=" not in e}
-    env = [e for e in env if e.partition("=")[0] not in named | removed]
-    env += [e for e in config.env or () if "=" in e]
-    process = Process(
-        args=as_list(config.cmd),
-        env=env,
-        cwd=cwd,
-        user=user,
-        terminal=config.tty,
-        console_size=console_size or (0, 0),
-    )
-    privileged = msgspec.structs.replace(host, privileged=True) if config.privileged else host
-    security = parse_security_options(host.security_opt or (), privileged=host.privileged)
-    section = process_section(
-        process,
-        caps=capability_set(privileged),
-        rlimits=limits.rlimits(host),
-        no_new_privileges=security.no_new_privileges and not config.privileged,
-    )
-    return msgspec.json.encode(section)

@@ -30,7 +30,7 @@ from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.settings import Settings
 from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, Internal, NotModified, Unavailable, WherryError
-from wherry.linux import cgroups
+from wherry.linux import cgroups, execgroups
 from wherry.logs import options as log_options
 from wherry.model.container import ContainerState
 from wherry.runtime import task as tasks
@@ -77,6 +77,8 @@ class Lifecycle:
         self._closing = False
         self.remove_row: Callable[[ContainerRow], Awaitable[None]] | None = None
         """Set by the composition: how an auto-removed container goes (``Removal.remove_exited``)."""
+        self.on_running: list[Callable[[str, bool], None]] = []
+        """Called with a container's id when it runs, and whether it did so before this daemon."""
 
     # ---- start -----------------------------------------------------------------------------------------
 
@@ -101,6 +103,7 @@ class Lifecycle:
 
     async def _start_locked(self, row: ContainerRow, live: Live, *, restart_count: int) -> None:
         live.stopping = False
+        live.restart_after = None
         expect_start()
         undo = ExitStack()
         try:
@@ -159,13 +162,15 @@ class Lifecycle:
         config = row.record.config
         self._logs.prepare(row)
         kept = log_options.is_kept(row.record.host_config.log_config)
-        return runtime.create(
+        started = runtime.create(
             row.id,
             prepared.directory,
             streams=Streams(config.tty, config.open_stdin, config.stdin_once),
             log_path=self._settings.log_path(row.id) if kept else None,
             command=prepared.command,
         )
+        _shelter(bundle.cgroup_path(row.record, self._settings), started.pid)
+        return started
 
     def _open_task(self, row: ContainerRow, started: tasks.Started) -> Task:
         directory = self._settings.task_directory(row.id)
@@ -187,10 +192,11 @@ class Lifecycle:
                 conmon_pid=task.conmon_pid,
                 started_at=time.time_ns(),
                 restart_count=restart_count,
+                health=row.state.health,
             ),
         )
         self._events.publish("container", "start", row.id, event_attributes(row))
-        self.watch(row, task)
+        self.watch(row, task, adopted=False)
         for session in live.pending:  # They came while the runtime started the process.
             session.connect(task.directory)
         live.pending.clear()
@@ -217,7 +223,7 @@ class Lifecycle:
 
     # ---- exit ------------------------------------------------------------------------------------------
 
-    def watch(self, row: ContainerRow, task: Task) -> None:
+    def watch(self, row: ContainerRow, task: Task, *, adopted: bool) -> None:
         """Own ``task`` from now on: its exit is handled whenever it comes."""
         live = self._live.get(row.id)
         live.task = task
@@ -229,6 +235,8 @@ class Lifecycle:
             self._spawn(self._handle_exit(row.id, live, task))
 
         loop.add_reader(task.conmon_fd, ended)
+        for callback in self.on_running:
+            callback(row.id, adopted)
 
     async def _handle_exit(self, container_id: str, live: Live, task: Task) -> None:
         async with live.lock:
@@ -246,7 +254,8 @@ class Lifecycle:
                 exit_code=code,
                 oom_killed=oom,
                 finished_at=finished,
-                manually_stopped=live.stopping,
+                manually_stopped=live.stopping and live.restart_after is None,
+                comes_back=live.restart_after is not None,
             )
             self._save(container_id, state)
             attributes = event_attributes(row, exitCode=str(code))
@@ -326,8 +335,10 @@ class Lifecycle:
     def _restart_delay(self, row: ContainerRow, live: Live) -> float | None:
         """Seconds until the restart policy's next start, or ``None`` for no restart."""
         policy = row.record.host_config.restart_policy
-        if live.stopping or live.removing or self._closing:
+        if live.removing or self._closing:
             return None
+        if live.restart_after is not None or live.stopping:
+            return live.restart_after
         if policy.name == "on-failure":
             tries = policy.maximum_retry_count
             if row.state.exit_code == 0 or (tries and row.state.restart_count >= tries):
@@ -393,6 +404,14 @@ class Lifecycle:
             if live.task is not None:
                 live.task.close()
                 live.task = None
+
+
+def _shelter(cgroup: str, pid: int) -> None:
+    """Without it execs are told from the container's own processes less well, and that is all."""
+    try:
+        execgroups.shelter(cgroup, pid)
+    except OSError as e:
+        log.warning("cannot set process %d apart from execs: %s", pid, e)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -130,7 +130,7 @@ def _row_matches(
     if ancestors is not None and row.record.image_id not in ancestors:
         return False
     health = filters.get("health", ())
-    if health and "none" not in health:
+    if health and (state.health.status if state.health is not None else "none") not in health:
         return False
     labels = row.record.config.labels or {}
     for wanted in filters.get("label", ()):

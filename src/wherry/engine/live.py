@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wherry.engine.attach import AttachSession
+    from wherry.model.container import Health
 
 
 @dataclass
@@ -44,6 +45,9 @@ class Live:
     :ivar lock: held while the container starts, is cleaned up after its exit, is renamed or removed.
     :ivar stopping: the coming exit was asked for, so no restart policy applies.
     :ivar coming_back: the exit is part of a restart, so a container that removes itself stays.
+    :ivar restart_after: seconds between the coming exit and the start that follows it, whatever the restart
+        policy says; ``None`` leaves it to the policy.
+    :ivar health: what its checks found in this run; ``None`` without checks, and while it does not run.
     :ivar pending: attach sessions that came before the start; they are connected before anything prints.
     """
 
@@ -54,6 +58,8 @@ class Live:
         self.stopping = False
         self.removing = False
         self.coming_back = False
+        self.restart_after: float | None = None
+        self.health: Health | None = None
         self.restart: asyncio.Task[None] | None = None
         self.pending: list[AttachSession] = []
         self.exec_ids: list[str] = []

@@ -14,12 +14,15 @@ from wherry.linux import cgroups
 from wherry.linux.signals import parse_signal
 from wherry.logs import options as log_options
 from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, RestartPolicy
-from wherry.model.oci import ImageRunConfig
+from wherry.model.oci import Healthcheck, ImageRunConfig
 from wherry.runtime import limits
 from wherry.runtime.spec import MASKED_PATHS, READONLY_PATHS, capability_set, parse_security_options
 
 _HOSTNAME_MAX = 64
 _RESTART = {"", "no", "always", "unless-stopped", "on-failure"}
+_HEALTH_MIN = 10**6
+"""Nanoseconds: no interval or timeout is shorter."""
+_HEALTH_ACTIONS = {"", "none", "restart", "stop", "kill"}
 _CGROUPNS = {"", "host", "private"}
 _ENV_KEY = re.compile(r"[^=\0]+")
 
@@ -51,9 +54,26 @@ def merge_image(config: ContainerConfig, image: ImageRunConfig) -> ContainerConf
         working_dir=config.working_dir or image.working_dir,
         labels={**(image.labels or {}), **(config.labels or {})},
         stop_signal=config.stop_signal or image.stop_signal,
-        healthcheck=config.healthcheck or image.healthcheck,
+        healthcheck=_merge_healthcheck(config.healthcheck, image.healthcheck),
         shell=config.shell or image.shell,
         on_build=None,
+    )
+
+
+def _merge_healthcheck(own: Healthcheck | None, image: Healthcheck | None) -> Healthcheck | None:
+    """What the request leaves open is the image's; what follows a failure is the request's alone to say."""
+    if image is not None:
+        image = replace(image, on_failure="")
+    if own is None or image is None:
+        return own or image
+    return replace(
+        own,
+        test=own.test or image.test,
+        interval=own.interval or image.interval,
+        timeout=own.timeout or image.timeout,
+        start_period=own.start_period or image.start_period,
+        start_interval=own.start_interval or image.start_interval,
+        retries=own.retries or image.retries,
     )
 
 
@@ -66,9 +86,6 @@ def as_list(value: list[str] | str | None) -> list[str]:
 
 def refuse_missing_config(config: ContainerConfig) -> None:
     """:raises NotImplemented_: what was asked of the container itself and is not there yet, by name."""
-    health = config.healthcheck
-    if health is not None and (health.test or ["NONE"]) != ["NONE"]:
-        raise NotImplemented_("health checks are not implemented yet")
     if config.network_disabled:
         raise NotImplemented_("NetworkDisabled is not implemented yet: use --network none")
 
@@ -101,19 +118,34 @@ def check_config(config: ContainerConfig) -> ContainerConfig:
         check_port(port)
     if config.network_disabled:
         raise NotImplemented_("NetworkDisabled is not implemented yet: use --network none")
-    health = config.healthcheck
-    if (
-        health is not None
-        and health.test
-        and health.test != ["NONE"]
-        and health.test[0]
-        not in (
-            "CMD",
-            "CMD-SHELL",
-        )
-    ):
-        raise InvalidArgument(f"Unknown healthcheck type '{health.test[0]}' (expected 'CMD')")
+    if config.healthcheck is not None:
+        _check_health(config.healthcheck)
     return replace(config, working_dir=posixpath.normpath(config.working_dir) if config.working_dir else "")
+
+
+def _check_health(health: Healthcheck) -> None:
+    durations = (
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    )
+    for name, value in durations:
+        if value != 0 and value < _HEALTH_MIN:
+            raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
+    if health.retries < 0:
+        raise InvalidArgument("Retries in Healthcheck cannot be negative")
+    test = health.test or ["NONE"]
+    if test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        raise InvalidArgument(f"Unknown healthcheck type '{test[0]}' (expected 'CMD')")
+    if test[0] != "NONE" and not any(test[1:]):
+        raise InvalidArgument(f"invalid health check: {test[0]} needs a command")
+    if any("\0" in word for word in test):
+        raise InvalidArgument("invalid health check: a NUL byte in its command")
+    if health.on_failure not in _HEALTH_ACTIONS:
+        raise InvalidArgument(
+            f"invalid OnFailure in Healthcheck: '{health.on_failure}' (none, restart, stop or kill)"
+        )
 
 
 def check_port(text: str) -> tuple[int, int, str]:

@@ -102,7 +102,7 @@ class Reconciler:
         status = "paused" if paused else "running"
         if status != row.state.status:
             self._containers.set_state(row.id, replace(row.state, status=status))
-        self._lifecycle.watch(row, task)
+        self._lifecycle.watch(row, task, adopted=True)
         log.info("adopted container %s (%s)", row.id[:12], row.name)
 
     async def _settle(self, row: ContainerRow) -> None:
@@ -202,14 +202,14 @@ class Reconciler:
             if self._live.get(row.id).task is not None or row.state.status == "created":
                 continue
             host = row.record.host_config
-            if host.auto_remove:
+            if host.auto_remove and not row.state.comes_back:
                 await self._removal.remove(row.id, force=True, volumes=True)
                 continue
             policy = host.restart_policy.name
             wanted = policy == "always" or (policy == "unless-stopped" and not row.state.manually_stopped)
             if policy == "on-failure" and row.state.exit_code and not row.state.manually_stopped:
                 wanted = True
-            if not wanted:
+            if not wanted and not row.state.comes_back:
                 continue
             try:
                 await self._lifecycle.start(row.id)

@@ -146,6 +146,61 @@ def launch(
             raise CommandFailed(argv, code, (stderr.read() or b"")[-_STDERR_KEEP:].decode(errors="replace"))
 
 
+class Child:
+    """A program beside this one: ``pidfd`` becomes readable at its end, ``output`` is what it writes.
+
+    Both descriptors do not block. Whoever holds it calls :meth:`close` when it has ended, or to end it.
+    """
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """:raises CommandFailed: the program is not there."""
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment(env),
+                cwd="/",
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as e:
+            raise CommandFailed(argv, 127, e.strerror or str(e), "cannot be started") from e
+        assert self._process.stdout is not None
+        self._stdout = self._process.stdout
+        self.pid = self._process.pid
+        self.output = self._stdout.fileno()
+        try:
+            os.set_blocking(self.output, False)
+            self.pidfd = os.pidfd_open(self.pid)
+        except BaseException:
+            self._stdout.close()
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def read(self) -> bytes:
+        """What it wrote since the last call, up to 64 KiB; empty when that is nothing."""
+        try:
+            return os.read(self.output, 1 << 16)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> int:
+        """Kill it if it runs, reap it, give the descriptors back; return how it ended, as ``subprocess``."""
+        if self.pidfd >= 0:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._stdout.close()
+            os.close(self.pidfd)
+            self.pidfd = self.output = -1
+        code = self._process.returncode
+        assert code is not None
+        return code
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

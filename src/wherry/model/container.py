@@ -260,8 +260,33 @@ class NetworkingConfig(Value, frozen=True, kw_only=True):
 Status = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
 
+class HealthResult(Value, frozen=True, kw_only=True):
+    """One run of a health check. Times are nanoseconds since the epoch; -1 is a run that was broken off."""
+
+    start: int
+    end: int
+    exit_code: int
+    output: str = ""
+
+
+class Health(Value, frozen=True, kw_only=True):
+    """What health checks found: ``log`` has the last five, oldest first.
+
+    ``restarts`` counts those in a row that ``on_failure`` asked for.
+    """
+
+    status: Literal["starting", "healthy", "unhealthy"] = "starting"
+    failing_streak: int = 0
+    log: tuple[HealthResult, ...] = ()
+    restarts: int = 0
+
+
 class ContainerState(Value, frozen=True, kw_only=True):
-    """What became of a container. Times are nanoseconds since the epoch, 0 for never."""
+    """What became of a container. Times are nanoseconds since the epoch, 0 for never.
+
+    ``health`` is as of its last change of status or streak; ``comes_back`` says that an exit was caused by
+    ``on_failure`` and a start follows whatever the restart policy says.
+    """
 
     status: Status = "created"
     pid: int = 0
@@ -273,6 +298,8 @@ class ContainerState(Value, frozen=True, kw_only=True):
     finished_at: int = 0
     restart_count: int = 0
     manually_stopped: bool = False
+    health: Health | None = None
+    comes_back: bool = False
 
 
 class MountPoint(Value, frozen=True, kw_only=True):

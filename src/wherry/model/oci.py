@@ -159,7 +159,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Healthcheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
-    """Durations are nanoseconds; ``test`` is ``["NONE"]``, ``["CMD", …]`` or ``["CMD-SHELL", text]``."""
+    """Durations are nanoseconds; ``test`` is ``["NONE"]``, ``["CMD", …]`` or ``["CMD-SHELL", text]``.
+
+    ``on_failure`` is ours: what happens to a container that became unhealthy (``none``, ``restart``,
+    ``stop``, ``kill``).
+    """
 
     test: list[str] | None = None
     interval: int = 0
@@ -167,6 +171,7 @@ class Healthcheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     start_period: int = 0
     start_interval: int = 0
     retries: int = 0
+    on_failure: str = ""
 
 
 class ImageRunConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):

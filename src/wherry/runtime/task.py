@@ -140,15 +140,37 @@ class Runtime:
             raise InvalidArgument(f"cannot update limits: {e.stderr.strip() or e.message}") from e
 
     def prepare_exec(
-        self, container_id: str, exec_id: str, directory: Path, process: bytes, streams: Streams
+        self,
+        container_id: str,
+        exec_id: str,
+        directory: Path,
+        process: bytes,
+        streams: Streams,
+        options: Sequence[str] = (),
     ) -> PendingExec:
-        """Make ready to run another process in the container; nothing runs before ``go``."""
+        """Make ready to run another process in the container; nothing runs before ``go``.
+
+        :param options: for the runtime's ``exec``.
+        """
         directory.mkdir(parents=True, mode=0o700)
         spec = directory / "process.json"
         spec.write_bytes(process)
         argv = self._conmon_argv(container_id, exec_id, directory, streams)
         argv += ["-l", "none", "-e", "--exec-attach", "--exec-process-spec", str(spec)]
+        for option in options:
+            argv += ["--runtime-opt", option]
         return PendingExec(argv, directory)
+
+    def run_beside(
+        self, container_id: str, spec: Path, pid_file: Path, options: Sequence[str] = ()
+    ) -> programs.Child:
+        """Run another process in the container without conmon: it ends with the program that is returned.
+
+        The program exits as the process did; ``pid_file`` is there once the process runs.
+        """
+        argv = [self._program, "--root", str(self._state), "exec", "--process", str(spec)]
+        argv += ["--pid-file", str(pid_file), *options, container_id]
+        return programs.Child(argv)
 
     def _conmon_argv(self, container_id: str, unique_id: str, bundle: Path, streams: Streams) -> list[str]:
         argv = [self._conmon, "--api-version", "1", "-c", container_id, "-u", unique_id]

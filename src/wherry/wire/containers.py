@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from wherry.model.base import to_builtins
-from wherry.model.container import ContainerState, EndpointRequest, MountPoint
+from wherry.model.container import ContainerState, EndpointRequest, Health, MountPoint
+from wherry.model.oci import Healthcheck
 from wherry.model.views import ContainerView, EndpointView, ExecView, PortView
 from wherry.wire.times import human_duration, rfc3339
 
@@ -16,7 +17,12 @@ def status_text(state: ContainerState, now: int | None = None) -> str:
     now = time.time_ns() if now is None else now
     if state.status in ("running", "paused"):
         up = f"Up {human_duration(now - state.started_at)}"
-        return f"{up} (Paused)" if state.status == "paused" else up
+        if state.status == "paused":
+            return f"{up} (Paused)"
+        if state.health is not None:
+            word = state.health.status
+            return f"{up} (health: starting)" if word == "starting" else f"{up} ({word})"
+        return up
     if state.status == "restarting":
         return f"Restarting ({state.exit_code}) {human_duration(now - state.finished_at)} ago"
     if state.status == "created":
@@ -45,7 +51,10 @@ def summary(view: ContainerView) -> dict[str, Any]:
         "State": state.status,
         "Status": status_text(state),
         "HostConfig": {"NetworkMode": record.host_config.network_mode},
-        "Health": {"Status": "none", "FailingStreak": 0},
+        "Health": {
+            "Status": state.health.status if state.health is not None else "none",
+            "FailingStreak": state.health.failing_streak if state.health is not None else 0,
+        },
         "NetworkSettings": {"Networks": {e.network_name: endpoint(e, view) for e in view.endpoints}},
         "Mounts": [mount_point(m) for m in view.mounts],
     }
@@ -116,7 +125,7 @@ def endpoint(view: EndpointView, container: ContainerView) -> dict[str, Any]:
 
 def state(view: ContainerView) -> dict[str, Any]:
     value = view.state
-    return {
+    out: dict[str, Any] = {
         "Status": value.status,
         "Running": value.status in ("running", "paused", "restarting"),
         "Paused": value.status == "paused",
@@ -129,6 +138,28 @@ def state(view: ContainerView) -> dict[str, Any]:
         "StartedAt": rfc3339(value.started_at),
         "FinishedAt": rfc3339(value.finished_at),
     }
+    if value.health is not None:
+        out["Health"] = _health(value.health, view.record.config.healthcheck)
+    return out
+
+
+def _health(value: Health, check: Healthcheck | None) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "Status": value.status,
+        "FailingStreak": value.failing_streak,
+        "Log": [
+            {
+                "Start": rfc3339(entry.start),
+                "End": rfc3339(entry.end),
+                "ExitCode": entry.exit_code,
+                "Output": entry.output,
+            }
+            for entry in value.log
+        ],
+    }
+    if check is not None and check.on_failure == "restart":
+        out["OnFailureRestarts"] = value.restarts
+    return out
 
 
 def inspect(view: ContainerView, version: tuple[int, int]) -> dict[str, Any]:

@@ -218,6 +218,8 @@ def test_resources() -> None:
 def test_health_restart_and_logs() -> None:
     made = body("--health-cmd", "true", "--health-interval", "5s", "--health-retries", "3", "x")
     assert made["Healthcheck"] == {"Test": ["CMD-SHELL", "true"], "Interval": 5 * 10**9, "Retries": 3}
+    made = body("--health-on-failure", "restart", "x")
+    assert made["Healthcheck"] == {"OnFailure": "restart"}
     assert body("--no-healthcheck", "x")["Healthcheck"] == {"Test": ["NONE"]}
     assert host("--restart", "on-failure:5")["RestartPolicy"] == {
         "Name": "on-failure",

@@ -10,7 +10,7 @@ from wherry.engine.sandboxes import port_mappings
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, PortBinding, RestartPolicy
-from wherry.model.oci import ImageRunConfig
+from wherry.model.oci import Healthcheck, ImageRunConfig
 
 SETTINGS = Settings(Path("/r"), Path("/x"))
 
@@ -171,3 +171,39 @@ def test_changes() -> None:
 def test_bad_changes(change: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_changes([change])
+
+
+def test_a_health_check_is_merged_member_by_member() -> None:
+    image = ImageRunConfig(
+        healthcheck=Healthcheck(test=["CMD", "a"], interval=5, retries=2, on_failure="kill")
+    )
+    own = ContainerConfig(healthcheck=Healthcheck(interval=7, on_failure="restart"))
+    assert normalise.merge_image(own, image).healthcheck == Healthcheck(
+        test=["CMD", "a"], interval=7, retries=2, on_failure="restart"
+    )
+    # An image says when a container is unhealthy; what follows is not its business.
+    inherited = normalise.merge_image(ContainerConfig(), image).healthcheck
+    assert inherited == Healthcheck(test=["CMD", "a"], interval=5, retries=2)
+    none = ContainerConfig(healthcheck=Healthcheck(test=["NONE"]))
+    merged = normalise.merge_image(none, image).healthcheck
+    assert merged is not None and merged.test == ["NONE"]
+
+
+@pytest.mark.parametrize(
+    ("health", "words"),
+    [
+        (Healthcheck(interval=999_999), "Interval in Healthcheck cannot be less than 1ms"),
+        (Healthcheck(timeout=-1), "Timeout in Healthcheck cannot be less than 1ms"),
+        (Healthcheck(start_period=1), "StartPeriod in Healthcheck cannot be less than 1ms"),
+        (Healthcheck(start_interval=1), "StartInterval in Healthcheck cannot be less than 1ms"),
+        (Healthcheck(retries=-1), "Retries in Healthcheck cannot be negative"),
+        (Healthcheck(test=["RUN", "x"]), "Unknown healthcheck type 'RUN' (expected 'CMD')"),
+        (Healthcheck(test=["CMD"]), "needs a command"),
+        (Healthcheck(test=["CMD", "a\0"]), "NUL"),
+        (Healthcheck(on_failure="explode"), "explode"),
+    ],
+)
+def test_bad_health_checks(health: Healthcheck, words: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        normalise.check_config(ContainerConfig(cmd=["a"], healthcheck=health))
+    assert words in caught.value.message

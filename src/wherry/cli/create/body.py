@@ -144,7 +144,8 @@ def _healthcheck(options: Options) -> Object:
     names = ("interval", "timeout", "start-period", "start-interval")
     durations = {name: options.number(f"health-{name}") for name in names}
     retries, command = options.number("health-retries"), options.text("health-cmd")
-    said = bool(command or retries or any(durations.values()))
+    on_failure = options.text("health-on-failure")
+    said = bool(command or retries or on_failure or any(durations.values()))
     if options.on("no-healthcheck"):
         if said:
             raise InvalidArgument("--no-healthcheck conflicts with --health-* options")
@@ -162,6 +163,8 @@ def _healthcheck(options: Options) -> Object:
         check["Test"] = ["CMD-SHELL", command]
     if retries:
         check["Retries"] = retries
+    if on_failure:
+        check["OnFailure"] = on_failure
     return check
 
 

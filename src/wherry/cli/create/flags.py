@@ -206,6 +206,14 @@ NETWORKS = (
 HEALTH = (
     Flag("health-cmd", "", STRING, "Command to run to check health"),
     Flag("health-interval", "", DURATION, "Time between running the check (ms|s|m|h)", shown="0s"),
+    Flag(
+        "health-on-failure",
+        "",
+        STRING,
+        "What to do with the container when it becomes unhealthy (none|restart|stop|kill)",
+        shown='"none"',
+        complete="none restart stop kill",
+    ),
     Flag("health-retries", "", INT, "Consecutive failures needed to report unhealthy"),
     Flag(
         "health-start-interval",

@@ -21,6 +21,7 @@ from wherry.errors import InvalidArgument
 DEFAULT_ROOT = Path("/var/lib/wherry")
 DEFAULT_RUN = Path("/run/wherry")
 DEFAULT_CONFIG = Path("/etc/wherry/daemon.json")
+DEFAULT_CDI = (Path("/etc/cdi"), Path("/var/run/cdi"))
 LEVELS = ("debug", "info", "warn", "error", "fatal")
 
 
@@ -64,6 +65,9 @@ class Config:
     init_path: str = "/usr/bin/tini-static"
     shutdown_timeout: int = 15
     pidfile: Path | None = None
+    cdi_directories: tuple[Path, ...] = DEFAULT_CDI
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
 
 
 class _Pool(msgspec.Struct):
@@ -111,6 +115,9 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     shutdown_timeout: int | None = None
     pidfile: str | None = None
     live_restore: bool | None = None
+    cdi_spec_dirs: list[str] | None = None
+    cpu_rt_period: int | None = None
+    cpu_rt_runtime: int | None = None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -151,6 +158,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--dns-opt", action="append", metavar="OPTION", help="resolver option of containers")
     add("--label", action="append", metavar="KEY=VALUE", help="label of the daemon")
     add("--cgroup-parent", metavar="PATH", help="parent of containers' cgroups (default /wherry)")
+    add("--cdi-spec-dir", action="append", metavar="DIR", help="where CDI specs are (default /etc/cdi, …)")
+    add("--cpu-rt-period", type=int, metavar="US", help="real-time period of the containers' cgroup")
+    add("--cpu-rt-runtime", type=int, metavar="US", help="real-time scheduling that containers may share")
     add("-p", "--pidfile", metavar="FILE", help="where to write the pid (default <run>/wherryd.pid)")
     add("--validate", action="store_true", help="check the configuration and exit")
     add("--teardown", action="store_true", help="remove bridge, firewall table and namespaces, and exit")
@@ -188,6 +198,7 @@ _KEYS = {
     "host": "hosts",
     "dns_opt": "dns_opts",
     "label": "labels",
+    "cdi_spec_dir": "cdi_spec_dirs",
 }
 
 
@@ -274,7 +285,15 @@ def _config(m: dict[str, Any]) -> Config:
         init_path=m["init_path"] or defaults.init_path,
         shutdown_timeout=_between(m["shutdown_timeout"], 0, 3600, "shutdown-timeout", 15),
         pidfile=_absolute(m["pidfile"]) if m["pidfile"] else None,
+        cdi_directories=_cdi(m["cdi_spec_dirs"]),
+        cpu_rt_period=_between(m["cpu_rt_period"], 0, 1_000_000, "cpu-rt-period", 0),
+        cpu_rt_runtime=_between(m["cpu_rt_runtime"], 0, 1_000_000, "cpu-rt-runtime", 0),
     )
+
+
+def _cdi(given: list[str] | None) -> tuple[Path, ...]:
+    """One empty name turns device injection off, as with Docker."""
+    return DEFAULT_CDI if given is None else tuple(Path(d).absolute() for d in given if d)
 
 
 def _absolute(path: str | Path) -> Path:

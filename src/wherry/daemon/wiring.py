@@ -16,6 +16,7 @@ from wherry.api.services import Services
 from wherry.daemon.config import DEFAULT_ROOT, Config
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
+from wherry.engine.devices import Devices
 from wherry.engine.events import EventBus
 from wherry.engine.execs import ExecService
 from wherry.engine.health import HealthMonitor
@@ -23,6 +24,7 @@ from wherry.engine.holds import Holds
 from wherry.engine.hotplug import Hotplug
 from wherry.engine.images import ImageService
 from wherry.engine.lifecycle import Lifecycle
+from wherry.engine.links import Links
 from wherry.engine.listing import ListingService
 from wherry.engine.live import LiveSet
 from wherry.engine.logkeeping import LogKeeping
@@ -48,6 +50,7 @@ from wherry.logs.keeper import Keeper
 from wherry.model import oci
 from wherry.network.manager import NetworkManager
 from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
+from wherry.runtime.cdi import Registry
 from wherry.runtime.spec import warm_up
 from wherry.runtime.task import Runtime, conmon_fd, find_program
 from wherry.state.containers import Containers
@@ -131,6 +134,7 @@ def build(config: Config) -> Daemon:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "worker"))
     for name in cgroups.mount_missing_controllers():
         log.info("mounted the %s controller, without which the OCI runtime does not run here", name)
+    _give_realtime(config)
     db = Database(config.root / "wherry.db", MIGRATIONS)
     meta = Meta(db)
     engine_id = meta.set_default("engine_id", new_engine_id())
@@ -166,13 +170,16 @@ def build(config: Config) -> Daemon:
     )
     containers, live, events = Containers(db), LiveSet(), EventBus(EventLog(db))
     logs = LogKeeping(settings=settings, keeper=Keeper())
-    sandboxes = Sandboxes(settings=settings, network=network, containers=containers, live=live)
+    links = Links(settings=settings, containers=containers, network=network)
+    sandboxes = Sandboxes(settings=settings, network=network, containers=containers, links=links, live=live)
+    devices = Devices(Registry(config.cdi_directories))
     lifecycle = Lifecycle(
         settings=settings,
         containers=containers,
         snapshotter=snapshotter,
         volumes=volumes,
         sandboxes=sandboxes,
+        devices=devices,
         runtimes=runtimes,
         logs=logs,
         events=events,
@@ -185,6 +192,7 @@ def build(config: Config) -> Daemon:
         containers=containers,
         snapshotter=snapshotter,
         holds=holds,
+        links=links,
         lifecycle=lifecycle,
         control=control,
         events=events,
@@ -209,6 +217,8 @@ def build(config: Config) -> Daemon:
         snapshotter=snapshotter,
         holds=holds,
         sandboxes=sandboxes,
+        links=links,
+        devices=devices,
         events=events,
         live=live,
     )
@@ -249,6 +259,7 @@ def build(config: Config) -> Daemon:
             containers=container_service,
             images=images,
             snapshotter=snapshotter,
+            devices=devices,
         ),
         events=events,
     )
@@ -266,6 +277,15 @@ def build(config: Config) -> Daemon:
         images,
         make_server(services),
     )
+
+
+def _give_realtime(config: Config) -> None:
+    if not (config.cpu_rt_period or config.cpu_rt_runtime):
+        return
+    try:
+        cgroups.set_realtime(config.cgroup_parent, period=config.cpu_rt_period, runtime=config.cpu_rt_runtime)
+    except OSError as e:
+        raise Unavailable(f"cannot give real-time scheduling to cgroup {config.cgroup_parent}: {e}") from e
 
 
 def teardown(config: Config) -> None:

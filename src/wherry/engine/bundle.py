@@ -7,6 +7,7 @@ container's root by the kernel's own resolution (openat2(2)), never by string.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 
 from wherry.engine import mountsources
 from wherry.engine.etcfiles import write_etc_files
+from wherry.engine.links import Peer
 from wherry.engine.mountsources import MountSources
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, NotFound
@@ -25,6 +27,7 @@ from wherry.linux import cgroups, files, mounts, syscalls
 from wherry.model.container import Container
 from wherry.model.mount import Mount
 from wherry.runtime import users
+from wherry.runtime.cdi import Injection
 from wherry.runtime.spec import (
     PATH,
     Namespaces,
@@ -49,6 +52,7 @@ class Joined:
     pid: str = ""
     hostname: str = ""
     shm: str | None = None
+    links: tuple[Peer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def prepare(
     record: Container,
     joined: Joined,
     *,
+    devices: Injection,
     settings: Settings,
     snapshotter: Snapshotter,
     volumes: VolumeStore,
@@ -96,7 +101,8 @@ def prepare(
         os.close(root_fd)
     if record.host_config.init:
         sources.append(OciMount("/sbin/docker-init", "bind", _init_program(settings), ("bind", "ro")))
-    request = _request(record, joined, settings, rootfs, user, sources)
+    sources += [OciMount(*mount) for mount in devices.mounts]
+    request = _request(record, joined, devices, settings, rootfs, user, sources)
     (bundle / "config.json").write_bytes(build(request))
     return Prepared(bundle, record.path)
 
@@ -120,6 +126,7 @@ def _make_shm(record: Container, bundle: Path, undo: ExitStack) -> str:
 def _request(
     record: Container,
     joined: Joined,
+    devices: Injection,
     settings: Settings,
     rootfs: Path,
     user: users.User,
@@ -131,9 +138,9 @@ def _request(
         args = ["/sbin/docker-init", "--", *args]
     process = Process(
         args=args,
-        env=environment(record, user.home, joined.hostname),
+        env=_with_more(record, environment(record, user.home, joined.hostname), joined, devices),
         cwd=config.working_dir or "/",
-        user=user,
+        user=dataclasses.replace(user, groups=tuple(dict.fromkeys((*user.groups, *devices.groups)))),
         terminal=config.tty,
         console_size=host.console_size,
     )
@@ -156,7 +163,16 @@ def _request(
         mounts=sources,
         sysctls=_sysctls(record, joined),
         has_shm=joined.shm is not None,
+        devices=devices,
     )
+
+
+def _with_more(record: Container, env: list[str], joined: Joined, devices: Injection) -> list[str]:
+    """Variables of links, which the container's own go before, and of devices, which go before those."""
+    merged = dict(entry.split("=", 1) for peer in joined.links for entry in peer.variables())
+    merged |= dict(entry.split("=", 1) for entry in env)
+    merged |= dict(entry.partition("=")[::2] for entry in devices.env)
+    return [f"{key}={value}" for key, value in merged.items()]
 
 
 def _ulimits(record: Container, settings: Settings) -> list[object]:

@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from wherry.engine import mountspecs, names, normalise
 from wherry.engine.attach import AttachOptions, AttachSession
 from wherry.engine.attributes import event_attributes
+from wherry.engine.devices import Devices
 from wherry.engine.events import EventBus
 from wherry.engine.holds import Holds
+from wherry.engine.links import Links
 from wherry.engine.live import LiveSet
 from wherry.engine.sandboxes import Sandbox, Sandboxes, port_mappings
 from wherry.engine.settings import Settings
@@ -67,6 +69,8 @@ class ContainerService:
         snapshotter: Snapshotter,
         holds: Holds,
         sandboxes: Sandboxes,
+        links: Links,
+        devices: Devices,
         events: EventBus,
         live: LiveSet,
     ) -> None:
@@ -76,6 +80,8 @@ class ContainerService:
         self._snapshotter = snapshotter
         self._holds = holds
         self._sandboxes = sandboxes
+        self._links = links
+        self._devices = devices
         self._events = events
         self._live = live
 
@@ -98,28 +104,30 @@ class ContainerService:
             )
         made: list[str] = []
         expect_start()
-        row = await asyncio.to_thread(self._make, name, request, made)
+        warnings: list[str] = []
+        row = await asyncio.to_thread(self._make, name, request, made, warnings)
         for volume in made:
             self._events.publish("volume", "create", volume, {"driver": "local"})
         self._events.publish("container", "create", row.id, event_attributes(row))
-        return Created(row.id, self._warnings(row))
+        return Created(row.id, [*warnings, *self._warnings(row)])
 
     def _name_taken(self, name: str) -> bool:
         return self._containers.name_exists(name)
 
-    def _make(self, name: str, request: CreateRequest, made: list[str]) -> ContainerRow:
+    def _make(self, name: str, request: CreateRequest, made: list[str], warnings: list[str]) -> ContainerRow:
         if not request.config.image:
             raise InvalidArgument("invalid container configuration: no image specified")
-        normalise.refuse_missing_config(request.config)
         platform = oci.parse_platform(request.platform) if request.platform else None
         image = self._images.resolve(request.config.image, platform)
         try:
-            return self._make_from(image, name, request, made)
+            return self._make_from(image, name, request, made, warnings)
         except NotFound as e:
             # Clients take "not found" for a missing image and go to pull it.
             raise InvalidArgument(e.message) from e
 
-    def _make_from(self, image: Image, name: str, request: CreateRequest, made: list[str]) -> ContainerRow:
+    def _make_from(
+        self, image: Image, name: str, request: CreateRequest, made: list[str], warnings: list[str]
+    ) -> ContainerRow:
         host_platform = oci.host()
         if not image.config.platform.satisfies(host_platform):
             raise NotImplemented_(
@@ -127,10 +135,13 @@ class ContainerService:
                 f"{host_platform} is not implemented yet"
             )
         config = normalise.check_config(normalise.merge_image(request.config, image.config.config))
-        host = normalise.check_host(request.host, self._settings)
+        asked = replace(request.host, network_mode="none") if config.network_disabled else request.host
+        host = normalise.check_host(asked, self._settings, warnings)
         host, points = self._mounts(host, config, image)
         self._check_references(host)
         port_mappings(host, [])
+        links = self._links.resolve(host)
+        self._devices.resolve(host.device_requests or ())
         endpoints = normalise.networks(
             host.network_mode, request.networking.endpoints_config or {}, config.mac_address
         )
@@ -157,10 +168,12 @@ class ContainerService:
                 networks=endpoints,
                 mounts=[self._holds.take(point, container_id, undo, made) for point in points],
                 storage_driver=self._snapshotter.name,
+                links=links,
             )
             state = ContainerState()
             self._containers.insert(name, record, state)
             undo.pop_all()
+        self._links.added(record)
         return ContainerRow(name, record, state)
 
     @staticmethod
@@ -248,6 +261,8 @@ class ContainerService:
             size_root_fs=None if usage is None else usage + self._image_size(row),
             runtime=row.record.host_config.runtime,
             mounts=tuple(row.record.mounts),
+            link_names=self._links.names(row.id),
+            links=self._links.shown(row) if row.record.links else None,
         )
 
     def _log_path(self, row: ContainerRow) -> str:

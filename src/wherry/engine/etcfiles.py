@@ -67,6 +67,7 @@ def hosts_file(record: Container, joined: Joined, address: str, gateway: str) ->
         else:
             target = _address(target, entry)
         text += f"{target}\t{name}\n"
+    text += "".join(peer.hosts_line for peer in joined.links)
     if address:
         own = joined.hostname
         domain = record.config.domainname

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from wherry.engine import bundle, etcfiles
 from wherry.engine.attributes import event_attributes
+from wherry.engine.devices import Devices
 from wherry.engine.events import EventBus
 from wherry.engine.live import Exit, Live, LiveSet, Task
 from wherry.engine.logkeeping import LogKeeping
@@ -59,6 +60,7 @@ class Lifecycle:
         snapshotter: Snapshotter,
         volumes: VolumeStore,
         sandboxes: Sandboxes,
+        devices: Devices,
         runtimes: dict[str, Runtime],
         logs: LogKeeping,
         events: EventBus,
@@ -69,6 +71,7 @@ class Lifecycle:
         self._snapshotter = snapshotter
         self._volumes = volumes
         self._sandboxes = sandboxes
+        self._devices = devices
         self._runtimes = runtimes
         self._logs = logs
         self._events = events
@@ -132,6 +135,7 @@ class Lifecycle:
             lambda: bundle.prepare(
                 record,
                 joined,
+                devices=self._devices.resolve(record.host_config.device_requests or ()),
                 settings=self._settings,
                 snapshotter=self._snapshotter,
                 volumes=self._volumes,

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, NotImplemented_
-from wherry.linux import cgroups
+from wherry.linux import cgroups, mounts
 from wherry.linux.signals import parse_signal
 from wherry.logs import options as log_options
 from wherry.model.container import ContainerConfig, EndpointRequest, HostConfig, RestartPolicy
 from wherry.model.oci import Healthcheck, ImageRunConfig
-from wherry.runtime import limits
+from wherry.runtime import limits, support
 from wherry.runtime.spec import MASKED_PATHS, READONLY_PATHS, capability_set, parse_security_options
 
 _HOSTNAME_MAX = 64
@@ -84,12 +84,6 @@ def as_list(value: list[str] | str | None) -> list[str]:
     return list(value or ())
 
 
-def refuse_missing_config(config: ContainerConfig) -> None:
-    """:raises NotImplemented_: what was asked of the container itself and is not there yet, by name."""
-    if config.network_disabled:
-        raise NotImplemented_("NetworkDisabled is not implemented yet: use --network none")
-
-
 def check_config(config: ContainerConfig) -> ContainerConfig:
     """:raises InvalidArgument: what cannot run, in Docker's words."""
     if not as_list(config.entrypoint) and not as_list(config.cmd):
@@ -116,8 +110,6 @@ def check_config(config: ContainerConfig) -> ContainerConfig:
         raise InvalidArgument("invalid stop timeout: it must be -1 or more seconds")
     for port in config.exposed_ports or {}:
         check_port(port)
-    if config.network_disabled:
-        raise NotImplemented_("NetworkDisabled is not implemented yet: use --network none")
     if config.healthcheck is not None:
         _check_health(config.healthcheck)
     return replace(config, working_dir=posixpath.normpath(config.working_dir) if config.working_dir else "")
@@ -177,13 +169,17 @@ def decimal(text: str) -> int:
     return int(text)
 
 
-def check_host(host: HostConfig, settings: Settings) -> HostConfig:
-    """Defaults for the host's half.
+def check_host(host: HostConfig, settings: Settings, warnings: list[str]) -> HostConfig:
+    """Defaults for the host's half. What this kernel cannot do is left out and said in ``warnings``.
 
     :raises InvalidArgument: values no kernel takes. :raises NotImplemented_: features by name.
     """
     _refuse_missing(host, settings)
     limits.check(host)
+    parent = host.cgroup_parent or settings.cgroup_parent
+    support.check(host, parent)
+    host, left_out = support.discard(host, parent)
+    warnings += left_out
     capability_set(host)
     parse_security_options(host.security_opt or (), privileged=host.privileged)
     check_restart(host)
@@ -246,20 +242,30 @@ def _joins(mode: str) -> bool:
 
 
 def _refuse_missing(host: HostConfig, settings: Settings) -> None:
-    missing: Sequence[tuple[object, str]] = (
-        (host.links, "--link"),
-        (host.device_requests, "--gpus"),
-        (host.storage_opt, "--storage-opt"),
-        (host.cgroup, "Cgroup"),
-        (host.cpu_realtime_period or host.cpu_realtime_runtime, "real-time CPU scheduling"),
-        (host.volume_driver not in ("", "local"), f"volume driver {host.volume_driver}"),
-        (host.isolation not in ("", "default"), "--isolation"),
-    )
+    missing: Sequence[tuple[object, str]] = ((host.cgroup, "Cgroup"),)
     for value, name in missing:
         if value:
             raise NotImplemented_(f"{name} is not implemented yet")
+    _check_storage(host, settings)
+    if host.isolation not in ("", "default"):
+        raise InvalidArgument(f"invalid isolation {host.isolation!r} on linux")
     if host.runtime and host.runtime not in settings.runtimes:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
+
+
+def _check_storage(host: HostConfig, settings: Settings) -> None:
+    """``--storage-opt size`` needs a quota for one directory tree, which few mounts have."""
+    for key in host.storage_opt or {}:
+        if key != "size":
+            raise InvalidArgument(f"unknown storage option {key!r}: known is size")
+    if host.storage_opt:
+        entry = mounts.mount_of(settings.root)
+        if not {"prjquota", "pquota"} & set(entry.options.split(",")):
+            raise InvalidArgument(
+                f"--storage-opt size is not supported: {entry.type} on {entry.target} "
+                "is mounted without project quotas"
+            )
+        raise NotImplemented_("--storage-opt size is not implemented yet")
 
 
 def networks(

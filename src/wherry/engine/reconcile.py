@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -198,7 +199,7 @@ class Reconciler:
 
     async def restart(self) -> None:
         """Apply restart policies and auto-removal to what ended while no daemon ran."""
-        for row in self._containers.all():
+        for row in dependencies_first(self._containers.all()):
             if self._live.get(row.id).task is not None or row.state.status == "created":
                 continue
             host = row.record.host_config
@@ -216,6 +217,26 @@ class Reconciler:
                 log.info("restarted container %s (%s)", row.id[:12], row.name)
             except WherryError as e:
                 log.warning("cannot restart container %s: %s", row.id[:12], e.message)
+
+
+def dependencies_first(rows: Sequence[ContainerRow]) -> list[ContainerRow]:
+    """Oldest first, but none before those it links or whose namespaces it joins."""
+    by_key = {key: row for row in rows for key in (row.id, row.name)}
+    ordered: dict[str, ContainerRow] = {}
+
+    def visit(row: ContainerRow, above: frozenset[str]) -> None:
+        host = row.record.host_config
+        modes = (host.network_mode, host.ipc_mode, host.pid_mode)
+        joined = [mode.partition(":")[2] for mode in modes if mode.startswith("container:")]
+        for key in (*row.record.links.values(), *joined):
+            other = by_key.get(key)
+            if other is not None and other.id not in above:  # a circle cannot be put in order
+                visit(other, above | {row.id})
+        ordered.setdefault(row.id, row)
+
+    for row in sorted(rows, key=lambda r: r.record.created):
+        visit(row, frozenset((row.id,)))
+    return list(ordered.values())
 
 
 def _is_id(key: str) -> bool:

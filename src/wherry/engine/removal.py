@@ -12,6 +12,7 @@ from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.holds import Holds
 from wherry.engine.lifecycle import Lifecycle
+from wherry.engine.links import Links
 from wherry.engine.live import Live, LiveSet
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, NotFound
@@ -32,6 +33,7 @@ class Removal:
         containers: Containers,
         snapshotter: Snapshotter,
         holds: Holds,
+        links: Links,
         lifecycle: Lifecycle,
         control: Control,
         events: EventBus,
@@ -41,6 +43,7 @@ class Removal:
         self._containers = containers
         self._snapshotter = snapshotter
         self._holds = holds
+        self._links = links
         self._control = control
         self._events = events
         self._live = live
@@ -48,9 +51,10 @@ class Removal:
 
     async def remove(self, wanted: str, *, force: bool, volumes: bool, link: bool = False) -> None:
         """:raises Conflict: it runs and ``force`` is not given, or its removal is under way."""
-        row = self._containers.find(wanted)
         if link:
-            raise NotFound(f"Cannot remove link {wanted}: links are not there")
+            self._links.remove(wanted)
+            return
+        row = self._containers.find(wanted)
         live = self._live.get(row.id)
         await self._control.until_started(live)
         row = self._containers.find(row.id)
@@ -101,6 +105,7 @@ class Removal:
             live.restart.cancel()
             live.restart = None
         self._containers.delete(row.id)
+        self._links.removed(row.record)
         for session in live.pending:
             session.abandon()
         live.pending.clear()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from wherry.engine.bundle import Joined
+from wherry.engine.links import Links
 from wherry.engine.live import LiveSet
 from wherry.engine.normalise import check_port, decimal
 from wherry.engine.settings import Settings
@@ -30,11 +31,18 @@ class Address:
 
 class Sandboxes:
     def __init__(
-        self, *, settings: Settings, network: NetworkManager, containers: Containers, live: LiveSet
+        self,
+        *,
+        settings: Settings,
+        network: NetworkManager,
+        containers: Containers,
+        links: Links,
+        live: LiveSet,
     ) -> None:
         self._settings = settings
         self._network = network
         self._containers = containers
+        self._links = links
         self._live = live
 
     def plan(self, row: ContainerRow) -> tuple[Joined, bool]:
@@ -59,7 +67,8 @@ class Sandboxes:
             if path == "host":
                 name = socket.gethostname()
             return Joined(path, ipc, pid, name, shm), False
-        return Joined(str(self._settings.run / "netns" / row.id), ipc, pid, own, shm), True
+        path = str(self._settings.run / "netns" / row.id)
+        return Joined(path, ipc, pid, own, shm, self._links.peers(row)), True
 
     def _network_path(self, donor: ContainerRow) -> str:
         pid = self._pid_of(donor, "network")
@@ -113,7 +122,9 @@ class Sandboxes:
         )
         if not sandbox.endpoints:
             return Address("", "")
-        return Address(sandbox.endpoints[0].ip, sandbox.endpoints[0].gateway)
+        endpoint = sandbox.endpoints[0]
+        self._links.moved(row, endpoint.ip)
+        return Address(endpoint.ip, endpoint.gateway)
 
     def delete(self, container_id: str) -> None:
         """Release the container's sandbox (blocking); one that is not there is fine."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wherry import __version__
 from wherry.engine.containers import ContainerService
+from wherry.engine.devices import Devices
 from wherry.engine.settings import Settings
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups, process
@@ -75,6 +76,8 @@ class SystemInfo:
     http_proxy: str
     https_proxy: str
     no_proxy: str
+    cdi_directories: tuple[str, ...]
+    cdi_devices: tuple[str, ...]
 
 
 class SystemService:
@@ -86,12 +89,14 @@ class SystemService:
         containers: ContainerService,
         images: ImageStore,
         snapshotter: Snapshotter,
+        devices: Devices,
     ) -> None:
         self._settings = settings
         self._id = engine_id
         self._containers = containers
         self._images = images
         self._snapshotter = snapshotter
+        self._devices = devices
 
     @property
     def driver(self) -> str:
@@ -156,6 +161,8 @@ class SystemService:
             http_proxy=os.environ.get("HTTP_PROXY", ""),
             https_proxy=os.environ.get("HTTPS_PROXY", ""),
             no_proxy=os.environ.get("NO_PROXY", ""),
+            cdi_directories=tuple(str(d) for d in self._devices.registry.directories),
+            cdi_devices=tuple(self._devices.registry.names()),
         )
 
 

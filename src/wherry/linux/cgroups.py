@@ -209,6 +209,44 @@ def oom_kills(path: str) -> int:
     return 0
 
 
+def has_file(parent: str, controller: str, name: str) -> bool:
+    """Whether a cgroup below ``parent`` will have the file, which the root of a hierarchy need not have.
+
+    ``parent`` is made where it is not there yet, as the runtime would.
+    """
+    directory = _controller(parent, controller)
+    if directory is None:
+        return False
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return (directory / name).exists()
+
+
+def realtime_runtime(path: str) -> int:
+    """Microseconds of real-time scheduling a period that a cgroup's processes may have (version 1 only)."""
+    directory = _controller(path, "cpu")
+    try:
+        return int((directory / "cpu.rt_runtime_us").read_text()) if directory is not None else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def set_realtime(path: str, *, period: int, runtime: int) -> None:
+    """Give a cgroup real-time scheduling to divide; microseconds, 0 leaves a value as it is.
+
+    :raises OSError: the kernel has none, or the cgroup above has less.
+    """
+    directory = _controller(path, "cpu")
+    if directory is None:
+        raise FileNotFoundError(errno.ENOENT, "no cpu controller", path)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, value in (("cpu.rt_period_us", period), ("cpu.rt_runtime_us", runtime)):
+        if value:
+            (directory / name).write_text(str(value))
+
+
 def unlimit_pids(path: str) -> None:
     """Lift the limit on processes. :raises OSError: the cgroup is gone."""
     directory = _controller(path, "pids")

@@ -106,6 +106,25 @@ def read_mounts(path: str = "/proc/self/mountinfo") -> Iterator[MountEntry]:
             )
 
 
+def mount_of(path: Path) -> MountEntry:
+    """The mount a path lies on. :raises OSError: there is no such path."""
+    device = path.stat().st_dev
+    real = os.path.realpath(path)
+    best = MountEntry("/", "/", "", "", "")
+    for entry in read_mounts():
+        inside = real == entry.target or real.startswith(entry.target.rstrip("/") + "/")
+        if inside and len(entry.target) >= len(best.target) and _device_of(entry.target) == device:
+            best = entry
+    return best
+
+
+def _device_of(path: str) -> int:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return -1
+
+
 def mounts_below(directory: Path) -> list[str]:
     """Targets at or beneath ``directory``, deepest mount first, ready to be unmounted in that order."""
     prefix = os.path.realpath(directory)

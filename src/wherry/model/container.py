@@ -332,7 +332,7 @@ class Container(Value, frozen=True, kw_only=True):
 
     ``image_id`` is the digest of the image's target, ``chain_id`` the snapshot its writable layer stands on
     (``None`` for an image without layers). ``path`` and ``args`` are the command after entrypoint and image
-    defaults are merged.
+    defaults are merged; ``links`` ids of linked containers by their aliases.
     """
 
     id: str
@@ -348,3 +348,4 @@ class Container(Value, frozen=True, kw_only=True):
     networks: dict[str, EndpointRequest]
     mounts: list[MountPoint]
     storage_driver: str
+    links: dict[str, str] = msgspec.field(default_factory=dict)

@@ -48,6 +48,8 @@ class ContainerView:
     size_root_fs: int | None = None
     runtime: str = ""
     mounts: tuple[MountPoint, ...] = ()
+    link_names: tuple[str, ...] = ()
+    links: list[str] | None = None
 
 
 @dataclass(frozen=True)

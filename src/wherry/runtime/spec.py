@@ -14,6 +14,7 @@ from wherry.errors import InvalidArgument
 from wherry.linux import capabilities, seccomp, seccomp_bpf
 from wherry.model.container import HostConfig
 from wherry.runtime import limits
+from wherry.runtime.cdi import Injection
 from wherry.runtime.users import User
 
 MASKED_PATHS = [
@@ -76,6 +77,7 @@ class SecurityOptions:
     seccomp: str = ""
     no_new_privileges: bool = False
     unmask: bool = False
+    writable_cgroups: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class SpecRequest:
     sysctls: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     has_shm: bool = False
+    devices: Injection = field(default_factory=Injection)
 
 
 def parse_security_options(options: Sequence[str], *, privileged: bool) -> SecurityOptions:
     """:raises InvalidArgument: an unknown option, or one that this host's kernel cannot honour."""
-    seccomp_value, no_new_privileges, unmask = "", False, False
+    seccomp_value, no_new_privileges, unmask, writable_cgroups = "", False, False, False
     for option in options:
         key, separator, value = option.partition("=")
         if not separator:
@@ -108,6 +111,10 @@ def parse_security_options(options: Sequence[str], *, privileged: bool) -> Secur
             no_new_privileges = value != "false"
         elif key == "seccomp":
             seccomp_value = "" if value == "builtin" else value
+        elif key == "writable-cgroups":
+            if value not in ("", "true", "false"):
+                raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
+            writable_cgroups = value != "false"
         elif key == "systempaths" and value == "unconfined":
             unmask = True
         elif key == "apparmor":
@@ -120,7 +127,7 @@ def parse_security_options(options: Sequence[str], *, privileged: bool) -> Secur
             raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
     if privileged:
         seccomp_value = seccomp_value or "unconfined"
-    return SecurityOptions(seccomp_value, no_new_privileges, unmask or privileged)
+    return SecurityOptions(seccomp_value, no_new_privileges, unmask or privileged, writable_cgroups)
 
 
 def capability_set(host: HostConfig) -> tuple[str, ...]:
@@ -176,6 +183,9 @@ def build(request: SpecRequest) -> bytes:
     host = request.host
     caps = capability_set(host)
     nodes, device_rules = limits.devices(host)
+    nodes += request.devices.nodes
+    if not host.privileged:
+        device_rules += request.devices.rules
     linux: dict[str, Any] = {
         "cgroupsPath": request.cgroup_path,
         "namespaces": _namespaces(request.namespaces),
@@ -210,6 +220,8 @@ def build(request: SpecRequest) -> bytes:
         "annotations": annotations,
         "linux": linux,
     }
+    if request.devices.hooks:
+        spec["hooks"] = request.devices.hooks
     if request.namespaces.uts != "host":
         spec["hostname"] = request.hostname
         if request.domainname:
@@ -230,7 +242,7 @@ def _all_mounts(request: SpecRequest) -> list[OciMount]:
     host = request.host
     privileged = host.privileged
     shm = host.shm_size or SHM_SIZE
-    cgroup_mode = "rw" if privileged else "ro"
+    cgroup_mode = "rw" if privileged or request.security.writable_cgroups else "ro"
     defaults = [
         OciMount("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
         OciMount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),

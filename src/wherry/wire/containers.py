@@ -41,7 +41,7 @@ def summary(view: ContainerView) -> dict[str, Any]:
     record, state = view.record, view.state
     out: dict[str, Any] = {
         "Id": record.id,
-        "Names": [f"/{view.name}"],
+        "Names": [f"/{view.name}", *(f"/{name}" for name in view.link_names)],
         "Image": view.image_name,
         "ImageID": record.image_id,
         "Command": " ".join([record.path, *record.args]),
@@ -167,7 +167,8 @@ def inspect(view: ContainerView, version: tuple[int, int]) -> dict[str, Any]:
     record = view.record
     host = to_builtins(record.host_config)
     config = to_builtins(record.config)
-    config.pop("NetworkDisabled", None)
+    if not record.config.network_disabled:
+        config.pop("NetworkDisabled", None)
     for optional in ("StopTimeout", "Shell", "Healthcheck", "StopSignal", "MacAddress", "ArgsEscaped"):
         if not config.get(optional):
             config.pop(optional, None)
@@ -176,6 +177,7 @@ def inspect(view: ContainerView, version: tuple[int, int]) -> dict[str, Any]:
     config["OnBuild"] = None
     if not config.get("ExposedPorts"):
         config.pop("ExposedPorts", None)
+    host["Links"] = view.links
     host["PortBindings"] = host.get("PortBindings") or {}
     if not host.get("Mounts"):
         host.pop("Mounts", None)

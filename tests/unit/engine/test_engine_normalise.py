@@ -79,12 +79,12 @@ def test_bad_ports(text: str) -> None:
 
 
 def test_host_defaults() -> None:
-    host = normalise.check_host(HostConfig(memory=64 << 20), SETTINGS)
+    host = normalise.check_host(HostConfig(memory=64 << 20), SETTINGS, [])
     assert (host.network_mode, host.ipc_mode, host.runtime) == ("bridge", "private", "crun")
     assert (host.shm_size, host.memory_swap) == (64 << 20, 128 << 20)
     assert host.restart_policy.name == "no"
     assert "/proc/kcore" in (host.masked_paths or [])
-    assert normalise.check_host(HostConfig(privileged=True), SETTINGS).masked_paths == []
+    assert normalise.check_host(HostConfig(privileged=True), SETTINGS, []).masked_paths == []
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_host_defaults() -> None:
         (HostConfig(uts_mode="x"), InvalidArgument),
         (HostConfig(network_mode="container:a", publish_all_ports=True), InvalidArgument),
         (HostConfig(runtime="x"), InvalidArgument),
-        (HostConfig(links=["a"]), NotImplemented_),
-        (HostConfig(volume_driver="nfs"), NotImplemented_),
-        (HostConfig(storage_opt={"size": "1g"}), NotImplemented_),
+        (HostConfig(isolation="hyperv"), InvalidArgument),
+        (HostConfig(cgroup="x"), NotImplemented_),
+        (HostConfig(storage_opt={"colour": "1g"}), InvalidArgument),
     ],
 )
 def test_bad_hosts(host: HostConfig, error: type[Exception]) -> None:
     with pytest.raises(error):
-        normalise.check_host(host, SETTINGS)
+        normalise.check_host(host, SETTINGS, [])
 
 
 def test_networks() -> None:

@@ -12,7 +12,7 @@ from wherry.engine.containers import CreateRequest
 from wherry.engine.listing import ListOptions
 from wherry.engine.live import Exit
 from wherry.engine.logs import LogOptions
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotFound
 from wherry.model.base import convert, to_builtins
 from wherry.model.container import ContainerConfig, ContainerUpdate, HostConfig, NetworkingConfig
 from wherry.wire import containers as wire
@@ -132,6 +132,16 @@ async def remove(ctx: Context) -> web.Response:
     return no_content()
 
 
+async def remove_link(ctx: Context) -> web.Response:
+    """A link is named ``container/alias``; nothing else below a container is removed by that name."""
+    if not ctx.flag("link"):
+        raise NotFound("page not found")
+    await ctx.services.removal.remove(
+        f"{ctx.params['id']}/{ctx.params['alias']}", force=False, volumes=False, link=True
+    )
+    return no_content()
+
+
 async def top(ctx: Context) -> web.Response:
     titles, rows = await ctx.services.top.top(ctx.params["id"], ctx.text("ps_args"))
     return json_response({"Titles": titles, "Processes": rows})
@@ -209,4 +219,5 @@ ROUTES: list[Route] = [
     ("POST", "/containers/{id}/resize", resize),
     ("POST", "/containers/{id}/wait", wait),
     ("DELETE", "/containers/{id}", remove),
+    ("DELETE", "/containers/{id}/{alias}", remove_link),
 ]

@@ -152,7 +152,8 @@ async def info(ctx: Context) -> web.Response:
             "RuncCommit": {"ID": ""},
             "InitCommit": {"ID": ""},
             "SecurityOptions": security,
-            "CDISpecDirs": [],
+            "CDISpecDirs": list(i.cdi_directories),
+            "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in i.cdi_devices],
             "Warnings": list(i.warnings) or None,
         }
     )

@@ -169,7 +169,7 @@ def build(config: Config) -> Daemon:
         db=db, run=config.run, instance=instance_of(config.root), config=_network(config)
     )
     containers, live, events = Containers(db), LiveSet(), EventBus(EventLog(db))
-    logs = LogKeeping(settings=settings, keeper=Keeper())
+    logs = LogKeeping(settings=settings, keeper=Keeper(), events=events)
     links = Links(settings=settings, containers=containers, network=network)
     sandboxes = Sandboxes(settings=settings, network=network, containers=containers, links=links, live=live)
     devices = Devices(Registry(config.cdi_directories))
@@ -195,6 +195,7 @@ def build(config: Config) -> Daemon:
         links=links,
         lifecycle=lifecycle,
         control=control,
+        logs=logs,
         events=events,
         live=live,
     )
@@ -207,6 +208,7 @@ def build(config: Config) -> Daemon:
         runtimes=runtimes,
         lifecycle=lifecycle,
         removal=removal,
+        logs=logs,
         events=events,
         live=live,
     )

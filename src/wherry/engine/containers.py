@@ -266,8 +266,9 @@ class ContainerService:
         )
 
     def _log_path(self, row: ContainerRow) -> str:
-        kept = row.record.host_config.log_config.type != "none"
-        return str(self._settings.log_path(row.id)) if kept else ""
+        """Tools take what stands here for JSON lines."""
+        is_json = row.record.host_config.log_config.type == "json-file"
+        return str(self._settings.json_log_path(row.id)) if is_json else ""
 
     def _image_size(self, row: ContainerRow) -> int:
         total = 0

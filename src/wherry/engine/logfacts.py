@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.logs import options, tags
+from wherry.logs import tags, values
 from wherry.logs.tags import Facts
 from wherry.state.containers import ContainerRow
 
@@ -28,8 +28,8 @@ def attributes_of(row: ContainerRow) -> dict[str, str]:
     found = tags.attributes(
         facts,
         chosen,
-        options.pattern(chosen, "labels-regex"),
-        options.pattern(chosen, "env-regex"),
+        values.pattern(chosen, "labels-regex"),
+        values.pattern(chosen, "env-regex"),
     )
     if chosen.get("tag"):
         found["tag"] = tags.render(chosen["tag"], facts)

@@ -24,6 +24,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.holds import owner_of
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.live import Exit, LiveSet, Task
+from wherry.engine.logkeeping import LogKeeping
 from wherry.engine.removal import Removal
 from wherry.engine.settings import Settings
 from wherry.errors import NotFound, WherryError
@@ -52,6 +53,7 @@ class Reconciler:
         runtimes: dict[str, Runtime],
         lifecycle: Lifecycle,
         removal: Removal,
+        logs: LogKeeping,
         events: EventBus,
         live: LiveSet,
     ) -> None:
@@ -63,6 +65,7 @@ class Reconciler:
         self._runtimes = runtimes
         self._lifecycle = lifecycle
         self._removal = removal
+        self._logs = logs
         self._events = events
         self._live = live
 
@@ -83,6 +86,8 @@ class Reconciler:
                 self._adopt(row, adopted[row.id])
             elif row.state.status not in ("created", "exited"):
                 await self._settle(row)
+            if row.id not in adopted:
+                self._logs.stopped(row)
         await asyncio.to_thread(self._sweep_storage)
 
     def _adoptable(self, row: ContainerRow) -> Task | None:

@@ -14,6 +14,7 @@ from wherry.engine.holds import Holds
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.links import Links
 from wherry.engine.live import Live, LiveSet
+from wherry.engine.logkeeping import LogKeeping
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, NotFound
 from wherry.linux import files
@@ -36,6 +37,7 @@ class Removal:
         links: Links,
         lifecycle: Lifecycle,
         control: Control,
+        logs: LogKeeping,
         events: EventBus,
         live: LiveSet,
     ) -> None:
@@ -45,6 +47,7 @@ class Removal:
         self._holds = holds
         self._links = links
         self._control = control
+        self._logs = logs
         self._events = events
         self._live = live
         lifecycle.remove_row = self._remove_exited
@@ -104,6 +107,7 @@ class Removal:
         if live.restart is not None:
             live.restart.cancel()
             live.restart = None
+        await self._logs.removed(row)
         self._containers.delete(row.id)
         self._links.removed(row.record)
         for session in live.pending:

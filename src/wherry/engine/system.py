@@ -17,6 +17,7 @@ from wherry.engine.devices import Devices
 from wherry.engine.settings import Settings
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups, process
+from wherry.logs import options as log_options
 from wherry.model import oci
 from wherry.runtime.task import find_program
 from wherry.storage.snapshots import Snapshotter
@@ -65,6 +66,7 @@ class SystemInfo:
     default_runtime: str
     runtimes: tuple[str, ...]
     log_driver: str
+    log_drivers: tuple[str, ...]
     debug: bool
     labels: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -150,6 +152,7 @@ class SystemService:
             default_runtime=self._settings.default_runtime,
             runtimes=self._settings.runtimes,
             log_driver=self._settings.log_config.type,
+            log_drivers=log_options.DRIVERS,
             debug=self._settings.debug,
             labels=self._settings.labels,
             warnings=self._settings.warnings,

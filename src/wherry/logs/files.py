@@ -154,19 +154,7 @@ class LogFiles:
         :raises OSError: no room; the plain file stays.
         """
         target = segment.path.with_name(f"{segment.path.name}.gz")
-        part = target.with_name(f"{target.name}.part")
-        try:
-            with segment.path.open("rb", buffering=0) as source, part.open("wb", buffering=0) as out:
-                os.fchmod(out.fileno(), _MODE)
-                packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-                while block := source.read(_BLOCK):
-                    _write(out.fileno(), packer.compress(block))
-                _write(out.fileno(), packer.flush())
-            os.utime(part, ns=(segment.changed_ns, segment.changed_ns))
-            part.rename(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        gzipped(segment.path, target)
         segment.path.unlink(missing_ok=True)
 
 
@@ -174,3 +162,24 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def gzipped(source: Path, target: Path) -> None:
+    """Write a compressed copy with the same time of change; whole or not at all. Blocks for long.
+
+    :raises OSError: no room.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with source.open("rb", buffering=0) as plain, part.open("wb", buffering=0) as out:
+            os.fchmod(out.fileno(), _MODE)
+            packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+            while block := plain.read(_BLOCK):
+                _write(out.fileno(), packer.compress(block))
+            _write(out.fileno(), packer.flush())
+            changed = os.fstat(plain.fileno()).st_mtime_ns
+        os.utime(part, ns=(changed, changed))
+        part.rename(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -5,19 +5,17 @@ The words of refusals are Docker's where it refuses the same thing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from wherry.errors import InvalidArgument, NotImplemented_, Unavailable
-from wherry.logs import tags
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.logs import drivers, tags, values
+from wherry.logs.values import MAX_FILE, MAX_SIZE
 from wherry.model.container import LogConfig
 
-JOURNAL_SOCKET = Path("/run/systemd/journal/socket")
 DRIVERS = ("fluentd", "gelf", "journald", "json-file", "local", "none", "syslog")
 """What containers can ask for, as ``/info`` lists it."""
-_ELSEWHERE = ("awslogs", "etwlogs", "gcplogs", "splunk", "syslog", "gelf", "fluentd", "journald")
+_ELSEWHERE = ("awslogs", "etwlogs", "gcplogs", "splunk")
 
 _FILE = {"max-size", "max-file", "compress"}
 _ATTRIBUTES = {"labels", "labels-regex", "env", "env-regex", "tag"}
@@ -45,7 +43,6 @@ _OWN: dict[str, set[str]] = {
     },
 }  # fmt: skip
 
-MAX_SIZE, MAX_FILE = 20 << 20, 5
 MAX_BUFFER, SPOOL = 1 << 20, 1 << 30
 
 
@@ -76,7 +73,7 @@ def resolve(wanted: LogConfig, default: LogConfig) -> LogConfig:
 
     :raises InvalidArgument: an unknown driver or option, or a value that makes no sense.
     :raises NotImplemented_: a driver by name that is not there.
-    :raises Unavailable: ``journald`` without a journal.
+    :raises Unavailable: ``journald`` without a journal, ``syslog`` without a server.
     """
     driver = wanted.type or default.type
     options = dict(wanted.config or {})
@@ -103,17 +100,16 @@ def check(config: LogConfig) -> None:
     backlog(config)
     keep(config)
     for name in ("labels-regex", "env-regex"):
-        pattern(options, name)
+        values.pattern(options, name)
     tags.check(options.get("tag", ""))
-    if driver == "journald" and not JOURNAL_SOCKET.is_socket():
-        raise Unavailable(f"cannot use log driver journald: there is no journal at {JOURNAL_SOCKET}")
+    drivers.check(driver, options)
 
 
 def keep(config: LogConfig) -> Keep:
     """The bounds of the local copy. :raises InvalidArgument: values that make no sense."""
     options = config.config or {}
     if config.type in ("local", "json-file"):
-        compress = boolean(options, "compress", default=config.type == "local")
+        compress = values.boolean(options, "compress", default=config.type == "local")
         found = Keep(_max_size(options, "max-size"), _max_file(options, "max-file"), compress)
         if compress and "compress" in options and (found.max_file < 2 or not found.max_size):
             raise InvalidArgument(
@@ -122,12 +118,12 @@ def keep(config: LogConfig) -> Keep:
         if "max-file" in options and found.max_file > 1 and not found.max_size:
             raise InvalidArgument("max-file cannot be more than 1 when max-size is not set")
         return found
-    if boolean(options, "cache-disabled", default=False):
+    if values.boolean(options, "cache-disabled", default=False):
         return Keep(max_file=1, compress=False, readable=False)
     return Keep(
         _max_size(options, "cache-max-size"),
         _max_file(options, "cache-max-file"),
-        boolean(options, "cache-compress", default=True),
+        values.boolean(options, "cache-compress", default=True),
     )
 
 
@@ -138,12 +134,12 @@ def backlog(config: LogConfig) -> Backlog:
     if mode not in ("blocking", "non-blocking"):
         raise InvalidArgument(f"logger: logging mode not supported: {mode}")
     if mode == "non-blocking":
-        return Backlog(False, size(options, "max-buffer-size", MAX_BUFFER))
+        return Backlog(False, values.size(options, "max-buffer-size", MAX_BUFFER))
     if "max-buffer-size" in options:
         raise InvalidArgument("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
-    bound = size(options, "spool-size", SPOOL)
+    bound = values.size(options, "spool-size", SPOOL)
     if config.type == "fluentd":
-        bound = size(options, "fluentd-buffer-limit", bound)
+        bound = values.size(options, "fluentd-buffer-limit", bound)
     return Backlog(True, bound)
 
 
@@ -159,87 +155,14 @@ def is_kept(config: LogConfig) -> bool:
 
 def is_readable(config: LogConfig) -> bool:
     """Whether ``logs`` can answer."""
-    return is_kept(config) and not boolean(config.config or {}, "cache-disabled", default=False)
-
-
-# ---- values ----------------------------------------------------------------------------------------------
-
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)i?b?", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def size(options: Mapping[str, str], name: str, default: int) -> int:
-    """Bytes: ``64k``, ``20m``, ``1.5g``. :raises InvalidArgument: anything else, or nothing."""
-    text = options.get(name, "")
-    if not text:
-        return default
-    match = _SIZE.fullmatch(text.strip())
-    value = int(float(match[1]) * _UNITS[match[2].lower()]) if match is not None else 0
-    if not 0 < value < 1 << 50:
-        raise InvalidArgument(f"invalid value for log opt {name}: {text!r} is not a size")
-    return value
-
-
-def boolean(options: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """As Go's ``strconv.ParseBool``."""
-    text = options.get(name, "")
-    if not text:
-        return default
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise InvalidArgument(f"invalid value for log opt {name}: {text!r} is neither true nor false")
-
-
-def integer(options: Mapping[str, str], name: str, default: int, *, low: int, high: int) -> int:
-    text = options.get(name, "")
-    if not text:
-        return default
-    if not re.fullmatch(r"-?[0-9]{1,12}", text, re.ASCII) or not low <= int(text) <= high:
-        raise InvalidArgument(
-            f"invalid value for log opt {name}: {text!r} is not a number from {low} to {high}"
-        )
-    return int(text)
-
-
-def duration(options: Mapping[str, str], name: str, default: float) -> float:
-    """Seconds, from Go's form: ``500ms``, ``1m30s``."""
-    text = options.get(name, "")
-    if not text:
-        return default
-    parts = _DURATION.findall(text)
-    if not parts or "".join(n + u for n, u in parts) != text:
-        raise InvalidArgument(f"invalid value for log opt {name}: {text!r} is not a duration")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
-def choice(options: Mapping[str, str], name: str, known: tuple[str, ...], default: str = "") -> str:
-    text = options.get(name, "") or default
-    if text not in known and text != default:
-        raise InvalidArgument(
-            f"invalid value for log opt {name}: {text!r} is none of {', '.join(k for k in known if k)}"
-        )
-    return text
-
-
-def pattern(options: Mapping[str, str], name: str) -> re.Pattern[str] | None:
-    text = options.get(name, "")
-    if not text:
-        return None
-    try:
-        return re.compile(text)
-    except re.error as e:
-        raise InvalidArgument(f"invalid value for log opt {name}: {text!r}: {e}") from e
+    return is_kept(config) and not values.boolean(config.config or {}, "cache-disabled", default=False)
 
 
 def _max_size(options: Mapping[str, str], name: str) -> int:
     if options.get(name) == "-1":
         return 0
-    return size(options, name, MAX_SIZE)
+    return values.size(options, name, MAX_SIZE)
 
 
 def _max_file(options: Mapping[str, str], name: str) -> int:
-    return integer(options, name, MAX_FILE, low=1, high=10_000)
+    return values.integer(options, name, MAX_FILE, low=1, high=10_000)

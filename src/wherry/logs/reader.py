@@ -29,10 +29,13 @@ class Reader:
     Calls read files, so they belong on a thread; one at a time.
 
     :ivar finished: a record after ``selection.until`` came, so nothing wanted follows.
+    :ivar places: with ``places``, where each record of the last read begins.
     :ivar missed: how many files were gone before they were read.
     """
 
-    def __init__(self, files: LogFiles, selection: Selection, *, at: Position | None = None) -> None:
+    def __init__(
+        self, files: LogFiles, selection: Selection, *, at: Position | None = None, places: bool = False
+    ) -> None:
         self._files = files
         self._selection = selection
         # A reader is closed while a thread that nobody waits for any more still reads.
@@ -43,6 +46,7 @@ class Reader:
         self._offset = 0
         self._number = 0
         self._resumes = at is not None
+        self.places: list[Position] | None = [] if places else None
         self.finished = False
         self.missed = 0
         start = at if at is not None else _tail(files, selection) if selection.tail is not None else None
@@ -96,11 +100,14 @@ class Reader:
             return b""  # A damaged file ends where the damage begins.
 
     def _take(self, block: bytes) -> list[Record]:
+        start = self._offset
         self._offset += len(block) + len(self._rest)
         lines = (self._rest + block).split(b"\n")
         self._rest = lines.pop()
         self._offset -= len(self._rest)
         selection = self._selection
+        if self.places is not None:
+            return self._placed(lines, start)
         if selection.is_everything:
             return [record for line in lines if (record := parse(line)) is not None]
         wanted = []
@@ -113,6 +120,17 @@ class Reader:
                 break
             if selection.wants(record):
                 wanted.append(record)
+        return wanted
+
+    def _placed(self, lines: list[bytes], offset: int) -> list[Record]:
+        assert self._segment is not None
+        self.places, number, wanted = [], self._segment.number, []
+        for line in lines:
+            record = parse(line)
+            if record is not None:
+                self.places.append(Position(number, offset))
+                wanted.append(record)
+            offset += len(line) + 1
         return wanted
 
     def _is_closed(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from wherry.errors import InvalidArgument, NotImplemented_, WherryError
-from wherry.logs import options, tags
+from wherry.logs import options, tags, values
 from wherry.logs.files import Segment
 from wherry.logs.keeper import surplus
 from wherry.logs.options import Backlog, Keep
@@ -80,10 +80,10 @@ def test_modes() -> None:
 
 @pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("1m30s", 90.0), ("2h", 7200.0)])
 def test_durations(text: str, seconds: float) -> None:
-    assert options.duration({"x": text}, "x", 1.0) == pytest.approx(seconds)
+    assert values.duration({"x": text}, "x", 1.0) == pytest.approx(seconds)
     for wrong in ("5", "s", "1s ", "-1s"):
         with pytest.raises(InvalidArgument):
-            options.duration({"x": wrong}, "x", 1.0)
+            values.duration({"x": wrong}, "x", 1.0)
 
 
 def test_tags_and_attributes() -> None:
@@ -98,7 +98,7 @@ def test_tags_and_attributes() -> None:
     template = "{{.ImageName}}/{{ .Name }}/{{.ID}} {{.ImageID}} {{.DaemonName}}"
     assert tags.render(template, facts) == "busybox:1/web/0123456789ab fedcba987654 docker"
     chosen = {"labels": "app,none", "env": "USER,EMPTY", "labels-regex": "^com"}
-    found = tags.attributes(facts, chosen, options.pattern(chosen, "labels-regex"))
+    found = tags.attributes(facts, chosen, values.pattern(chosen, "labels-regex"))
     assert found == {"app": "shop", "com.tier": "front", "USER": "bob", "EMPTY": ""}
 
 

@@ -94,7 +94,7 @@ async def info(ctx: Context) -> web.Response:
                 "Volume": ["local"],
                 "Network": ["bridge", "host", "null"],
                 "Authorization": None,
-                "Log": ["json-file", "local", "none"],
+                "Log": list(i.log_drivers),
             },
             "MemoryLimit": has("memory"),
             "SwapLimit": i.swap_limit,

@@ -1,0 +1,203 @@
+"""Connections of log drivers: streams and datagrams, with a limit on every wait."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from wherry.errors import InvalidArgument
+
+CONNECT_TIMEOUT = SEND_TIMEOUT = 10.0
+"""Seconds."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """``scheme`` as the option had it; ``path`` for unix sockets, ``host`` and ``port`` for the others."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+def parse_address(text: str, option: str, schemes: Sequence[str], port: int) -> Address:
+    """``udp://host:514``, ``unix:///dev/log``. :raises InvalidArgument: anything else."""
+    try:
+        url = urlsplit(text)
+        found = Address(url.scheme, url.hostname or "", url.port or port, url.path)
+    except ValueError as e:
+        raise InvalidArgument(f"invalid {option}: {text!r}: {e}") from e
+    if found.scheme not in schemes:
+        raise InvalidArgument(f"invalid {option}: {text!r} begins with none of {', '.join(schemes)}")
+    if found.scheme.startswith("unix"):
+        if found.host or not os.path.isabs(found.path):
+            raise InvalidArgument(f"invalid {option}: {text!r} names no absolute path")
+    elif not found.host or found.path not in ("", "/"):
+        raise InvalidArgument(f"invalid {option}: {text!r} is not SCHEME://HOST:PORT")
+    return found
+
+
+class Transport(Protocol):
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        """:raises OSError: not all of it was taken."""
+
+    async def close(self) -> None: ...
+
+
+class Stream:
+    """A connection made when there is something to send, and again after a failure.
+
+    ``context`` is asked for at each connection, as certificates change.
+    """
+
+    def __init__(self, address: Address, context: Callable[[], ssl.SSLContext] | None = None) -> None:
+        self._address = address
+        self._context = context
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        await self.exchange(b"".join(pieces))
+
+    async def exchange(self, data: bytes) -> asyncio.StreamReader:
+        """Send, and return where an answer can be read."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                reader, writer = await self._connected()
+            async with asyncio.timeout(SEND_TIMEOUT):
+                writer.write(data)
+                await writer.drain()
+        except BaseException:
+            await self.close()
+            raise
+        return reader
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._reader is not None and self._reader.at_eof():
+            await self.close()  # The other side has left; what is sent now would only be lost.
+        if self._reader is None or self._writer is None:
+            address = self._address
+            if address.path:
+                opened = await asyncio.open_unix_connection(address.path)
+            else:
+                context = None
+                if self._context is not None:
+                    context = await asyncio.to_thread(self._context)
+                opened = await asyncio.open_connection(address.host, address.port, ssl=context)
+            self._reader, self._writer = opened
+            # drain() then waits until the kernel has it all.
+            self._writer.transport.set_write_buffer_limits(high=0)
+        return self._reader, self._writer
+
+    @property
+    def connected(self) -> bool:
+        return self._writer is not None
+
+    async def close(self) -> None:
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is not None:
+            # Not a graceful end: a server that does not answer must not be waited for.
+            writer.transport.abort()
+
+
+class Datagrams:
+    """A socket connected to where its datagrams go, so that a refusal comes back as an error."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._socket: socket.socket | None = None
+
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                connection = await self._connected()
+            async with asyncio.timeout(SEND_TIMEOUT):
+                for piece in pieces:
+                    try:
+                        connection.send(piece)
+                    except BlockingIOError:
+                        await loop.sock_sendall(connection, piece)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _connected(self) -> socket.socket:
+        if self._socket is not None:
+            return self._socket
+        address = self._address
+        if address.path:
+            kind, target = socket.AF_UNIX, address.path
+            self._socket = self._open(kind, target)
+            return self._socket
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
+        family, *_, where = found[0]
+        self._socket = self._open(family, where)
+        return self._socket
+
+    @staticmethod
+    def _open(family: int, where: object) -> socket.socket:
+        opened = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            opened.connect(where)  # type: ignore[arg-type]
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    async def close(self) -> None:
+        opened, self._socket = self._socket, None
+        if opened is not None:
+            opened.close()
+
+
+class Local:
+    """The first of some unix sockets that is there, be it for datagrams or streams (as syslog(3) does)."""
+
+    def __init__(self, paths: Sequence[str], frame: Callable[[bytes], bytes]) -> None:
+        self._paths = paths
+        self._frame = frame
+        self._chosen: Transport | None = None
+        self._framed = False
+
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        if self._chosen is not None:
+            await self._send_by(self._chosen, pieces)
+            return
+        failure: OSError = FileNotFoundError(errno.ENOENT, "no such socket", self._paths[0])
+        for path in self._paths:
+            for kind in (Datagrams, Stream):
+                self._framed = kind is Stream
+                transport: Transport = kind(Address("unix", path=path))
+                try:
+                    await self._send_by(transport, pieces)
+                except OSError as e:
+                    if e.errno != errno.EPROTOTYPE:
+                        failure = e
+                        break
+                else:
+                    self._chosen = transport
+                    return
+        raise failure
+
+    async def _send_by(self, transport: Transport, pieces: Sequence[bytes]) -> None:
+        try:
+            await transport.send([self._frame(p) for p in pieces] if self._framed else pieces)
+        except BaseException:
+            self._chosen = None
+            await transport.close()
+            raise
+
+    async def close(self) -> None:
+        chosen, self._chosen = self._chosen, None
+        if chosen is not None:
+            await chosen.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import socket
 import tarfile
 import threading
@@ -258,6 +260,17 @@ def test_live_events(daemon: LabDaemon, name: str) -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline().decode().strip() for _ in range(5)]
     assert lines == [f"container {a}" for a in ("create", "attach", "start", "die", "destroy")]
+
+
+def test_events_say_who_asked(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "1000").ok()
+    os.kill(daemon.pid_of(name), signal.SIGKILL)
+    wait_until(lambda: daemon.state_of(name)["Status"] == "exited")
+    answer = daemon.api("GET", "/events", since=1, until=str(time.time()), filters={"container": [name]})
+    who = {event["Action"]: event.get("Initiator") for event in answer.lines}
+    assert (who["create"]["User"], who["create"]["Uid"]) == ("root", 0)
+    assert who["start"]["Pid"] > 0
+    assert who["die"] is None
 
 
 def test_event_times_and_filters(daemon: LabDaemon, name: str) -> None:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -197,18 +198,23 @@ def test_tls_with_client_certificates(base: Path) -> None:
         daemon.start()
         daemon.bootstrap()
 
-        def version(cert: str | None) -> int:
+        def version(cert: str | None, method: str = "GET", path: str = "/version") -> int:
             context = ssl.create_default_context(cafile=str(base / "ca.pem"))
             if cert is not None:
                 context.load_cert_chain(base / f"{cert}.pem", base / f"{cert}.key")
             connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT, context=context)
             try:
-                connection.request("GET", "/version")
+                connection.request(method, path)
                 return connection.getresponse().status
             finally:
                 connection.close()
 
         assert version("client") == 200
+        assert version("client", "POST", "/volumes/create") == 201
+        volumes = {"type": ["volume"]}
+        (event,) = daemon.api("GET", "/events", since=1, until=str(time.time()), filters=volumes).lines
+        assert event["Initiator"]["User"] == "client"
+        assert event["Initiator"]["Address"].startswith("127.0.0.1:")
         for refused in (None, "stranger"):
             with pytest.raises(OSError):
                 version(refused)

@@ -14,9 +14,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from wherry import __version__
 from wherry.api import status
+from wherry.api.callers import initiator
 from wherry.api.context import STREAMING, Context, json_response
 from wherry.api.router import API_VERSION, Route, Router, split_version, version_text
 from wherry.api.services import Services
+from wherry.engine.events import CALLER, Caller
 from wherry.errors import Forbidden, NotFound, WherryError
 
 log = logging.getLogger(__name__)
@@ -94,6 +96,8 @@ class ApiServer:
             raise
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        caller = Caller(initiator(request))
+        CALLER.set(caller)  # The task's own context: nobody else sees it.
         try:
             response = await self._dispatch(request)
         except WherryError as e:
@@ -114,6 +118,8 @@ class ApiServer:
             if STREAMING in request:
                 return Abandoned(request)
             response = _error(500, f"internal error: {e.__class__.__name__}: {e}")
+        finally:
+            caller.active = False
         if not response.prepared:
             response.headers.update(_HEADERS)
         return response

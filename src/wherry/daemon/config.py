@@ -17,6 +17,7 @@ import msgspec
 
 from wherry import __version__
 from wherry.errors import InvalidArgument
+from wherry.state.events import KEEP, KEEP_DAYS
 
 DEFAULT_ROOT = Path("/var/lib/wherry")
 DEFAULT_RUN = Path("/run/wherry")
@@ -68,6 +69,8 @@ class Config:
     cdi_directories: tuple[Path, ...] = DEFAULT_CDI
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
+    event_limit: int = KEEP
+    event_days: int = KEEP_DAYS
 
 
 class _Pool(msgspec.Struct):
@@ -118,6 +121,8 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     cdi_spec_dirs: list[str] | None = None
     cpu_rt_period: int | None = None
     cpu_rt_runtime: int | None = None
+    event_limit: int | None = None
+    event_days: int | None = None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -161,6 +166,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cdi-spec-dir", action="append", metavar="DIR", help="where CDI specs are (default /etc/cdi, …)")
     add("--cpu-rt-period", type=int, metavar="US", help="real-time period of the containers' cgroup")
     add("--cpu-rt-runtime", type=int, metavar="US", help="real-time scheduling that containers may share")
+    add("--event-limit", type=int, metavar="N", help=f"events that are kept (default {KEEP})")
+    add("--event-days", type=int, metavar="N", help=f"days that events are kept (default {KEEP_DAYS})")
     add("-p", "--pidfile", metavar="FILE", help="where to write the pid (default <run>/wherryd.pid)")
     add("--validate", action="store_true", help="check the configuration and exit")
     add("--teardown", action="store_true", help="remove bridge, firewall table and namespaces, and exit")
@@ -286,6 +293,8 @@ def _config(m: dict[str, Any]) -> Config:
         shutdown_timeout=_between(m["shutdown_timeout"], 0, 3600, "shutdown-timeout", 15),
         pidfile=_absolute(m["pidfile"]) if m["pidfile"] else None,
         cdi_directories=_cdi(m["cdi_spec_dirs"]),
+        event_limit=_between(m["event_limit"], 256, 100_000_000, "event-limit", KEEP),
+        event_days=_between(m["event_days"], 0, 36_500, "event-days", KEEP_DAYS),
         cpu_rt_period=_between(m["cpu_rt_period"], 0, 1_000_000, "cpu-rt-period", 0),
         cpu_rt_runtime=_between(m["cpu_rt_runtime"], 0, 1_000_000, "cpu-rt-runtime", 0),
     )

@@ -168,7 +168,7 @@ def build(config: Config) -> Daemon:
     network = NetworkManager(
         db=db, run=config.run, instance=instance_of(config.root), config=_network(config)
     )
-    containers, live, events = Containers(db), LiveSet(), EventBus(EventLog(db))
+    containers, live, events = Containers(db), LiveSet(), EventBus(_event_log(db, config))
     logs = LogKeeping(settings=settings, keeper=Keeper(), events=events)
     links = Links(settings=settings, containers=containers, network=network)
     sandboxes = Sandboxes(settings=settings, network=network, containers=containers, links=links, live=live)
@@ -279,6 +279,10 @@ def build(config: Config) -> Daemon:
         images,
         make_server(services),
     )
+
+
+def _event_log(db: Database, config: Config) -> EventLog:
+    return EventLog(db, keep=config.event_limit, keep_days=config.event_days)
 
 
 def _give_realtime(config: Config) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 
 from wherry.errors import Unavailable
-from wherry.model.events import Event
+from wherry.model.events import Event, Initiator
 from wherry.state.events import EventLog
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,23 @@ class Subscription:
             yield event
 
 
+class Caller:
+    """Who is being answered, for as long as that takes.
+
+    Work that a request leaves behind (a watch, a timer) inherits its context, and must not go on speaking
+    in its name: hence ``active``.
+    """
+
+    __slots__ = ("active", "initiator")
+
+    def __init__(self, initiator: Initiator) -> None:
+        self.initiator = initiator
+        self.active = True
+
+
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
 class EventBus:
     """Publish from the loop's thread only."""
 
@@ -72,8 +90,14 @@ class EventBus:
             return
         # Two events never carry the same time, so that --since and --until can part them.
         self._last = max(time.time_ns(), self._last + 1)
+        caller = CALLER.get()
         event = Event(
-            type=kind, action=action, actor=actor, time=self._last, attributes=dict(attributes or {})
+            type=kind,
+            action=action,
+            actor=actor,
+            time=self._last,
+            attributes=dict(attributes or {}),
+            initiator=caller.initiator if caller is not None and caller.active else None,
         )
         try:
             if keep:
@@ -97,8 +121,8 @@ class EventBus:
     def listeners(self) -> int:
         return len(self._listeners)
 
-    def past(self, since: int | None, until: int | None) -> list[Event]:
-        """Events already recorded, by time in nanoseconds, oldest first."""
+    def past(self, since: int | None, until: int | None) -> Iterator[Event]:
+        """Events already recorded, by time in nanoseconds, oldest first, read a page at a time."""
         return self._log.between(since, until)
 
     def close(self) -> None:

@@ -1,15 +1,19 @@
 """What happened, kept as rows so that ``--since`` reaches back across restarts.
 
-events(seq, time, type, action, actor, scope, attributes)
+events(seq, time, type, action, actor, scope, attributes, initiator)
     time        nanoseconds since the epoch
     attributes  JSON object of strings
+    initiator   JSON of model.events.Initiator, NULL for what happened by itself (since version 2)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
-from wherry.model.events import Event
+from wherry.model.base import decode
+from wherry.model.events import Event, Initiator
 from wherry.state.database import Database, Row
 
 TABLES = """
@@ -25,18 +29,28 @@ CREATE TABLE events (
 CREATE INDEX events_by_time ON events (time);
 """
 
+ADD_INITIATOR = "ALTER TABLE events ADD COLUMN initiator BLOB;"
+
 KEEP = 100_000
 """Rows; older ones are dropped, a few at a time, as new ones come."""
+KEEP_DAYS = 30
+_PAGE = 500
+_DAY = 24 * 3600 * 10**9
 
 
 class EventLog:
-    def __init__(self, db: Database) -> None:
+    """:param keep: rows at most. :param keep_days: age at most, 0 for any."""
+
+    def __init__(self, db: Database, *, keep: int = KEEP, keep_days: int = KEEP_DAYS) -> None:
         self._db = db
+        self._keep = keep
+        self._keep_days = keep_days
 
     def append(self, event: Event) -> None:
         with self._db.transaction() as connection:
             cursor = connection.execute(
-                "INSERT INTO events (time, type, action, actor, scope, attributes) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO events (time, type, action, actor, scope, attributes, initiator)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     event.time,
                     event.type,
@@ -44,19 +58,33 @@ class EventLog:
                     event.actor,
                     event.scope,
                     msgspec.json.encode(event.attributes),
+                    None if event.initiator is None else msgspec.json.encode(event.initiator),
                 ),
             )
             newest = cursor.lastrowid or 0
             if newest % 256 == 0:
-                connection.execute("DELETE FROM events WHERE seq <= ?", (newest - KEEP,))
+                connection.execute("DELETE FROM events WHERE seq <= ?", (newest - self._keep,))
+                if self._keep_days:
+                    oldest = event.time - self._keep_days * _DAY
+                    connection.execute("DELETE FROM events WHERE time < ?", (oldest,))
 
-    def between(self, since: int | None, until: int | None) -> list[Event]:
-        """Events with ``since <= time <= until`` (nanoseconds), oldest first."""
-        rows = self._db.all(
-            "SELECT * FROM events WHERE time >= ? AND time <= ? ORDER BY seq",
-            (since or 0, until if until is not None else 1 << 62),
-        )
-        return [_event(row) for row in rows]
+    def between(self, since: int | None, until: int | None) -> Iterator[Event]:
+        """Events with ``since <= time <= until`` (nanoseconds) that are there now, oldest first.
+
+        They are read a page at a time: there may be a hundred thousand.
+        """
+        last = self._db.one("SELECT max(seq) AS last FROM events")
+        end, seq = (last["last"] if last is not None else None) or 0, 0
+        while True:
+            rows = self._db.all(
+                "SELECT * FROM events WHERE seq > ? AND seq <= ? AND time >= ? AND time <= ?"
+                " ORDER BY seq LIMIT ?",
+                (seq, end, since or 0, until if until is not None else 1 << 62, _PAGE),
+            )
+            yield from map(_event, rows)
+            if len(rows) < _PAGE:
+                return
+            seq = rows[-1]["seq"]
 
 
 def _event(row: Row) -> Event:
@@ -67,4 +95,5 @@ def _event(row: Row) -> Event:
         actor=row["actor"],
         scope=row["scope"],
         attributes=msgspec.json.decode(row["attributes"], type=dict[str, str]),
+        initiator=None if row["initiator"] is None else decode(row["initiator"], Initiator),
     )

@@ -16,4 +16,5 @@ MIGRATIONS: list[str] = [
     "\n".join(
         module.TABLES for module in (meta, containers, events, content, snapshots, images, networks, volumes)
     ),
+    events.ADD_INITIATOR,
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wherry.model.base import to_builtins
 from wherry.model.events import Event
 
 
@@ -17,6 +18,8 @@ def event(value: Event, version: tuple[int, int]) -> dict[str, Any]:
         "time": value.time // 10**9,
         "timeNano": value.time,
     }
+    if value.initiator is not None:
+        out["Initiator"] = to_builtins(value.initiator)
     if version < (1, 52) and value.type in ("container", "image"):
         out |= {"status": value.action, "id": value.actor}
         if value.type == "container":

@@ -9,7 +9,7 @@ import pytest
 from wherry.errors import Conflict, Internal, NotFound
 from wherry.model.container import Container, ContainerConfig, ContainerState, HostConfig
 from wherry.model.digest import of
-from wherry.model.events import Event
+from wherry.model.events import Event, Initiator
 from wherry.state.containers import Containers
 from wherry.state.database import Database
 from wherry.state.events import EventLog
@@ -138,13 +138,50 @@ def test_containers_are_found_by_id_prefix_and_name() -> None:
 
 
 def test_events_are_bounded_and_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wherry.state.events.KEEP", 10)
+    monkeypatch.setattr("wherry.state.events._PAGE", 7)
     db = Database(":memory:", MIGRATIONS)
-    log = EventLog(db)
+    log = EventLog(db, keep=10)
     for n in range(1, 600):
         log.append(Event("container", "start", "x", n, {"n": str(n)}))
-    kept = log.between(None, None)
+    kept = list(log.between(None, None))
     assert kept[-1].time == 599 and kept[-1].attributes == {"n": "599"}
     assert len(kept) <= 10 + 256
     assert [e.time for e in log.between(590, 592)] == [590, 591, 592]
+    db.close()
+
+
+def test_events_are_bounded_by_age_as_well() -> None:
+    day = 24 * 3600 * 10**9
+    db = Database(":memory:", MIGRATIONS)
+    log = EventLog(db, keep_days=2)
+    for n in range(1, 513):
+        log.append(Event("container", "start", "x", n * day))
+    assert next(log.between(None, None)).time >= 510 * day
+    db.close()
+
+
+def test_pages_end_with_what_was_there_when_reading_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wherry.state.events._PAGE", 2)
+    db = Database(":memory:", MIGRATIONS)
+    log = EventLog(db)
+    for n in range(1, 6):
+        log.append(Event("container", "start", "x", n))
+    seen = []
+    for event in log.between(None, None):
+        seen.append(event.time)
+        log.append(Event("container", "start", "x", event.time + 100))
+    assert seen == [1, 2, 3, 4, 5]
+    db.close()
+
+
+def test_a_first_version_file_gets_a_place_for_who_asked(tmp_path: Path) -> None:
+    db = Database(tmp_path / "old.db", MIGRATIONS[:1])
+    values = "(1, 'a', 'b', 'c', 'local', '{}')"
+    db.execute(f"INSERT INTO events (time, type, action, actor, scope, attributes) VALUES {values}")
+    db.close()
+    db = Database(tmp_path / "old.db", MIGRATIONS)
+    log = EventLog(db)
+    who = Initiator(user="root", uid=0, pid=7)
+    log.append(Event("a", "b", "c", 2, initiator=who))
+    assert [e.initiator for e in log.between(None, None)] == [None, who]
     db.close()

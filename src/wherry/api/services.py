@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.events import EventBus
+from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
 from wherry.engine.images import ImageService
 from wherry.engine.lifecycle import Lifecycle
@@ -30,6 +31,7 @@ class Services:
     removal: Removal
     update: UpdateService
     execs: ExecService
+    exec_control: ExecControl
     logs: LogService
     top: TopService
     images: ImageService

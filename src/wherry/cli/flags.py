@@ -94,6 +94,11 @@ class Options:
         """Whether the flag was on the command line at all."""
         return name in self._values
 
+    @property
+    def any_given(self) -> bool:
+        """Whether there was any flag at all."""
+        return bool(self._values)
+
     def get(self, name: str) -> Any:
         flag = self._flags[name]
         if name in self._values:

@@ -34,6 +34,20 @@ def resize(api: Api, exec_id: str, height: int, width: int) -> None:
     api.call("POST", f"/exec/{quote(exec_id)}/resize", query={"h": height, "w": width})
 
 
+def listing(api: Api, container: str) -> list[dict[str, Any]]:
+    """Execs that run, or left something running (wherry's own endpoint)."""
+    return api.json("GET", f"/containers/{quote(container)}/execs") or []
+
+
+def stop(api: Api, exec_id: str, timeout: int | None = None) -> None:
+    """TERM, and KILL after ``timeout`` seconds (None: the daemon's 10), to all it forked."""
+    api.call("POST", f"/exec/{quote(exec_id)}/stop", query={"t": timeout})
+
+
+def kill(api: Api, exec_id: str, signal: str = "") -> None:
+    api.call("POST", f"/exec/{quote(exec_id)}/kill", query={"signal": signal or None})
+
+
 def inspect(api: Api, exec_id: str) -> dict[str, Any]:
     answer: dict[str, Any] = api.json("GET", f"/exec/{quote(exec_id)}/json")
     return answer

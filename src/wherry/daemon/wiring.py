@@ -18,6 +18,7 @@ from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.devices import Devices
 from wherry.engine.events import EventBus
+from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
 from wherry.engine.health import HealthMonitor
 from wherry.engine.holds import Holds
@@ -232,7 +233,10 @@ def build(config: Config) -> Daemon:
     health = HealthMonitor(
         containers=containers, live=live, events=events, runner=prober, act=control.end_unhealthy
     )
-    lifecycle.on_running.append(lambda container_id, adopted: health.running(container_id, adopted=adopted))
+    lifecycle.on_running += [
+        lambda container_id, adopted: health.running(container_id, adopted=adopted),
+        lambda container_id, adopted: execs.adopt(container_id) if adopted else None,
+    ]
     services = Services(
         containers=container_service,
         listing=ListingService(containers=container_service, images=images),
@@ -249,6 +253,7 @@ def build(config: Config) -> Daemon:
             live=live,
         ),
         execs=execs,
+        exec_control=ExecControl(settings=settings, containers=containers, execs=execs, groups=groups),
         logs=LogService(settings=settings, containers=containers, live=live, keeper=logs.keeper),
         top=TopService(settings=settings, containers=containers, live=live),
         images=ImageService(images=images, unpacker=unpacker, containers=containers, events=events),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from wherry.engine.names import new_id
 from wherry.engine.normalise import as_list
 from wherry.engine.settings import Settings
 from wherry.engine.warmup import expect_start
-from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.errors import Conflict, InvalidArgument, NotFound, WherryError
 from wherry.linux import files
 from wherry.linux.execgroups import EXEC, ExecGroups, runtime_option
+from wherry.model.base import Value, decode, encode
 from wherry.model.exec import ExecConfig
 from wherry.model.views import ExecView
 from wherry.runtime import task as tasks
@@ -33,13 +35,20 @@ log = logging.getLogger(__name__)
 _KEEP_ENDED = 256
 """Ended execs whose result can still be asked for, per container."""
 
+_KEEP_AFTER = 300.0
+"""Seconds that an exec is known after its container's end."""
+
+_RECORD, _TOLD = "exec.json", "told"
 _EXIT_FAILED = 126
 """What Docker says of an exec that could not begin, where a container's start says 128."""
 
 
 @dataclass
 class Exec:
-    """One exec. ``ended`` resolves with its exit code."""
+    """One exec. ``ended`` is set with its exit code.
+
+    :ivar started_at: nanoseconds since the epoch. :ivar left: its first process has ended, others run on.
+    """
 
     id: str
     row: ContainerRow
@@ -51,11 +60,40 @@ class Exec:
     started: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     directory: Path | None = None
+    started_at: int = 0
+    left: bool = False
 
     @property
     def group(self) -> str:
         """Its cgroup below the container's."""
         return f"{EXEC}{self.id[:16]}"
+
+
+class _Record(Value, frozen=True, kw_only=True):
+    """``exec.json`` in an exec's directory: what a daemon started later must know of it."""
+
+    config: ExecConfig
+    detach_keys: str
+    started_at: int
+
+    @classmethod
+    def of(cls, execution: Exec) -> _Record:
+        return cls(
+            config=execution.config,
+            detach_keys=execution.detach_keys.hex(),
+            started_at=execution.started_at,
+        )
+
+    def execution(self, exec_id: str, row: ContainerRow) -> Exec:
+        return Exec(
+            exec_id,
+            row,
+            self.config,
+            bytes.fromhex(self.detach_keys),
+            running=True,
+            started=True,
+            started_at=self.started_at,
+        )
 
 
 class ExecService:
@@ -86,11 +124,9 @@ class ExecService:
             raise InvalidArgument("No exec command specified")
         expect_start()
         execution = Exec(new_id(), row, config, detach_keys)
-        self._execs[execution.id] = execution
         live = self._live.get(row.id)
-        live.exec_ids.append(execution.id)
+        self._keep(live, execution)
         self._forget_old(live)
-        live.on_exit(lambda: self._forget(live, execution))
         command = " ".join(as_list(config.cmd))
         self._events.publish(
             "container", f"exec_create: {command}", row.id, event_attributes(row, execID=execution.id)
@@ -106,7 +142,9 @@ class ExecService:
         return live
 
     def _forget_old(self, live: Live) -> None:
-        ended = [i for i in live.exec_ids if (e := self._execs.get(i)) and e.started and not e.running]
+        ended = [
+            i for i in live.exec_ids if (e := self._execs.get(i)) and e.started and not (e.running or e.left)
+        ]
         for exec_id in ended[:-_KEEP_ENDED]:
             live.exec_ids.remove(exec_id)
             self._execs.pop(exec_id, None)
@@ -114,6 +152,8 @@ class ExecService:
     def _forget(self, live: Live, execution: Exec) -> None:
         if execution.id in live.exec_ids:
             live.exec_ids.remove(execution.id)
+        # Whoever waited for it asks for its exit code once more, and then nobody does.
+        asyncio.get_running_loop().call_later(_KEEP_AFTER, self._execs.pop, execution.id, None)
 
     def find(self, exec_id: str) -> Exec:
         execution = self._execs.get(exec_id)
@@ -121,8 +161,16 @@ class ExecService:
             raise NotFound(f"No such exec instance: {exec_id}")
         return execution
 
+    def of(self, container_id: str) -> list[Exec]:
+        """The container's execs, oldest first."""
+        known = self._live.get(container_id).exec_ids
+        return [self._execs[exec_id] for exec_id in known if exec_id in self._execs]
+
     def inspect(self, exec_id: str) -> ExecView:
-        execution = self.find(exec_id)
+        return self.view(self.find(exec_id))
+
+    @staticmethod
+    def view(execution: Exec) -> ExecView:
         command = as_list(execution.config.cmd)
         return ExecView(
             id=execution.id,
@@ -190,6 +238,7 @@ class ExecService:
         live = self._check_running(execution.row)
         assert live.task is not None
         execution.started = True
+        execution.started_at = time.time_ns()
         runtime = self._runtimes[execution.row.record.host_config.runtime]
         config = execution.config
         directory = live.task.directory / "execs" / execution.id
@@ -207,6 +256,7 @@ class ExecService:
                 streams,
                 runtime_option(execution.group),
             )
+            files.write_atomic(directory / _RECORD, encode(_Record.of(execution)), durable=False)
             pending.prepare()
             return pending
 
@@ -247,7 +297,7 @@ class ExecService:
         execution.exit_code = code
         execution.ended.set()
         if execution.directory is not None:
-            await asyncio.to_thread(self._remove, execution, execution.directory)
+            await asyncio.to_thread(self._remove, execution)
 
     def _watch(self, execution: Exec, directory: Path, conmon_pid: int) -> None:
         fd = tasks.conmon_fd(directory, conmon_pid)
@@ -274,15 +324,58 @@ class ExecService:
         attributes = event_attributes(execution.row, execID=execution.id, exitCode=str(execution.exit_code))
         self._events.publish("container", "exec_die", execution.row.id, attributes)
         # The client asks for the exit code next, and need not wait for this.
-        asyncio.get_running_loop().run_in_executor(None, self._remove, execution, directory)
+        asyncio.get_running_loop().run_in_executor(None, self._remove, execution)
 
-    def _remove(self, execution: Exec, directory: Path) -> None:
+    def adopt(self, container_id: str) -> None:
+        """Find the execs of a container that ran before this daemon did; they may have ended since."""
+        live = self._live.get(container_id)
+        row = self._containers.find(container_id)
+        assert live.task is not None
+        top = live.task.directory / "execs"
+        for directory in sorted(top.iterdir()) if top.is_dir() else ():
+            try:
+                record = decode((directory / _RECORD).read_bytes(), _Record)
+                pid = int((directory / "pid").read_text())
+                conmon_pid = int((directory / "conmon.pid").read_text())
+            except (OSError, ValueError, WherryError):
+                log.info("removed half-made exec %s", directory.name[:12])
+                files.remove_tree(directory)
+                continue
+            execution = record.execution(directory.name, row)
+            execution.directory, execution.pid = directory, pid
+            self._keep(live, execution)
+            if (directory / _TOLD).exists():
+                found = tasks.read_exit(directory)
+                execution.running, execution.pid, execution.left = False, 0, True
+                execution.exit_code = found[0] if found is not None else None
+                execution.ended.set()
+                continue
+            self._watch(execution, directory, conmon_pid)
+        for name in self._groups.names(cgroup_path(row.record, self._settings)):
+            if name.startswith(EXEC) and name not in {e.group for e in self.of(container_id)}:
+                self._groups.remove(cgroup_path(row.record, self._settings), name)
+
+    def _keep(self, live: Live, execution: Exec) -> None:
+        self._execs[execution.id] = execution
+        live.exec_ids.append(execution.id)
+        live.on_exit(lambda: self._forget(live, execution))
+
+    def _remove(self, execution: Exec) -> None:
         try:
-            files.remove_tree(directory)
-            # What it left running in the background keeps its group.
-            self._groups.remove(cgroup_path(execution.row.record, self._settings), execution.group)
+            self.tidy(execution)
         except OSError as e:
             log.warning("cannot remove exec directory: %s", e)
+
+    def tidy(self, execution: Exec) -> None:
+        """Remove an ended exec's group and directory; what it left running in the background keeps both."""
+        path = cgroup_path(execution.row.record, self._settings)
+        execution.left = not self._groups.remove(path, execution.group)
+        if execution.directory is None:
+            return
+        if execution.left:
+            (execution.directory / _TOLD).touch()
+        else:
+            files.remove_tree(execution.directory)
 
     def resize(self, exec_id: str, *, height: int, width: int) -> None:
         execution = self.find(exec_id)

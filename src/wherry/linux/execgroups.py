@@ -47,10 +47,19 @@ def _read_pids(directory: Path) -> list[int]:
         return []
 
 
+def _write(path: Path, text: str) -> None:
+    """Never asks for the file to be made: version 1 answers that with EACCES where it is not there."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
 def _move(directory: Path, pid: int) -> None:
     """A process that has ended is fine."""
     with contextlib.suppress(ProcessLookupError):
-        (directory / "cgroup.procs").write_text(str(pid))
+        _write(directory / "cgroup.procs", str(pid))
 
 
 def shelter(path: str, pid: int) -> None:
@@ -155,7 +164,7 @@ class ExecGroups:
         pause = 0.0005
         while self.processes(path, name):
             try:
-                (group / "cgroup.kill").write_text("1")
+                _write(group / "cgroup.kill", "1")
             except FileNotFoundError:
                 self._kill_each(path, name, group)
             if not self.processes(path, name):
@@ -172,11 +181,11 @@ class ExecGroups:
         frozen, thawed = ("FROZEN", "THAWED") if state and state.name == "freezer.state" else ("1", "0")
         try:
             if state is not None:
-                state.write_text(frozen)
+                _write(state, frozen)
             self.signal(path, name, signal.SIGKILL)
         finally:
             if state is not None:
-                state.write_text(thawed)
+                _write(state, thawed)
 
     def remove(self, path: str, name: str) -> bool:
         """Remove the group; False when a process is left in it."""

@@ -71,3 +71,16 @@ class ExecView:
     privileged: bool
     detach_keys: str
     can_remove: bool = False
+
+
+@dataclass(frozen=True)
+class ExecListing:
+    """An exec as a list shows it. ``processes`` counts all it forked and that still run.
+
+    ``user`` is the container's where the exec named none.
+    """
+
+    view: ExecView
+    user: str
+    started_at: int
+    processes: int

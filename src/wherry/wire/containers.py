@@ -8,7 +8,7 @@ from typing import Any
 from wherry.model.base import to_builtins
 from wherry.model.container import ContainerState, EndpointRequest, Health, MountPoint
 from wherry.model.oci import Healthcheck
-from wherry.model.views import ContainerView, EndpointView, ExecView, PortView
+from wherry.model.views import ContainerView, EndpointView, ExecListing, ExecView, PortView
 from wherry.wire.times import human_duration, rfc3339
 
 
@@ -240,6 +240,23 @@ def _network_settings(view: ContainerView, version: tuple[int, int]) -> dict[str
             "MacAddress": first.mac_address if first else "",
         }
     return out
+
+
+def exec_listing(entry: ExecListing) -> dict[str, Any]:
+    """One element of ``GET /containers/{id}/execs`` (wherry's own)."""
+    view = entry.view
+    return {
+        "ID": view.id,
+        "ContainerID": view.container_id,
+        "Pid": view.pid,
+        "Command": [view.entrypoint, *view.arguments],
+        "User": entry.user,
+        "Tty": view.tty,
+        "Running": view.running,
+        "ExitCode": view.exit_code,
+        "StartedAt": rfc3339(entry.started_at),
+        "Processes": entry.processes,
+    }
 
 
 def exec_inspect(view: ExecView) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from wherry.api.context import STREAMING, Context, json_response
+from wherry.api.context import STREAMING, Context, json_response, no_content
 from wherry.api.hijack import MULTIPLEXED, RAW, HijackedResponse, HijackedStream, WebSocketStream
 from wherry.api.router import Route
 from wherry.api.routes.containers import terminal_size
@@ -140,6 +140,21 @@ async def exec_inspect(ctx: Context) -> web.Response:
     return json_response(wire.exec_inspect(ctx.services.execs.inspect(ctx.params["id"])))
 
 
+async def exec_list(ctx: Context) -> web.Response:
+    found = await ctx.services.exec_control.listing(ctx.params["id"])
+    return json_response([wire.exec_listing(entry) for entry in found])
+
+
+async def exec_stop(ctx: Context) -> web.Response:
+    await ctx.services.exec_control.stop(ctx.params["id"], ctx.integer("t"))
+    return no_content()
+
+
+async def exec_kill(ctx: Context) -> web.Response:
+    await ctx.services.exec_control.kill(ctx.params["id"], ctx.text("signal"))
+    return no_content()
+
+
 ROUTES: list[Route] = [
     ("POST", "/containers/{id}/attach", attach),
     ("GET", "/containers/{id}/attach/ws", attach_ws),
@@ -147,4 +162,7 @@ ROUTES: list[Route] = [
     ("POST", "/exec/{id}/start", exec_start),
     ("POST", "/exec/{id}/resize", exec_resize),
     ("GET", "/exec/{id}/json", exec_inspect),
+    ("GET", "/containers/{id}/execs", exec_list),
+    ("POST", "/exec/{id}/stop", exec_stop),
+    ("POST", "/exec/{id}/kill", exec_kill),
 ]

@@ -47,6 +47,9 @@ _ATTACH = "Attach local standard input, output and error streams to a running co
 TABLE = (
     Entry("run", "RUN", "Create and run a new container from an image", "container run", "run"),
     Entry("exec", "EXEC", "Run a command in a running container", "container exec", "exec"),
+    Entry("execs", "LS", "List the execs of a container (exec ls)", "container exec-ls"),
+    Entry("execs", "STOP", "Stop execs of a container (exec stop)", "container exec-stop"),
+    Entry("execs", "KILL", "Kill or signal execs of a container (exec kill)", "container exec-kill"),
     Entry("ps", "LS", "List containers", "container ls", "container list", "container ps", "ps"),
     Entry("image", "LS", "List images", "image ls", "image list", "images"),
     Entry("version", "VERSION", "Show the versions of client and daemon", "version"),

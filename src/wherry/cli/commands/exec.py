@@ -11,7 +11,7 @@ from wherry.cli.shared import DETACH_KEYS, on_terminal
 from wherry.cli.values import BOOL, ENV, LIST, STRING
 from wherry.client import containers
 from wherry.client import exec as execs
-from wherry.errors import WherryError
+from wherry.errors import NotFound, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
     container, command = args[0], args[1:]
+    if container in ("ls", "stop", "kill") and not options.any_given and not _exists(ctx, container):
+        return _manage(ctx, container, command)
     detach, tty, stdin = options.on("detach"), options.on("tty"), options.on("interactive")
     if tty and stdin and not detach and not on_terminal(0):
         raise Failure("the input device is not a TTY")
@@ -46,6 +48,25 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         execs.start_detached(ctx.api, identifier, tty=tty)
         return 0
     return _interactive(ctx, identifier, tty=tty, stdin=stdin, keys=keys)
+
+
+def _exists(ctx: Context, container: str) -> bool:
+    """Whether a container really has that name: then the command is meant for it, as with Docker."""
+    try:
+        containers.inspect(ctx.api, container)
+    except NotFound:
+        return False
+    if on_terminal(2):
+        note = f"wherry: running in the container named {container}; its execs: wherry container exec-"
+        ctx.complain(f"{note}{container}")
+    return True
+
+
+def _manage(ctx: Context, word: str, args: list[str]) -> int:
+    """``exec ls|stop|kill CONTAINER``, as ``container exec-ls`` and so on."""
+    from wherry.cli.main import dispatch
+
+    return dispatch(ctx, ["container", f"exec-{word}", *args])
 
 
 def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool, keys: str) -> int:
@@ -122,4 +143,7 @@ EXEC = Command(
     most=UNLIMITED,
     interspersed=False,
     complete="running none",
+    description="Run a command in a running container.\n\n"
+    "exec ls|stop|kill CONTAINER [EXEC...] shows and ends what was started so; a container that "
+    "has one of these names is meant first.",
 )

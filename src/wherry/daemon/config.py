@@ -17,6 +17,8 @@ import msgspec
 
 from wherry import __version__
 from wherry.errors import InvalidArgument
+from wherry.logs import options as log_options
+from wherry.model.container import LogConfig
 from wherry.state.events import KEEP, KEEP_DAYS
 
 DEFAULT_ROOT = Path("/var/lib/wherry")
@@ -45,6 +47,7 @@ class Config:
     insecure_tcp: bool = False
     log_level: str = "info"
     log_format: str = "text"
+    log_config: LogConfig = field(default_factory=lambda: LogConfig(type="local"))
     debug: bool = False
     group: str = ""
     storage_driver: str = ""
@@ -96,6 +99,8 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     insecure_tcp: bool | None = None
     log_level: str | None = None
     log_format: str | None = None
+    log_driver: str | None = None
+    log_opts: dict[str, str | int | bool] | None = None
     debug: bool | None = None
     group: str | None = None
     storage_driver: str | None = None
@@ -144,6 +149,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--config-file", metavar="FILE", help=f"configuration (default {DEFAULT_CONFIG})")
     add("-l", "--log-level", choices=LEVELS, help="what to log (default info)")
     add("--log-format", choices=("text", "json"), help="how to log (default text)")
+    add("--log-driver", metavar="NAME", help="log driver of containers (default local)")
+    add("--log-opt", action="append", metavar="KEY=VALUE", help="option of containers' log driver")
     add("-D", "--debug", action="store_true", default=None, help="log everything")
     add("-G", "--group", metavar="NAME", help="group that owns the unix socket")
     add("-s", "--storage-driver", metavar="NAME", help="overlay or vfs (default: the first that works)")
@@ -205,6 +212,7 @@ _KEYS = {
     "host": "hosts",
     "dns_opt": "dns_opts",
     "label": "labels",
+    "log_opt": "log_opts",
     "cdi_spec_dir": "cdi_spec_dirs",
 }
 
@@ -271,6 +279,7 @@ def _config(m: dict[str, Any]) -> Config:
         insecure_tcp=bool(m["insecure_tcp"]),
         log_level=level,
         log_format=m["log_format"] or "text",
+        log_config=_log_config(m["log_driver"], m["log_opts"]),
         debug=debug,
         group=m["group"] or "",
         storage_driver=m["storage_driver"] or "",
@@ -303,6 +312,22 @@ def _config(m: dict[str, Any]) -> Config:
 def _cdi(given: list[str] | None) -> tuple[Path, ...]:
     """One empty name turns device injection off, as with Docker."""
     return DEFAULT_CDI if given is None else tuple(Path(d).absolute() for d in given if d)
+
+
+def _log_config(driver: str | None, given: dict[str, str | int | bool] | list[str] | None) -> LogConfig:
+    """What containers get that ask for nothing else; wrong options are found now rather than at every create.
+
+    :raises InvalidArgument: they make no sense.
+    """
+    if isinstance(given, list):
+        pairs = [text.partition("=") for text in given]
+        if wrong := [name for name, equals, _ in pairs if not equals]:
+            raise InvalidArgument(f"invalid log option {wrong[0]!r}: expected KEY=VALUE")
+        given = {name: value for name, _, value in pairs}
+    texts = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in (given or {}).items()}
+    config = LogConfig(type=driver or "local", config=texts)
+    log_options.check(config)
+    return config
 
 
 def _absolute(path: str | Path) -> Path:

@@ -158,6 +158,7 @@ def build(config: Config) -> Daemon:
         labels=config.labels,
         shutdown_timeout=config.shutdown_timeout,
         debug=config.debug,
+        log_config=config.log_config,
     )
     content = ContentStore(config.root, Contents(db))
     unpacker = Unpacker()

@@ -20,6 +20,8 @@ from wherry.logs.records import Record, Selection, stamp
 from wherry.state.containers import ContainerRow, Containers
 
 _HEADER = struct.Struct(">BxxxL")
+_FRAME_MAX = 16 << 10
+"""Bytes of a line after which it is sent though its end has not come, as Docker does."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,12 @@ class LogService:
         # What is being read stays, also when it is rotated away meanwhile.
         consumer = self._keeper.consume(row.id, path)
         cancel = live.on_exit(consumer.end) if follows else None
-        prefix = self._details(row) if options.details else b""
+        encoder = _Encoder(options, self._details(row) if options.details else b"")
         reader: Reader | None = None
         try:
             reader = await asyncio.to_thread(Reader, LogFiles(path), options.selection)
             while True:
-                data = await _next(reader, consumer, options, prefix, follows=follows)
+                data = await _next(reader, consumer, encoder, follows=follows)
                 if not data:
                     return
                 yield data
@@ -101,37 +103,73 @@ class LogService:
         return (",".join(pairs) + " ").encode()
 
 
-async def _next(
-    reader: Reader, consumer: Consumer, options: LogOptions, prefix: bytes, *, follows: bool
-) -> bytes:
+async def _next(reader: Reader, consumer: Consumer, encoder: _Encoder, *, follows: bool) -> bytes:
     """The next bytes; empty at the end."""
 
     def work() -> bytes:
-        return _encode(reader.read(), options, prefix)
+        data = b""
+        while not data and (records := reader.read()):
+            data = encoder.feed(records)
+        return data
 
     while True:
         # Read once more after the end: the last lines may have come between the two.
         last = not follows or consumer.ended
         data = await asyncio.to_thread(work)
         consumer.needs = consumer.reading = reader.number
-        if data or last or reader.finished:
+        if data:
             return data
+        if last or reader.finished:
+            return encoder.flush()
         consumer.arm()
-        data = await asyncio.to_thread(work)
+        data = await asyncio.to_thread(work) or encoder.flush()
         if data:
             return data
         await consumer.changed()
 
 
-def _encode(records: list[Record], options: LogOptions, prefix: bytes) -> bytes:
-    pieces: list[bytes] = []
-    framed, timestamps, pack = options.framed, options.timestamps, _HEADER.pack
-    for moment, stderr, data in records:
-        if prefix:
-            data = prefix + data
-        if timestamps:
-            data = moment + b" " + data
-        if framed:
-            pieces.append(pack(2 if stderr else 1, len(data)))
-        pieces.append(data)
-    return b"".join(pieces)
+class _Encoder:
+    """Records to what clients read: a frame a line.
+
+    conmon ends a record where its read of the pipe ends; such pieces are put together again, so that a line
+    has one frame and one time. A piece whose rest has not come waits for :meth:`flush`.
+    """
+
+    def __init__(self, options: LogOptions, prefix: bytes) -> None:
+        self._framed, self._timestamps, self._prefix = options.framed, options.timestamps, prefix
+        self._waiting: dict[bool, bytes] = {}
+        self._begun: set[bool] = set()
+        """Streams whose line was sent in part, so that its rest gets no time of its own."""
+
+    def feed(self, records: list[Record]) -> bytes:
+        pieces: list[bytes] = []
+        waiting, begun = self._waiting, self._begun
+        framed, timestamps, prefix, pack = self._framed, self._timestamps, self._prefix, _HEADER.pack
+        for moment, stderr, data in records:
+            if stderr in waiting:
+                data = waiting.pop(stderr) + data
+            elif stderr in begun:
+                begun.discard(stderr)
+            else:
+                if prefix:
+                    data = prefix + data
+                if timestamps:
+                    data = moment + b" " + data
+            if not data.endswith(b"\n"):
+                if len(data) < _FRAME_MAX:
+                    waiting[stderr] = data
+                    continue
+                begun.add(stderr)
+            if framed:
+                pieces.append(pack(2 if stderr else 1, len(data)))
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def flush(self) -> bytes:
+        """What waits for the rest of its line, which does not come for now."""
+        out = b""
+        for stderr, data in self._waiting.items():
+            self._begun.add(stderr)
+            out += (_HEADER.pack(2 if stderr else 1, len(data)) if self._framed else b"") + data
+        self._waiting.clear()
+        return out

@@ -7,6 +7,7 @@ import pytest
 from wherry.daemon import config
 from wherry.daemon.wiring import instance_of
 from wherry.errors import InvalidArgument
+from wherry.model.container import LogConfig
 
 
 def load(tmp_path: Path, text: str, *arguments: str) -> config.Config:
@@ -63,3 +64,26 @@ def test_roots_have_names_of_their_own() -> None:
     assert instance_of(config.DEFAULT_ROOT) == "default"
     assert instance_of(Path("/a")) != instance_of(Path("/b"))
     assert instance_of(Path("/a")) == instance_of(Path("/a"))
+
+
+def test_log_driver_of_the_daemon(tmp_path: Path) -> None:
+    text = '{"log-driver": "json-file", "log-opts": {"max-file": 3, "compress": false}}'
+    found = load(tmp_path, text).log_config
+    assert found == LogConfig(type="json-file", config={"max-file": "3", "compress": "false"})
+    found = load(tmp_path, "{}", "--log-driver", "gelf", "--log-opt", "gelf-address=udp://h:1").log_config
+    assert found == LogConfig(type="gelf", config={"gelf-address": "udp://h:1"})
+    assert load(tmp_path, "{}").log_config == LogConfig(type="local", config={})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--log-driver", "nope"], "no log driver named 'nope'"),
+        (["--log-opt", "x=1"], "unknown log opt 'x' for local log driver"),
+        (["--log-opt", "x"], "expected KEY=VALUE"),
+        (["--log-driver", "gelf"], "gelf-address is a required parameter"),
+    ],
+)
+def test_a_wrong_log_driver_is_found_at_start_up(tmp_path: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        load(tmp_path, "{}", *arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import Command
+from wherry.cli.command import UNLIMITED, Command
 from wherry.cli.flags import Flag
 from wherry.cli.times import timestamp
 from wherry.cli.values import BOOL, STRING
@@ -13,22 +13,27 @@ from wherry.client.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from wherry.cli.command import Context
     from wherry.cli.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
+    asked: dict[str, Any] = {
+        "follow": options.on("follow"),
+        "since": timestamp(options.text("since"), 'invalid value for "since"'),
+        "until": timestamp(options.text("until"), 'invalid value for "until"'),
+        "tail": options.text("tail"),
+        "timestamps": options.on("timestamps"),
+        "details": options.on("details"),
+    }
+    if len(args) > 1:
+        from wherry.cli.manylogs import show
+
+        return show(ctx, args, **asked)
     container = containers.inspect(ctx.api, args[0])
-    response = containers.logs(
-        ctx.api,
-        container["Id"],
-        follow=options.on("follow"),
-        since=timestamp(options.text("since"), 'invalid value for "since"'),
-        until=timestamp(options.text("until"), 'invalid value for "until"'),
-        tail=options.text("tail"),
-        timestamps=options.on("timestamps"),
-        details=options.on("details"),
-    )
+    response = containers.logs(ctx.api, container["Id"], **asked)
     sys.stdout.flush()
     tty = bool((container.get("Config") or {}).get("Tty"))
     streams.copy(response, _sink(tty))
@@ -43,7 +48,7 @@ def _sink(tty: bool) -> streams.Raw | streams.Demultiplexer:
 
 _WHEN = '(e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)'
 LOGS = Command(
-    "[OPTIONS] CONTAINER",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
     run,
     (
         Flag("details", "", BOOL, "Show extra details provided to logs"),
@@ -61,6 +66,6 @@ LOGS = Command(
         Flag("until", "", STRING, f"Show logs before a timestamp {_WHEN}"),
     ),
     least=1,
-    most=1,
+    most=UNLIMITED,
     complete="container",
 )

@@ -19,6 +19,7 @@ from wherry.images.store import ImageStore
 from wherry.linux.mounts import mounts_below
 from wherry.model import digest as digests
 from wherry.model import oci
+from wherry.model.tarwriter import Member, archive
 from wherry.state.content import Contents, LeaseRows
 from wherry.state.database import Database
 from wherry.state.images import Images
@@ -28,7 +29,6 @@ from wherry.storage.content import ContentStore
 from wherry.storage.drivers.overlay import OverlaySnapshotter
 from wherry.storage.gc import Collector
 from wherry.storage.leases import Leases
-from wherry.storage.tarwriter import Member, archive
 from wherry.storage.unpack import Unpacker
 
 pytestmark = pytest.mark.kernel

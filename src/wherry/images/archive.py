@@ -23,15 +23,15 @@ from wherry.images.graph import PlatformImage
 from wherry.images.layers import Prepared
 from wherry.images.store import ImageStore, layers_of
 from wherry.model import digest as digests
-from wherry.model import oci
+from wherry.model import oci, tarformat
 from wherry.model.digest import Digest
 from wherry.model.oci import Descriptor, Platform
 from wherry.model.reference import Reference
-from wherry.storage import streams, tarformat
+from wherry.model.tarformat import BadTar, TarReader
+from wherry.storage import streams
 from wherry.storage.content import Writer
 from wherry.storage.leases import Lease
 from wherry.storage.streams import Readable
-from wherry.storage.tarformat import BadTar, TarReader
 from wherry.storage.unpack import Unpacker
 
 Progress = Callable[[dict[str, object]], None]

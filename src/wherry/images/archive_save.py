@@ -20,14 +20,13 @@ from wherry.errors import InvalidArgument, NotFound
 from wherry.images.archive_index import IMAGE_NAME, REF_NAME, encode_document
 from wherry.images.store import ImageStore
 from wherry.model import digest as digests
-from wherry.model import oci, reference
+from wherry.model import oci, reference, tarwriter
 from wherry.model.digest import Digest
 from wherry.model.images import Image
 from wherry.model.oci import Descriptor, Index, Platform
 from wherry.model.reference import Reference
-from wherry.storage import tarwriter
-from wherry.storage.tarformat import DIRECTORY
-from wherry.storage.tarwriter import Member
+from wherry.model.tarformat import DIRECTORY
+from wherry.model.tarwriter import Member
 
 _PIECE = 1 << 20
 

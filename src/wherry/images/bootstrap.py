@@ -19,7 +19,7 @@ from wherry.model import oci, reference
 from wherry.model.images import Image
 from wherry.model.oci import ImageRunConfig
 from wherry.model.reference import Reference
-from wherry.storage.tarwriter import Member, archive
+from wherry.model.tarwriter import Member, archive
 from wherry.storage.unpack import Unpacker
 
 NAMES = ("busybox", "debian", "hello")

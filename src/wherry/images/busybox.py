@@ -8,8 +8,8 @@ from pathlib import Path
 
 from wherry.errors import Unavailable
 from wherry.linux.process import CommandFailed, run
-from wherry.storage.tarformat import DIRECTORY, LINK, SYMLINK
-from wherry.storage.tarwriter import Member, archive
+from wherry.model.tarformat import DIRECTORY, LINK, SYMLINK
+from wherry.model.tarwriter import Member, archive
 
 _INSTALLED = Path("/bin/busybox")
 _PACKAGE = "busybox-static"

@@ -18,8 +18,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 
-from wherry.storage import tarformat as tf
-from wherry.storage.tarformat import BadTar, Entry, TarReader, show
+from wherry.model import tarformat as tf
+from wherry.model.tarformat import BadTar, Entry, TarReader, show
 
 OVERLAY, MERGE = "overlay", "merge"
 _PREFIX = b".wh."

@@ -19,11 +19,11 @@ from typing import Protocol
 
 from wherry.linux import syscalls as sys
 from wherry.linux import trees
+from wherry.model import tarformat as tf
+from wherry.model import tarwriter
 from wherry.model.digest import Digest
-from wherry.storage import tarformat as tf
-from wherry.storage import tarwriter
+from wherry.model.tarwriter import Member
 from wherry.storage.snapshots import Snapshotter
-from wherry.storage.tarwriter import Member
 
 ADDED, CHANGED, DELETED = "added", "changed", "deleted"
 _BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_XDEV

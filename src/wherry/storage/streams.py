@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from wherry.storage.tarformat import BadTar
+from wherry.model.tarformat import BadTar
 
 PLAIN, GZIP, ZSTD, BZIP2, XZ = "plain", "gzip", "zstd", "bzip2", "xz"
 _MAGIC = (

@@ -22,10 +22,10 @@ from wherry.linux import syscalls as sys
 from wherry.linux.pychild import DEVNULL, PIPE, PythonChild
 from wherry.model.digest import Digest
 from wherry.model.mount import Mount
+from wherry.model.tarformat import Limits
 from wherry.storage import streams
 from wherry.storage.apply import MERGE, OVERLAY
 from wherry.storage.streams import Readable
-from wherry.storage.tarformat import Limits
 
 _MODULE = "wherry.storage.unpack_child"
 _HOSTILE = frozenset(

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from wherry.linux import confine
 from wherry.linux import syscalls as calls
 from wherry.linux.overlay import mount_overlay
+from wherry.model.tarformat import BadTar, Limits, TarReader
 from wherry.storage.apply import Applier, MissingLink
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
-from wherry.storage.tarformat import BadTar, Limits, TarReader
 
 _KEEP = (
     confine.CAP_CHOWN,

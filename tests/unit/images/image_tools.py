@@ -15,6 +15,8 @@ from wherry.images.store import ImageStore
 from wherry.model import digest as digests
 from wherry.model import oci
 from wherry.model.digest import Digest
+from wherry.model.tarformat import Limits
+from wherry.model.tarwriter import Member, archive
 from wherry.state.content import Contents, LeaseRows
 from wherry.state.database import Database
 from wherry.state.images import Images
@@ -26,8 +28,6 @@ from wherry.storage.drivers.vfs import VfsSnapshotter
 from wherry.storage.gc import Collector
 from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
-from wherry.storage.tarformat import Limits
-from wherry.storage.tarwriter import Member, archive
 from wherry.storage.unpack import Unpacker
 
 HOST = oci.host()

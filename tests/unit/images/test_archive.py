@@ -28,7 +28,7 @@ from wherry.linux.mounts import mount, unmount
 from wherry.model import digest as digests
 from wherry.model import oci, reference
 from wherry.model.oci import Platform
-from wherry.storage.tarformat import Limits
+from wherry.model.tarformat import Limits
 
 pytestmark = pytest.mark.kernel
 OTHER = Platform(os="linux", architecture="s390x")

@@ -8,11 +8,11 @@ import stat
 from pathlib import Path
 
 from wherry.model import digest as digests
+from wherry.model import tarwriter
 from wherry.model.digest import Digest
 from wherry.model.mount import Mount
-from wherry.storage import tarwriter
-from wherry.storage.tarformat import CHARACTER, DIRECTORY, FILE, LINK, SYMLINK, Limits
-from wherry.storage.tarwriter import Member
+from wherry.model.tarformat import CHARACTER, DIRECTORY, FILE, LINK, SYMLINK, Limits
+from wherry.model.tarwriter import Member
 from wherry.storage.unpack import Unpacked, Unpacker
 
 

@@ -16,8 +16,8 @@ from layer_tools import device, directory, file, gz, layer, link, listing, symli
 from wherry.errors import InvalidArgument, Unavailable, WherryError
 from wherry.linux import syscalls
 from wherry.model import digest as digests
-from wherry.storage.tarformat import Limits
-from wherry.storage.tarwriter import Member
+from wherry.model.tarformat import Limits
+from wherry.model.tarwriter import Member
 from wherry.storage.unpack import NeedsParent, Unpacker
 
 pytestmark = pytest.mark.kernel

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.storage import tarformat as tf
+from wherry.model import tarformat as tf
+from wherry.model.tarformat import BadTar, Entry, Limits, TarReader
+from wherry.model.tarwriter import Member, archive
 from wherry.storage.streams import Buffered
-from wherry.storage.tarformat import BadTar, Entry, Limits, TarReader
-from wherry.storage.tarwriter import Member, archive
 
 names = st.binary(min_size=1, max_size=300).filter(lambda b: b"\0" not in b and not b.endswith(b"/"))
 times = st.integers(-(10**18), 4 * 10**18)

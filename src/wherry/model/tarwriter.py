@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from wherry.storage.tarformat import BLOCK, CHARACTER, FILE
+from wherry.model.tarformat import BLOCK, CHARACTER, FILE
 
 _NANO = 1_000_000_000
 _SIZE_MAX = 8**11 - 1

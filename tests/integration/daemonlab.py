@@ -223,7 +223,14 @@ class LabDaemon:
         return UnixConnection(self.socket)
 
     def api(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, **query: Any
+        self,
+        method: str,
+        path: str,
+        /,
+        body: Any = None,
+        *,
+        headers: dict[str, str] | None = None,
+        **query: Any,
     ) -> Answer:
         """One request. ``body`` is sent as JSON unless it is bytes; ``filters`` in the query as JSON."""
         sent = dict(headers or {})

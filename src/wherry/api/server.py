@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from aiohttp import web
@@ -47,9 +47,11 @@ class Abandoned(web.StreamResponse):
         return None
 
 
-async def begin_stream(request: web.BaseRequest, content_type: str) -> web.StreamResponse:
+async def begin_stream(
+    request: web.BaseRequest, content_type: str, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Send the head of a chunked answer at once, before there is a body; clients wait for it."""
-    response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type})
+    response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type, **(headers or {})})
     response.enable_chunked_encoding()
     request[STREAMING] = True
     await response.prepare(request)
@@ -105,6 +107,8 @@ class ApiServer:
             if code >= 500 and code != 501:
                 log.error("%s %s: %s", request.method, request.path, e.message)
             if STREAMING in request:
+                if code < 500:
+                    log.warning("%s %s broken off: %s", request.method, request.path, e.message)
                 return Abandoned(request)
             response = web.Response(status=304) if code == 304 else _error(code, e.message)
         except ConnectionError:

@@ -9,6 +9,7 @@ from wherry.engine.control import Control
 from wherry.engine.events import EventBus
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
+from wherry.engine.files import FileService
 from wherry.engine.images import ImageService
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.listing import ListingService
@@ -32,6 +33,7 @@ class Services:
     update: UpdateService
     execs: ExecService
     exec_control: ExecControl
+    files: FileService
     logs: LogService
     top: TopService
     images: ImageService

@@ -20,6 +20,7 @@ from wherry.engine.devices import Devices
 from wherry.engine.events import EventBus
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
+from wherry.engine.files import FileService
 from wherry.engine.health import HealthMonitor
 from wherry.engine.holds import Holds
 from wherry.engine.hotplug import Hotplug
@@ -255,6 +256,14 @@ def build(config: Config) -> Daemon:
         ),
         execs=execs,
         exec_control=ExecControl(settings=settings, containers=containers, execs=execs, groups=groups),
+        files=FileService(
+            settings=settings,
+            containers=containers,
+            snapshotter=snapshotter,
+            volumes=volumes,
+            events=events,
+            live=live,
+        ),
         logs=LogService(settings=settings, containers=containers, live=live, keeper=logs.keeper),
         top=TopService(settings=settings, containers=containers, live=live),
         images=ImageService(images=images, unpacker=unpacker, containers=containers, events=events),

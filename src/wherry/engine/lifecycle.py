@@ -105,6 +105,10 @@ class Lifecycle:
             raise NotModified("container already started")
 
     async def _start_locked(self, row: ContainerRow, live: Live, *, restart_count: int) -> None:
+        async with live.files:  # whoever writes to the layer from outside comes to an end first
+            await self._start_alone(row, live, restart_count)
+
+    async def _start_alone(self, row: ContainerRow, live: Live, restart_count: int) -> None:
         live.stopping = False
         live.restart_after = None
         expect_start()

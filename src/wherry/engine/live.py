@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wherry.engine.attach import AttachSession
     from wherry.model.container import Health
+    from wherry.storage.containerfiles import Job
 
 
 @dataclass
@@ -23,6 +25,15 @@ class Task:
     conmon_pid: int
     process_fd: int
     conmon_fd: int
+
+    @contextmanager
+    def process(self) -> Iterator[int]:
+        """A descriptor of its own for the first process, which outlives this object's."""
+        fd = os.dup(self.process_fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         for fd in (self.process_fd, self.conmon_fd):
@@ -48,12 +59,16 @@ class Live:
     :ivar restart_after: seconds between the coming exit and the start that follows it, whatever the restart
         policy says; ``None`` leaves it to the policy.
     :ivar health: what its checks found in this run; ``None`` without checks, and while it does not run.
+    :ivar files: held by whoever writes to the container's files from outside, and while a start mounts them.
+    :ivar file_jobs: those writers; a removal ends them.
     :ivar pending: attach sessions that came before the start; they are connected before anything prints.
     """
 
     def __init__(self, container_id: str) -> None:
         self.id = container_id
         self.lock = asyncio.Lock()
+        self.files = asyncio.Lock()
+        self.file_jobs: set[Job] = set()
         self.task: Task | None = None
         self.stopping = False
         self.removing = False

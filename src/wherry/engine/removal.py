@@ -110,6 +110,8 @@ class Removal:
         await self._logs.removed(row)
         self._containers.delete(row.id)
         self._links.removed(row.record)
+        for job in live.file_jobs:
+            job.end()
         for session in live.pending:
             session.abandon()
         live.pending.clear()

@@ -11,12 +11,13 @@ import os
 import platform
 import resource
 import struct
+import sys as interpreter
 from collections.abc import Iterable, Mapping
 
 from wherry.linux import syscalls as sys
 
-CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID = 0, 1, 3, 4
-CAP_MKNOD, CAP_SETFCAP = 27, 31
+CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID = 0, 1, 2, 3, 4
+CAP_SYS_ADMIN, CAP_MKNOD, CAP_SETFCAP = 21, 27, 31
 _CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_SECUREBITS, _SECBITS_LOCKED = 28, 0x2F
@@ -25,6 +26,9 @@ _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 _EPERM_ACTION, _ALLOW_ACTION, _KILL_ACTION = 0x00050001, 0x7FFF0000, 0x80000000
+_PROT_EXEC = 4
+_MAPPING = {"x86_64": (9, 10, 329), "aarch64": (222, 226, 288)}
+"""mmap, mprotect, pkey_mprotect: the third argument of each is the protection."""
 _DENIED = {
     # kill, tkill, tgkill, execve, execveat, ptrace, socket, socketpair, connect, bind, mount, umount2,
     # pivot_root, chroot, setns, unshare, bpf, keyctl, add_key, init_module, process_vm_writev,
@@ -60,6 +64,14 @@ def enter_root(directory: str) -> None:
     inert = sys.MS_NODEV | sys.MS_NOSUID | sys.MS_NOEXEC
     sys.mount(directory, directory, "none", sys.MS_BIND)
     sys.mount("none", directory, "none", sys.MS_BIND | sys.MS_REMOUNT | inert)
+    enter_mounted_root(directory)
+
+
+def enter_mounted_root(directory: str) -> None:
+    """As :func:`enter_root` for what is a mount point already; its flags stay as they are.
+
+    :raises OSError: as pivot_root(2).
+    """
     os.chdir(directory)
     sys._check(sys._libc.syscall(_SYS_PIVOT_ROOT[platform.machine()], b".", b"."))
     sys.umount(".", sys.MNT_DETACH)
@@ -94,6 +106,32 @@ def drop_capabilities(keep: Iterable[int]) -> None:
     sys.prctl(sys.PR_SET_NO_NEW_PRIVS, 1)
 
 
+def deny_new_code() -> None:
+    """No library and no module can be loaded from here on, whatever file system is in view by now.
+
+    Memory cannot be made executable any more (so neither dlopen(3) nor what the C library loads by itself
+    can work), and Python finds nothing to import. Call it before :func:`deny_system_calls`.
+
+    :raises OSError: as prctl(2).
+    """
+    interpreter.meta_path.clear()
+    interpreter.path.clear()
+    interpreter.path_hooks.clear()
+    calls = _MAPPING.get(platform.machine())
+    if calls is None:
+        return
+    program = [_bpf(0x20, 0, 0, 0)]  # load the number
+    program += [_bpf(0x15, len(calls) - at, 0, number) for at, number in enumerate(calls)]
+    program += [
+        _bpf(0x06, 0, 0, _ALLOW_ACTION),
+        _bpf(0x20, 0, 0, 16 + 2 * 8),  # load the low half of the third argument
+        _bpf(0x45, 0, 1, _PROT_EXEC),
+        _bpf(0x06, 0, 0, _EPERM_ACTION),
+        _bpf(0x06, 0, 0, _ALLOW_ACTION),
+    ]
+    _install(program)
+
+
 def deny_system_calls() -> None:
     """Refuse (EPERM) what an unpacker never needs: programs, signals, sockets, mounts, tracing.
 
@@ -115,6 +153,10 @@ def deny_system_calls() -> None:
     for position, number in enumerate(denied):
         program.append(_bpf(0x15, len(denied) - position, 0, number))
     program += [_bpf(0x06, 0, 0, _ALLOW_ACTION), _bpf(0x06, 0, 0, _EPERM_ACTION)]
+    _install(program)
+
+
+def _install(program: list[bytes]) -> None:
     code = ctypes.create_string_buffer(b"".join(program))
     filter_ = struct.pack("@HP", len(program), ctypes.addressof(code))
     argument = ctypes.create_string_buffer(filter_)

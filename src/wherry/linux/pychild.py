@@ -27,9 +27,17 @@ class PythonChild:
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], *, paths: Sequence[str], stdin: int, stdout: int
+        self,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        paths: Sequence[str],
+        stdin: int,
+        stdout: int,
+        fds: Sequence[int] = (),
     ) -> None:
         """:param stdin: a descriptor, or ``PIPE``. :param stdout: likewise, or ``DEVNULL``.
+        :param fds: further descriptors that it inherits, by the same numbers.
 
         :raises OSError: it cannot be started.
         """
@@ -41,7 +49,7 @@ class PythonChild:
                 stdin=stdin,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
-                pass_fds=(write_end,),
+                pass_fds=(write_end, *fds),
                 env=environment(),
                 cwd="/",
             )
@@ -53,6 +61,28 @@ class PythonChild:
 
     def __enter__(self) -> PythonChild:
         return self
+
+    def frame(self) -> bytes | None:
+        """One message (:func:`send_frame`) from the result pipe; ``None`` when it ended without one."""
+        head = self._exactly(4)
+        if head is None:
+            return None
+        size = int.from_bytes(head, "big")
+        return self._exactly(size) if size <= _RESULT_MAX else None
+
+    def _exactly(self, size: int) -> bytes | None:
+        data = b""
+        while len(data) < size:
+            piece = os.read(self._result, size - len(data))
+            if not piece:
+                return None
+            data += piece
+        return data
+
+    def kill(self) -> None:
+        """End it now; from any thread."""
+        if self.process.returncode is None:
+            self.process.kill()
 
     def result(self) -> tuple[bytes, int, str]:
         """Wait for its end: result, exit code (negative: signal), end of standard error."""
@@ -77,3 +107,11 @@ class PythonChild:
                     stream.close()
         self.process.wait()
         os.close(self._result)
+
+
+def send_frame(result_fd: int, *fields: bytes) -> None:
+    """In the child: one message of fields separated by NUL, for :meth:`PythonChild.frame`."""
+    payload = b"\0".join(fields)
+    data = memoryview(len(payload).to_bytes(4, "big") + payload)
+    while data:
+        data = data[os.write(result_fd, data) :]

@@ -56,14 +56,19 @@ def walk(root: Path) -> Iterator[tuple[bytes, os.stat_result]]:
     """
     top = os.open(root, _DIRECTORY)
     try:
-        pending = [b""]
-        while pending:
-            directory = pending.pop()
-            found = _list(top, directory)
-            yield from found
-            pending += [p for p, s in reversed(found) if stat.S_ISDIR(s.st_mode)]
+        yield from walk_open(top)
     finally:
         os.close(top)
+
+
+def walk_open(top: int) -> Iterator[tuple[bytes, os.stat_result]]:
+    """As :func:`walk`, of a directory that is open (O_PATH will do)."""
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        found = _list(top, directory)
+        yield from found
+        pending += [p for p, s in reversed(found) if stat.S_ISDIR(s.st_mode)]
 
 
 def _list(top: int, directory: bytes) -> list[tuple[bytes, os.stat_result]]:
@@ -101,13 +106,14 @@ def remove(root: Path) -> None:
         root.unlink(missing_ok=True)
         return
     try:
-        _clear(top)
+        clear(top)
     finally:
         os.close(top)
     root.rmdir()
 
 
-def _clear(top: int) -> None:
+def clear(top: int) -> None:
+    """Remove everything in an open directory, as :func:`remove` does."""
     moved = 0
     pending = [name for name in os.listdir(top) if _unlink(top, name)]
     for name in pending:

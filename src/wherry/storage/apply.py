@@ -86,7 +86,7 @@ class Applier:
             self._retry(lambda: os.symlink(entry.linkname, path), path)
             os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
             if entry.xattrs:
-                _set_xattrs(path, entry.xattrs)
+                set_xattrs(path, entry.xattrs)
             os.utime(path, ns=(entry.atime, entry.mtime), follow_symlinks=False)
             self.inodes += 1
         elif kind == tf.LINK:
@@ -112,7 +112,7 @@ class Applier:
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
-                _set_xattrs(fd, entry.xattrs)
+                set_xattrs(fd, entry.xattrs)
             os.utime(fd, ns=(entry.atime, entry.mtime))
         finally:
             os.close(fd)
@@ -145,7 +145,7 @@ class Applier:
         os.chown(target, entry.uid, entry.gid, follow_symlinks=False)
         os.chmod(target, entry.mode)  # a directory of this layer, never a symbolic link
         if entry.xattrs:
-            _set_xattrs(target, entry.xattrs)
+            set_xattrs(target, entry.xattrs)
         self._times[path] = (entry.atime, entry.mtime)
 
     def _link(self, entry: Entry, path: bytes) -> None:
@@ -176,7 +176,7 @@ class Applier:
         os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
         os.chmod(path, entry.mode)
         if entry.xattrs:
-            _set_xattrs(path, entry.xattrs)
+            set_xattrs(path, entry.xattrs)
         os.utime(path, ns=(entry.atime, entry.mtime), follow_symlinks=False)
         self.inodes += 1
 
@@ -309,7 +309,7 @@ def _bottom_up(path: bytes) -> Iterator[tuple[bytes, bool]]:
         yield directory, True
 
 
-def _set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
+def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
     """Set the attributes a layer may carry; those of the kernel's own and of overlayfs are left out."""
     follow = isinstance(target, int)
     for key, value in xattrs.items():

@@ -85,7 +85,10 @@ class Unpacker:
             directory, data = _target(mount)
             limits = ",".join(map(str, astuple(self.limits)))
             role = ("unpack", directory, whiteouts, compression, str(int(hashed)), limits, data)
-            with self._slots, PythonChild(_MODULE, role, paths=_paths(), stdin=fd, stdout=DEVNULL) as child:
+            with (
+                self._slots,
+                PythonChild(_MODULE, role, paths=child_paths(), stdin=fd, stdout=DEVNULL) as child,
+            ):
                 fields = _checked(child, f"cannot unpack layer {digest}")
         finally:
             os.close(fd)
@@ -109,7 +112,7 @@ class Unpacker:
             yield streams.Rejoined(head, stream)
             return
         role = ("decompress", compression, str(self.limits.unpacked_max))
-        with PythonChild(_MODULE, role, paths=_paths(), stdin=PIPE, stdout=PIPE) as child:
+        with PythonChild(_MODULE, role, paths=child_paths(), stdin=PIPE, stdout=PIPE) as child:
             feeder = threading.Thread(target=_feed, args=(head, stream, child), daemon=True)
             feeder.start()
             assert child.process.stdout is not None
@@ -168,7 +171,7 @@ def _mark_opaque(directory: str, paths: list[bytes]) -> None:
 
 
 @cache
-def _paths() -> tuple[str, ...]:
+def child_paths() -> tuple[str, ...]:
     """Where this package and the decompressors are, found without importing the latter."""
     found: dict[str, None] = {}
     for name in ("wherry", "isal", "zstandard"):

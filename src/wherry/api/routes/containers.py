@@ -12,7 +12,7 @@ from wherry.engine.containers import CreateRequest
 from wherry.engine.listing import ListOptions
 from wherry.engine.live import Exit
 from wherry.engine.logs import LogOptions
-from wherry.errors import InvalidArgument, NotFound
+from wherry.errors import InvalidArgument, NotFound, NotImplemented_
 from wherry.model.base import convert, to_builtins
 from wherry.model.container import ContainerConfig, ContainerUpdate, HostConfig, NetworkingConfig
 from wherry.wire import containers as wire
@@ -66,7 +66,9 @@ async def inspect(ctx: Context) -> web.Response:
 
 async def start(ctx: Context) -> web.Response:
     if ctx.text("checkpoint"):
-        raise InvalidArgument("cannot start from a checkpoint: checkpoints are not implemented yet")
+        raise NotImplemented_(
+            "cannot start from a checkpoint: checkpoints, which need CRIU, are not implemented yet"
+        )
     await ctx.services.lifecycle.start(ctx.params["id"])
     return no_content()
 

@@ -9,15 +9,10 @@ from wherry.api.router import Route
 from wherry.errors import NotFound, NotImplemented_
 
 _MISSING: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{id}/changes", "container diff"),
-    ("GET", "/containers/{id}/export", "container export"),
     ("GET", "/containers/{id}/stats", "container stats"),
-    ("GET", "/containers/{id}/archive", "copying from containers"),
-    ("HEAD", "/containers/{id}/archive", "copying from containers"),
-    ("PUT", "/containers/{id}/archive", "copying to containers"),
-    ("GET", "/containers/{id}/checkpoints", "checkpoints"),
-    ("POST", "/containers/{id}/checkpoints", "checkpoints"),
-    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints"),
+    ("GET", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
+    ("POST", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
+    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints, which need CRIU"),
     ("POST", "/commit", "container commit"),
     ("POST", "/build", "building images"),
     ("POST", "/build/cancel", "building images"),

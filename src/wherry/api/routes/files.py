@@ -1,0 +1,115 @@
+"""Files in and out of containers: ``archive``, ``export``, ``changes``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import BinaryIO
+
+from aiohttp import web
+
+from wherry.api.bodies import ResponseFile, request_file
+from wherry.api.context import Context, json_response
+from wherry.api.router import Route
+from wherry.api.server import begin_stream
+from wherry.engine.files import Job, PathStat
+from wherry.errors import InvalidArgument
+from wherry.wire.files import PATH_STAT, path_stat
+
+_TAR = "application/x-tar"
+
+
+def _path(ctx: Context) -> str:
+    path = ctx.text("path")
+    if not path:
+        raise InvalidArgument("bad parameter: path cannot be empty")
+    return path
+
+
+def _header(stat: PathStat) -> dict[str, str]:
+    value = path_stat(name=stat.name, size=stat.size, mode=stat.mode, mtime=stat.mtime, target=stat.target)
+    return {PATH_STAT: value}
+
+
+async def stat_archive(ctx: Context) -> web.Response:
+    stat = await ctx.services.files.stat(ctx.params["id"], _path(ctx))
+    return web.Response(headers=_header(stat), content_type=_TAR)
+
+
+async def get_archive(ctx: Context) -> web.StreamResponse:
+    path = _path(ctx)
+    ready: asyncio.Future[PathStat] = asyncio.get_running_loop().create_future()
+
+    async def produce(target: BinaryIO, job: Job) -> None:
+        await ctx.services.files.read(ctx.params["id"], path, target, job, ready.set_result)
+
+    return await _stream(ctx, produce, ready)
+
+
+async def export(ctx: Context) -> web.StreamResponse:
+    ctx.services.containers.find(ctx.params["id"])
+
+    async def produce(target: BinaryIO, job: Job) -> None:
+        await ctx.services.files.export(ctx.params["id"], target, job)
+
+    return await _stream(ctx, produce, None)
+
+
+async def _stream(
+    ctx: Context,
+    produce: Callable[[BinaryIO, Job], Awaitable[None]],
+    ready: asyncio.Future[PathStat] | None,
+) -> web.StreamResponse:
+    """Send what ``produce`` writes; what fails before ``ready`` is an HTTP error, later it breaks off."""
+    out, job = ResponseFile(), Job()
+
+    async def work() -> None:
+        try:
+            await produce(out.file, job)
+        finally:
+            await asyncio.to_thread(out.close_write)
+
+    producer = asyncio.ensure_future(work())
+    try:
+        headers = {}
+        if ready is not None:
+            producer.add_done_callback(lambda _task: ready.done() or ready.cancel())
+            await asyncio.wait([ready])
+            if ready.cancelled():
+                await producer
+            headers = _header(ready.result())
+        response = await begin_stream(ctx.request, _TAR, headers)
+        async for chunk in out.chunks():
+            await response.write(chunk)
+        # A failure by now can only break the stream off: the client must not take half for whole.
+        await producer
+    finally:
+        job.end()
+        out.close()
+        await asyncio.gather(producer, return_exceptions=True)
+    await response.write_eof()
+    return response
+
+
+async def put_archive(ctx: Context) -> web.Response:
+    path = _path(ctx)
+    job = Job()
+    async with request_file(ctx.request) as source:
+        await ctx.services.files.write(
+            ctx.params["id"], path, source, job, keep_kinds=ctx.flag("noOverwriteDirNonDir")
+        )
+    return web.Response()
+
+
+async def changes(ctx: Context) -> web.Response:
+    found = await ctx.services.files.changes(ctx.params["id"])
+    return json_response([{"Path": change.path, "Kind": change.kind} for change in found] or None)
+
+
+ROUTES: list[Route] = [
+    ("HEAD", "/containers/{id}/archive", stat_archive),
+    ("GET", "/containers/{id}/archive", get_archive),
+    ("PUT", "/containers/{id}/archive", put_archive),
+    ("GET", "/containers/{id}/export", export),
+    ("GET", "/containers/{id}/changes", changes),
+]

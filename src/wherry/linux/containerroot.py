@@ -1,0 +1,247 @@
+"""A container's files as a child's own root: how a helper comes to see them and nothing else.
+
+Two ways in. A container that runs is entered through the pidfd of its first process: its mount namespace is
+joined, so volumes, binds and tmpfs are where the container has them, and whatever it renames, links or mounts
+meanwhile is resolved by the kernel within that namespace. One that does not run is put together in a mount
+namespace of the child's own, which nobody else sees and which ends with the child, killed or not; a mount's
+target is found by the kernel beneath the root (openat2(2)) and mounted on by descriptor (move_mount(2)).
+
+A view for reading never changes the container: its layer lies below a scratch file system in memory, which
+takes the mount points that have to be made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wherry.linux import confine
+from wherry.linux import syscalls as sys
+from wherry.linux.mounts import mount
+from wherry.linux.overlay import mount_overlay
+from wherry.model.mount import Mount
+
+IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
+_RETRIES = 64
+_INERT = sys.MOUNT_ATTR_NOSUID | sys.MOUNT_ATTR_NODEV | sys.MOUNT_ATTR_NOEXEC
+_SCRATCH = "/proc"
+"""Where the scratch file system is mounted, in the child's namespace only: a directory every host has."""
+_SCRATCH_OPTIONS = "size=4m,mode=0700"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mount of a view. ``subpath`` is below the source, and found beneath it."""
+
+    destination: str
+    mount: Mount
+    subpath: str = ""
+    writable: bool = False
+    recursive: bool = True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A view's root: the mount of a writable snapshot (overlay or bind), and what is mounted in it.
+
+    :ivar writable: the child will change it; otherwise the snapshot stays as it is.
+    :ivar readonly: the container's root is read-only, though mounts in it may not be.
+    """
+
+    mount: Mount
+    points: Sequence[Point] = ()
+    writable: bool = False
+    readonly: bool = False
+
+
+class Root:
+    """The root of the calling process, held by descriptor. Make it once the process has entered."""
+
+    def __init__(self, descriptors: int) -> None:
+        """:param descriptors: ``/proc/self/fd``, opened while it was in view (:func:`own_descriptors`)."""
+        self.fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._descriptors = descriptors
+
+    def find(self, path: str, flags: int = 0) -> int:
+        """An O_PATH descriptor of ``path``, which cannot leave the root. :raises OSError: as openat2(2)."""
+        return find(self.fd, path, os.O_PATH | flags)
+
+    def reopen(self, fd: int, flags: int) -> int:
+        """Open what ``fd`` (O_PATH) stands for: that very inode, wherever its name leads by now."""
+        return os.open(str(fd), flags | os.O_CLOEXEC, dir_fd=self._descriptors)
+
+    def name_of(self, fd: int) -> str:
+        """Where ``fd`` is in the root, to be shown."""
+        return os.readlink(str(fd), dir_fd=self._descriptors)
+
+    def chown(self, fd: int, uid: int, gid: int) -> None:
+        """chown(2) of what an O_PATH descriptor stands for, a symbolic link included."""
+        os.chown(str(fd), uid, gid, dir_fd=self._descriptors)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """chmod(2) of what an O_PATH descriptor stands for; never a symbolic link."""
+        os.chmod(str(fd), mode, dir_fd=self._descriptors)
+
+
+def own_descriptors() -> int:
+    """A descriptor of ``/proc/self/fd``, for :class:`Root`."""
+    return os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def find(root: int, path: str, flags: int, resolve: int = IN_ROOT) -> int:
+    """openat2(2) that tries again when something was renamed meanwhile.
+
+    :raises OSError: as openat2(2); EAGAIN after many tries.
+    """
+    for _ in range(_RETRIES):
+        try:
+            return sys.openat2(root, path or ".", flags, resolve=resolve)
+        except BlockingIOError:
+            continue
+    return sys.openat2(root, path or ".", flags, resolve=resolve)
+
+
+def enter_process(pidfd: int) -> None:
+    """Join the mount namespace of a container's process; the root is then the container's.
+
+    The pidfd is held by whoever knows the container, so it is never a stranger's. The caller must have one
+    thread only.
+
+    :raises ProcessLookupError: it has ended. :raises OSError: as setns(2).
+    """
+    sys.unshare(sys.CLONE_NEWIPC)
+    sys.setns(pidfd, sys.CLONE_NEWNS)
+    os.chdir("/")
+
+
+def enter_layer(layer: Layer) -> None:
+    """Put the view together in a new mount namespace and make it the root.
+
+    :raises OSError: as mount(2) and its kin.
+    """
+    confine.new_namespaces()
+    place = _mount_root(layer)
+    root = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for number, point in enumerate(layer.points):
+            _attach(root, point, number, writable=layer.writable)
+        attributes = _INERT
+        if layer.readonly or not layer.writable:
+            attributes |= sys.MOUNT_ATTR_RDONLY
+        sys.mount_setattr(root, "", sys.AT_EMPTY_PATH, set_=attributes)
+    finally:
+        os.close(root)
+    confine.enter_mounted_root(place)
+
+
+def enter_image(upper: str, options: Sequence[str]) -> None:
+    """In a mount namespace of its own: make what a writable overlay lies on the root, read-only.
+
+    :param options: the overlay's. :raises OSError: as mount(2) and its kin.
+    """
+    sys.mount("none", _SCRATCH, "tmpfs", 0, _SCRATCH_OPTIONS)
+    place = _mount_over_scratch(upper, options, with_upper=False)
+    sys.mount_setattr(sys.AT_FDCWD, place, 0, set_=_INERT | sys.MOUNT_ATTR_RDONLY)
+    confine.enter_mounted_root(place)
+
+
+def _mount_root(layer: Layer) -> str:
+    sys.mount("none", _SCRATCH, "tmpfs", 0, _SCRATCH_OPTIONS)
+    if layer.mount.type == "bind":
+        sys.mount(layer.mount.source, layer.mount.source, "none", sys.MS_BIND)
+        return layer.mount.source
+    options = list(layer.mount.options)
+    upper = next(o.removeprefix("upperdir=") for o in options if o.startswith("upperdir="))
+    if layer.writable:
+        mount_overlay("overlay", upper, 0, options)
+        return upper
+    return _mount_over_scratch(upper, options)
+
+
+def _mount_over_scratch(upper: str, options: Sequence[str], *, with_upper: bool = True) -> str:
+    """Mount an overlay's layers below an upper one in memory; returns where.
+
+    :param with_upper: the overlay's own upper is the highest of the layers; otherwise it is left out.
+    """
+    lower = [o.removeprefix("lowerdir=") for o in options if o.startswith("lowerdir=")]
+    if with_upper:
+        lower.insert(0, upper)
+    rest = [o for o in options if not o.startswith(("lowerdir=", "upperdir=", "workdir="))]
+    names = {name: f"{_SCRATCH}/{name}" for name in ("upper", "work", "root")}
+    for place in names.values():
+        os.mkdir(place, 0o755)
+    status = os.stat(upper)
+    os.chown(names["upper"], status.st_uid, status.st_gid)
+    os.chmod(names["upper"], stat.S_IMODE(status.st_mode))
+    os.utime(names["upper"], ns=(status.st_atime_ns, status.st_mtime_ns))
+    layers = [f"lowerdir={':'.join(lower)}", f"upperdir={names['upper']}", f"workdir={names['work']}"]
+    mount_overlay("overlay", names["root"], 0, [*rest, *layers])
+    return names["root"]
+
+
+def _attach(root: int, point: Point, number: int, *, writable: bool) -> None:
+    try:
+        tree = _tree(point, number)
+    except FileNotFoundError:
+        if writable:
+            raise
+        return  # the source of a bind is gone: a reader sees what is below it
+    try:
+        attributes = _INERT | (0 if writable and point.writable else sys.MOUNT_ATTR_RDONLY)
+        sys.mount_setattr(tree, "", sys.AT_EMPTY_PATH | sys.AT_RECURSIVE, set_=attributes)
+        target = _target(root, point.destination, directory=stat.S_ISDIR(os.fstat(tree).st_mode))
+        try:
+            flags = sys.MOVE_MOUNT_F_EMPTY_PATH | sys.MOVE_MOUNT_T_EMPTY_PATH
+            sys.move_mount(tree, "", target, "", flags)
+        finally:
+            os.close(target)
+    finally:
+        os.close(tree)
+
+
+def _tree(point: Point, number: int) -> int:
+    """A detached copy of what is to be mounted."""
+    source = point.mount.source
+    if point.mount.type != "bind":
+        source = f"{_SCRATCH}/{number}"
+        os.mkdir(source, 0o700)
+        mount(point.mount, source)
+    flags = sys.OPEN_TREE_CLONE | os.O_CLOEXEC | (sys.AT_RECURSIVE if point.recursive else 0)
+    if not point.subpath:
+        return sys.open_tree(sys.AT_FDCWD, source, flags)
+    base = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        resolve = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_MAGICLINKS
+        inner = find(base, point.subpath, os.O_PATH, resolve)
+        try:
+            return sys.open_tree(inner, "", flags | sys.AT_EMPTY_PATH)
+        finally:
+            os.close(inner)
+    finally:
+        os.close(base)
+
+
+def _target(root: int, destination: str, *, directory: bool) -> int:
+    """Where a mount goes, made where it is missing, each part in the directory that was opened before."""
+    try:
+        return find(root, destination, os.O_PATH)
+    except FileNotFoundError:
+        pass
+    parts = [part for part in destination.split("/") if part]
+    for depth, name in enumerate(parts):
+        parent = find(root, "/".join(parts[:depth]), os.O_PATH | os.O_DIRECTORY)
+        try:
+            if directory or depth < len(parts) - 1:
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                new = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(name, new, 0o644, dir_fd=parent))
+        except OSError as e:
+            if e.errno != errno.EEXIST:
+                raise
+        finally:
+            os.close(parent)
+    return find(root, destination, os.O_PATH)

@@ -1,0 +1,337 @@
+"""From a container's files to a tar stream, in a child whose root they are (:mod:`linux.containerroot`).
+
+The container may run and change everything meanwhile. So nothing is opened twice by name: each file is looked
+at through an O_PATH descriptor and opened through that, which never waits for a FIFO and never touches a
+device; each directory is opened beneath the one the archive started from, never through a symbolic link; and
+what a header promised is kept by cutting or padding, so that the archive is always whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from wherry.linux import syscalls as sys
+from wherry.linux.containerroot import Root, find
+from wherry.model import tarformat as tf
+from wherry.model import tarwriter
+from wherry.model.tarwriter import Member
+
+_BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE, errno.ENAMETOOLONG)
+_SMALL = 128 << 10
+"""Files up to here are read whole before their header is written, so that it says what there really was."""
+_PSEUDO_MAX = 16 << 20
+"""The most that is read of a file that says it is empty and is not (procfs)."""
+_BATCH = 256 << 10
+_KEPT_XATTRS = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
+_PSEUDO = frozenset(
+    {
+        0x9FA0,  # proc
+        0x62656572,  # sysfs
+        0x27E0EB,  # cgroup
+        0x63677270,  # cgroup2
+        0x1CD1,  # devpts
+        0x19800202,  # mqueue
+        0x64626720,  # debugfs
+        0x74726163,  # tracefs
+        0x73636673,  # securityfs
+        0xCAFE4A11,  # bpf
+        0x62656570,  # configfs
+        0xDE5E81E4,  # efivarfs
+        0x6165676C,  # pstore
+    }
+)
+_TYPES = {
+    stat.S_IFREG: tf.FILE,
+    stat.S_IFDIR: tf.DIRECTORY,
+    stat.S_IFLNK: tf.SYMLINK,
+    stat.S_IFCHR: tf.CHARACTER,
+    stat.S_IFBLK: tf.BLOCK_DEVICE,
+    stat.S_IFIFO: tf.FIFO,
+}
+
+
+class Found:
+    """What a path of the client's leads to: an O_PATH descriptor, its status, the last part of the path.
+
+    ``target`` is where a symbolic link ends, as far as it leads anywhere; empty for anything else.
+    """
+
+    __slots__ = ("fd", "name", "status", "target")
+
+    def __init__(self, root: Root, path: str, trailing: str) -> None:
+        """:param path: absolute and clean. :param trailing: ``""``, ``"/"`` or ``"/."`` that followed it.
+
+        A symbolic link is followed if something follows it in the path, and is itself found otherwise.
+
+        :raises OSError: ENOENT, ENOTDIR, ELOOP …
+        """
+        self.fd = root.find(path, os.O_DIRECTORY if trailing else os.O_NOFOLLOW)
+        self.status = os.fstat(self.fd)
+        self.name = "." if trailing == "/." else path.rpartition("/")[2] or "/"
+        self.target = self._target(root, path) if stat.S_ISLNK(self.status.st_mode) else ""
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.status.st_mode)
+
+    def _target(self, root: Root, path: str) -> str:
+        try:
+            end = root.find(path)
+        except OSError:
+            text = os.readlink("", dir_fd=self.fd)
+            if text.startswith("/"):
+                return text
+            here = root.name_of(self.fd).rpartition("/")[0]
+            return f"{here}/{text}"
+        try:
+            return root.name_of(end)
+        finally:
+            os.close(end)
+
+
+class TarStream:
+    """Writes an archive to a pipe: small things gathered, large files spliced."""
+
+    def __init__(self, out: int) -> None:
+        self._out = out
+        self._pieces: list[bytes] = []
+        self._held = 0
+
+    def emit(self, *pieces: bytes) -> None:
+        self._pieces += pieces
+        self._held += sum(map(len, pieces))
+        if self._held >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        data = memoryview(b"".join(self._pieces))
+        self._pieces, self._held = [], 0
+        while data:
+            data = data[os.write(self._out, data) :]
+
+    def copy(self, fd: int, size: int) -> None:
+        """``size`` bytes from the start of a file; zeros for what it lacks by now."""
+        self.flush()
+        offset, splice = 0, True
+        while offset < size:
+            if splice:
+                try:
+                    done = os.sendfile(self._out, fd, offset, min(size - offset, 1 << 30))
+                except OSError as e:
+                    if e.errno not in (errno.EINVAL, errno.ENOSYS):
+                        raise
+                    splice = False
+                    continue
+                if done == 0:
+                    break
+                offset += done
+                continue
+            piece = os.pread(fd, min(size - offset, _BATCH), offset)
+            if not piece:
+                break
+            self.emit(piece)
+            self.flush()
+            offset += len(piece)
+        while offset < size:
+            zeros = bytes(min(size - offset, _BATCH))
+            self.emit(zeros)
+            offset += len(zeros)
+
+    def end(self) -> None:
+        self.emit(tarwriter.END)
+        self.flush()
+
+
+class TreeArchive:
+    """One archive of what :class:`Found` found. ``inside`` is the name that stands for it in the archive."""
+
+    def __init__(self, root: Root, out: TarStream, *, one_file_system: bool = False) -> None:
+        """:param one_file_system: mounts within are written as empty directories."""
+        self._root = root
+        self._out = out
+        self._alone = one_file_system
+        self._linked: dict[tuple[int, int], bytes] = {}
+        self._device = -1
+        self._pseudo = False
+        self._skipped_dev = -1
+
+    def write(self, found: Found) -> None:
+        """:raises OSError: reading or writing failed; the archive is then not whole."""
+        name = os.fsencode(found.name)
+        if not found.is_directory:
+            self._entry(found.fd, name, found.status)
+            return
+        prefix = b"" if name == b"/" else name
+        self._tree(self._root.reopen(found.fd, os.O_RDONLY | os.O_DIRECTORY), prefix)
+
+    def write_bare(self, top: int) -> None:
+        """The whole root, names without a leading slash and without an entry for itself (export)."""
+        self._tree(self._root.reopen(top, os.O_RDONLY | os.O_DIRECTORY), None)
+
+    def _tree(self, top: int, prefix: bytes | None) -> None:
+        try:
+            status = os.fstat(top)
+            self._device = status.st_dev
+            self._pseudo = sys.filesystem_type(top) in _PSEUDO
+            self._skipped_dev = self._engines_dev(top)
+            pending = [(b"", status.st_dev)]
+            while pending:
+                pending += self._directory(top, *pending.pop(), prefix)
+        finally:
+            os.close(top)
+
+    def _engines_dev(self, top: int) -> int:
+        """The device number of the /dev that the runtime makes, if the tree begins at the root."""
+        try:
+            if os.path.samestat(os.fstat(top), os.fstat(self._root.fd)):
+                return os.stat("dev", dir_fd=top, follow_symlinks=False).st_dev
+        except OSError:
+            pass
+        return -1
+
+    def _directory(self, top: int, path: bytes, above: int, prefix: bytes | None) -> list[tuple[bytes, int]]:
+        """Write a directory and what is directly in it; return the directories in it, last one first."""
+        try:
+            fd = find(top, os.fsdecode(path), _DIRECTORY, _BENEATH)
+        except OSError as e:
+            if e.errno in _GONE:
+                return []
+            raise
+        try:
+            status = os.fstat(fd)
+            inside = path if prefix is None else prefix + b"/" + path if path else prefix
+            if inside or prefix is not None:
+                self._out.emit(
+                    tarwriter.header(_member(inside + b"/", tf.DIRECTORY, status, xattrs=xattrs_of(fd)))
+                )
+            if status.st_dev != above and self._stays_out(path, fd, status):
+                return []
+            base = inside + b"/" if inside or prefix is not None else b""
+            names = sorted(map(os.fsencode, os.listdir(fd)))
+            inner = [name for name in names if self._child(fd, name, base + name)]
+            return [(path + b"/" + name if path else name, status.st_dev) for name in reversed(inner)]
+        finally:
+            os.close(fd)
+
+    def _stays_out(self, path: bytes, fd: int, status: os.stat_result) -> bool:
+        """Whether a mount is left empty: the kernel's own file systems, and the runtime's /dev."""
+        if self._alone:
+            return True
+        if path == b"dev" and status.st_dev == self._skipped_dev:
+            return True
+        return not self._pseudo and sys.filesystem_type(fd) in _PSEUDO
+
+    def _child(self, directory: int, name: bytes, inside: bytes) -> bool:
+        """Write an entry that is no directory; ``True`` for one that is."""
+        try:
+            fd = os.open(name, _LOOK, dir_fd=directory)
+        except OSError as e:
+            if e.errno in _GONE:
+                return False
+            raise
+        try:
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                return True
+            self._entry(fd, inside, status)
+        except OSError as e:
+            if not (self._pseudo or e.errno in _GONE):
+                raise
+        finally:
+            os.close(fd)
+        return False
+
+    def _entry(self, fd: int, inside: bytes, status: os.stat_result) -> None:
+        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return  # a socket means nothing without its listener
+        if status.st_nlink > 1:
+            first = self._linked.setdefault((status.st_dev, status.st_ino), inside)
+            if first != inside:
+                self._out.emit(tarwriter.header(_member(inside, tf.LINK, status, linkname=first)))
+                return
+        if kind == tf.FILE:
+            self._file(fd, inside, status)
+        elif kind == tf.SYMLINK:
+            target = os.readlink(b"", dir_fd=fd)
+            self._out.emit(tarwriter.header(_member(inside, kind, status, linkname=target)))
+        else:
+            self._out.emit(tarwriter.header(_member(inside, kind, status)))
+
+    def _file(self, looked: int, inside: bytes, status: os.stat_result) -> None:
+        fd = self._root.reopen(looked, _READ)
+        try:
+            size = status.st_size
+            if size <= _SMALL:
+                data = _read_whole(fd, _PSEUDO_MAX if size == 0 else 2 * _SMALL)
+                member = _member(inside, tf.FILE, status, size=len(data), xattrs=xattrs_of(fd))
+                self._out.emit(tarwriter.header(member), data, tarwriter.padding(len(data)))
+                return
+            member = _member(inside, tf.FILE, status, size=size, xattrs=xattrs_of(fd))
+            self._out.emit(tarwriter.header(member))
+            self._out.copy(fd, size)
+            self._out.emit(tarwriter.padding(size))
+        finally:
+            os.close(fd)
+
+
+def _read_whole(fd: int, most: int) -> bytes:
+    """Until the end, or ``most`` bytes of a file that has none (a trace, a log of the kernel's)."""
+    pieces: list[bytes] = []
+    total = 0
+    while total < most:
+        try:
+            piece = os.read(fd, min(most - total, _SMALL + 1))
+        except BlockingIOError:
+            break  # nothing more to read now
+        if not piece:
+            break
+        pieces.append(piece)
+        total += len(piece)
+    return b"".join(pieces)
+
+
+def xattrs_of(fd: int) -> dict[bytes, bytes]:
+    """What an archive carries of a file's extended attributes; see :mod:`wherry.storage.apply`."""
+    try:
+        names = os.listxattr(fd)
+        kept = [
+            n for n in names if n in _KEPT_XATTRS or (n.startswith("user.") and n[:13] != "user.overlay.")
+        ]
+        return {os.fsencode(name): os.getxattr(fd, name) for name in sorted(kept)}
+    except OSError as e:
+        if e.errno in (errno.EOPNOTSUPP, errno.ENODATA, errno.EPERM, errno.EACCES):
+            return {}
+        raise
+
+
+def _member(
+    name: bytes,
+    kind: bytes,
+    status: os.stat_result,
+    *,
+    size: int = 0,
+    linkname: bytes = b"",
+    xattrs: dict[bytes, bytes] | None = None,
+) -> Member:
+    """Times in whole seconds, as Docker sends them: a finer one costs every file a header more."""
+    device = kind in (tf.CHARACTER, tf.BLOCK_DEVICE)
+    return Member(
+        name=name,
+        type=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=size,
+        mtime=status.st_mtime_ns // 10**9 * 10**9,
+        linkname=linkname,
+        major=os.major(status.st_rdev) if device else 0,
+        minor=os.minor(status.st_rdev) if device else 0,
+        xattrs=xattrs or {},
+    )

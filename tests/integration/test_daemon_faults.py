@@ -27,7 +27,7 @@ BODY = {
 START_STEPS = [
     "wherry.engine.bundle:prepare",
     "wherry.linux.mounts:mount",
-    "wherry.engine.bundle:_mount_sources",
+    "wherry.engine.mountsources:MountSources.prepare",
     "wherry.engine.bundle:write_etc_files",
     "wherry.engine.etcfiles:add_address",
     "wherry.network.manager:NetworkManager.create_sandbox",
@@ -52,6 +52,7 @@ REMOVE_STEPS = [
     "wherry.network.manager:NetworkManager.delete_sandbox",
     "wherry.state.containers:Containers.set_state",
     "wherry.state.containers:Containers.delete",
+    "wherry.engine.holds:Holds.release",
     "wherry.volumes.store:VolumeStore.release",
     "wherry.volumes.store:VolumeStore.remove",
     "wherry.storage.drivers.directories:DirectorySnapshotter.remove",

@@ -269,7 +269,10 @@ def unmount(record: Container, settings: Settings) -> None:
 
 
 def release(record: Container, settings: Settings) -> None:
-    """Undo :func:`prepare` for a task that has ended; what is gone already is fine."""
+    """Undo :func:`prepare` for a task that has ended; what is gone already is fine.
+
+    The task's directory goes last: as long as it is there, the next start knows that something is left.
+    """
     unmount(record, settings)
-    files.remove_tree(settings.task_directory(record.id))
     cgroups.remove(cgroup_path(record, settings))
+    files.remove_tree(settings.task_directory(record.id))

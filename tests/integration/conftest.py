@@ -18,13 +18,15 @@ HANG = 30
 
 def _hung(_number: int, _frame: FrameType | None) -> None:
     faulthandler.dump_traceback(file=sys.__stderr__)
-    raise TimeoutError(f"the test did not end within {HANG} s")
+    raise TimeoutError("the test takes too long")
 
 
 @pytest.fixture(autouse=True)
-def no_hang() -> Iterator[None]:
+def no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
+    """``@pytest.mark.patient(seconds)`` is for those that may take longer."""
+    patient = request.node.get_closest_marker("patient")
     before = signal.signal(signal.SIGALRM, _hung)
-    signal.alarm(HANG)
+    signal.alarm(patient.args[0] if patient is not None else HANG)
     try:
         yield
     finally:

@@ -207,6 +207,7 @@ def build(config: Config) -> Daemon:
         containers=containers,
         snapshotter=snapshotter,
         volumes=volumes,
+        holds=holds,
         network=network,
         runtimes=runtimes,
         lifecycle=lifecycle,

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from wherry.engine import bundle
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
-from wherry.engine.holds import owner_of
+from wherry.engine.holds import Holds, owner_of
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.live import Exit, LiveSet, Task
 from wherry.engine.logkeeping import LogKeeping
@@ -49,6 +49,7 @@ class Reconciler:
         containers: Containers,
         snapshotter: Snapshotter,
         volumes: VolumeStore,
+        holds: Holds,
         network: NetworkManager,
         runtimes: dict[str, Runtime],
         lifecycle: Lifecycle,
@@ -61,6 +62,7 @@ class Reconciler:
         self._containers = containers
         self._snapshotter = snapshotter
         self._volumes = volumes
+        self._holds = holds
         self._network = network
         self._runtimes = runtimes
         self._lifecycle = lifecycle
@@ -196,9 +198,8 @@ class Reconciler:
             if entry.name not in known:
                 files.remove_tree(directory / entry.name)
                 log.info("removed orphan directory %s", entry.name[:12])
-        for volume in self._volumes.list():
-            for user in set(self._volumes.references(volume.name)) - known:
-                self._volumes.release(volume.name, user)
+        for line in self._holds.sweep(known):
+            log.info("%s", line)
         for line in self._volumes.sweep():
             log.info("%s", line)
 

@@ -108,29 +108,25 @@ class Removal:
             live.restart.cancel()
             live.restart = None
         await self._logs.removed(row)
-        self._containers.delete(row.id)
+        points = row.record.mounts
+        with self._containers.transaction():
+            self._containers.delete(row.id)
+            forgotten = self._holds.forget(points, row.id, anonymous=volumes)
         self._links.removed(row.record)
         for job in live.file_jobs:
             job.end()
         for session in live.pending:
             session.abandon()
         live.pending.clear()
-        gone = await asyncio.to_thread(self._release, row, volumes)
-        for name in gone:
+        await asyncio.to_thread(self._release, row, forgotten)
+        for name in forgotten:
             self._events.publish("volume", "destroy", name, {"driver": "local"})
         self._events.publish("container", "destroy", row.id, event_attributes(row))
         live.removed()
         self._live.drop(row.id)
 
-    def _release(self, row: ContainerRow, volumes: bool) -> list[str]:
+    def _release(self, row: ContainerRow, forgotten: list[str]) -> None:
         """Everything the container owned; what fails is logged and left to the sweep at the next start."""
-        gone: list[str] = []
-
-        def mounts_part() -> None:
-            for point in row.record.mounts:
-                name = self._holds.release(point, row.id, anonymous=volumes)
-                if name is not None:
-                    gone.append(name)
 
         def snapshot_part() -> None:
             try:
@@ -139,7 +135,7 @@ class Removal:
                 pass
 
         parts: tuple[Callable[[], None], ...] = (
-            mounts_part,
+            lambda: self._holds.clean(row.record.mounts, forgotten),
             snapshot_part,
             lambda: files.remove_tree(self._settings.container_directory(row.id)),
         )
@@ -148,4 +144,3 @@ class Removal:
                 part()
             except Exception:
                 log.exception("cannot remove all of container %s", row.id[:12])
-        return gone

@@ -11,6 +11,7 @@ containers(id, name, created, record, state)
 from __future__ import annotations
 
 import sqlite3
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import msgspec
@@ -84,6 +85,10 @@ class Containers:
         self._db.execute(
             "UPDATE containers SET record = ? WHERE id = ?", (msgspec.json.encode(record), record.id)
         )
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """What is done inside happens as a whole or not at all, other repositories' rows included."""
+        return self._db.transaction()
 
     def delete(self, container_id: str) -> None:
         self._db.execute("DELETE FROM containers WHERE id = ?", (container_id,))

@@ -48,12 +48,16 @@ class Volumes:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def insert(self, row: VolumeRow) -> bool:
-        """:returns: False if the name is taken."""
+    def insert(self, row: VolumeRow, user: str | None = None) -> bool:
+        """Insert a volume, with its first user where there is one. :returns: False if the name is taken."""
         encode = msgspec.json.encode
         parameters = (row.name, row.driver, row.created, encode(dict(row.options)), encode(dict(row.labels)))
         statement = "INSERT INTO volumes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        return self._db.execute(statement, parameters) == 1
+        with self._db.transaction():
+            new = self._db.execute(statement, parameters) == 1
+            if new and user is not None:
+                self.add_user(row.name, user)
+        return new
 
     def find(self, name: str) -> VolumeRow | None:
         row = self._db.one("SELECT * FROM volumes WHERE name = ?", (name,))

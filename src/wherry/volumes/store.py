@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +64,12 @@ class VolumeStore:
         driver: str = "local",
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> Volume:
         """Make a volume, or return the one of that name and driver.
 
         :param name: empty or None for an anonymous one: 64 hex digits and a label that says so.
+        :param user: a container that has it from the first moment on, as with :meth:`acquire`.
         :raises InvalidArgument: a bad name or option.
         :raises NotFound: no such driver.
         :raises Conflict: the name is taken by a volume of another driver.
@@ -90,10 +92,12 @@ class VolumeStore:
             if existing is not None:
                 if existing.driver != keeper.name:
                     raise Conflict(f"create {name}: conflict: volume name must be unique")
+                if user is not None:
+                    self._rows.add_user(name, user)
                 return self._volume(existing)
             keeper.create(name, options or {})
             row = VolumeRow(name, keeper.name, time.time_ns(), dict(options or {}), given)
-            self._rows.insert(row)
+            self._rows.insert(row, user)
         return self._volume(row)
 
     def get(self, name: str) -> Volume:
@@ -164,6 +168,23 @@ class VolumeStore:
     def release(self, name: str, container_id: str) -> None:
         """That it does not have it is fine."""
         self._rows.remove_user(name, container_id)
+
+    def release_last(self, name: str, container_id: str) -> bool:
+        """Release a volume, and forget it if nobody else has it; its data go with :meth:`remove_data`.
+
+        Rows only, so that it can be part of a transaction. :returns: whether it is forgotten.
+        """
+        self._rows.remove_user(name, container_id)
+        return self._rows.delete_unused(name)
+
+    def remove_data(self, names: Iterable[str]) -> None:
+        """Remove the data of volumes that were forgotten; one made anew under the name keeps its own."""
+        for name in names:
+            with self._lock:
+                if self._rows.find(name) is None:
+                    for driver in self._drivers.values():
+                        driver.remove(name)
+        self._discard()
 
     def references(self, name: str) -> tuple[str, ...]:
         """Ids of the containers that have the volume."""

@@ -17,6 +17,7 @@ from wherry.engine.logs import LogService
 from wherry.engine.networks import NetworkService
 from wherry.engine.prune import PruneService
 from wherry.engine.removal import Removal
+from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
@@ -36,6 +37,7 @@ class Services:
     files: FileService
     logs: LogService
     top: TopService
+    stats: StatsService
     images: ImageService
     volumes: VolumeService
     networks: NetworkService

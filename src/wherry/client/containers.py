@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from wherry.client import jsonwire
 from wherry.client.api import filters, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from wherry.client.api import Api, Hijacked
@@ -87,6 +88,17 @@ def resize(api: Api, container: str, height: int, width: int) -> None:
 def top(api: Api, container: str, ps_args: str = "") -> Object:
     answer: Object = api.json("GET", path(container, "top"), query={"ps_args": ps_args or None})
     return answer
+
+
+def all_stats(api: Api, *, stopped: bool = False, stream: bool = True) -> Iterator[list[Object]]:
+    """What all containers use, a list a second (wherry's own endpoint).
+
+    ``stopped``: those that do not run as well.
+
+    :raises ValueError: while iterating, what is no JSON.
+    """
+    query = {"all": stopped, "stream": "1" if stream else "0"}
+    return jsonwire.messages(api.request("GET", "/containers/stats", query=query))
 
 
 def wait(api: Api, container: str, condition: str = "") -> Response:

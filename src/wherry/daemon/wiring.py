@@ -39,6 +39,7 @@ from wherry.engine.reconcile import Reconciler
 from wherry.engine.removal import Removal
 from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.settings import Settings
+from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
@@ -73,6 +74,7 @@ from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
 from wherry.storage.unpack import Unpacker
 from wherry.volumes.store import VolumeStore
+from wherry.wire import stats as wire_stats
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,7 @@ class Daemon:
     logs: LogKeeping
     prober: Prober
     health: HealthMonitor
+    stats: StatsService
     events: EventBus
     reconciler: Reconciler
     images: ImageStore
@@ -112,6 +115,7 @@ class Daemon:
         self.events.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.health.close()
+        await self.stats.close()
         self.prober.close()
         await self.lifecycle.close()
         await self.logs.close()
@@ -240,6 +244,13 @@ def build(config: Config) -> Daemon:
         lambda container_id, adopted: health.running(container_id, adopted=adopted),
         lambda container_id, adopted: execs.adopt(container_id) if adopted else None,
     ]
+    stats = StatsService(
+        settings=settings,
+        containers=containers,
+        live=live,
+        encode=wire_stats.encode,
+        encode_stopped=wire_stats.encode_stopped,
+    )
     services = Services(
         containers=container_service,
         listing=ListingService(containers=container_service, images=images),
@@ -267,6 +278,7 @@ def build(config: Config) -> Daemon:
         ),
         logs=LogService(settings=settings, containers=containers, live=live, keeper=logs.keeper),
         top=TopService(settings=settings, containers=containers, live=live),
+        stats=stats,
         images=ImageService(images=images, unpacker=unpacker, containers=containers, events=events),
         volumes=VolumeService(volumes=volumes, containers=containers, events=events),
         networks=NetworkService(network=network, containers=containers),
@@ -290,6 +302,7 @@ def build(config: Config) -> Daemon:
         logs,
         prober,
         health,
+        stats,
         events,
         reconciler,
         images,

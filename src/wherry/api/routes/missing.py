@@ -9,7 +9,6 @@ from wherry.api.router import Route
 from wherry.errors import NotFound, NotImplemented_
 
 _MISSING: tuple[tuple[str, str, str], ...] = (
-    ("GET", "/containers/{id}/stats", "container stats"),
     ("GET", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
     ("POST", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints, which need CRIU"),

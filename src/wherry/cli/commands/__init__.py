@@ -71,6 +71,7 @@ TABLE = (
     Entry("image", "RM", "Remove one or more images", "image rm", "image remove", "rmi"),
     Entry("archive", "SAVE", "Save one or more images to a tar archive", "image save", "save"),
     Entry("start", "START", "Start one or more stopped containers", "container start", "start"),
+    Entry("stats", "STATS", "Show what containers use, live", "container stats", "stats"),
     Entry("lifecycle", "STOP", "Stop one or more running containers", "container stop", "stop"),
     Entry("image", "TAG", "Give an image a further name", "image tag", "tag"),
     Entry("top", "TOP", "Show the processes of a container", "container top", "top"),
@@ -124,11 +125,11 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build pull push login logout search cp commit diff export stats context builder buildx "
+    "build pull push login logout search cp commit diff export context builder buildx "
     "checkpoint manifest plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {
-    "container": "commit cp diff export stats",
+    "container": "commit cp diff export",
     "image": "build pull push",
     "volume": "update",
     "network": "connect create disconnect prune rm",

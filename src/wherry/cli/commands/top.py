@@ -1,21 +1,45 @@
-"""``wherry top``."""
+"""``wherry top``: the processes of one container as Docker shows them, or a live table of containers."""
 
 from __future__ import annotations
 
 from wherry.cli.command import UNLIMITED, Command, safe
+from wherry.cli.flags import Flag
+from wherry.cli.render import units
 from wherry.cli.render.table import align
+from wherry.cli.shared import on_terminal
+from wherry.cli.values import BOOL, STRING
 from wherry.client import containers
+from wherry.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.cli.command import Context
     from wherry.cli.flags import Options
+    from wherry.cli.render.usage import Usage
 
+    SortKey = Callable[[Usage], float | str]
 
 COLUMN_MIN = 20
+ORDERS: dict[str, tuple[SortKey, bool]] = {
+    "cpu": (lambda usage: usage.cpu, True),
+    "memory": (lambda usage: usage.memory, True),
+    "net": (lambda usage: usage.received + usage.sent, True),
+    "block": (lambda usage: usage.block_read + usage.block_write, True),
+    "pids": (lambda usage: float(usage.pids), True),
+    "name": (lambda usage: usage.name, False),
+}
+"""What can be sorted by, and whether the highest come first."""
+KEYS = {"c": "cpu", "m": "memory", "i": "net", "b": "block", "p": "pids", "n": "name"}
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
+    order = options.text("sort")
+    if order not in ORDERS:
+        raise InvalidArgument(f"cannot sort by {order!r}: {', '.join(ORDERS)}")
+    if not args or options.on("all") or _all_containers(ctx, args):
+        return _containers(ctx, [] if options.on("all") else args, order, once=options.on("no-stream"))
     answer = containers.top(ctx.api, args[0], " ".join(args[1:]))
     rows = [answer.get("Titles") or [], *(answer.get("Processes") or [])]
     lines = ("\t".join(safe(str(cell)).replace("\n", " ") for cell in row) for row in rows)
@@ -23,6 +47,87 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     return 0
 
 
+def _all_containers(ctx: Context, args: list[str]) -> bool:
+    """Whether several containers are named. What follows the first may be options of ps instead."""
+    if len(args) == 1 or any(word.startswith("-") for word in args):
+        return False
+    try:
+        for name in args[1:]:
+            containers.inspect(ctx.api, name)
+    except NotFound:
+        return False
+    return True
+
+
+def _containers(ctx: Context, wanted: list[str], order: str, *, once: bool) -> int:
+    from wherry.cli.commands.stats import readings
+    from wherry.cli.render import table
+    from wherry.cli.render.usage import UsageRow
+
+    view = View(order)
+    if not once and on_terminal(1):
+        from wherry.cli import live
+
+        live.run(readings(ctx, wanted, everything=False, stream=True), view.lines, view.key)
+        return 0
+    for usages in readings(ctx, wanted, everything=False, stream=False):
+        rows = [UsageRow(usage) for usage in view.sorted(usages)]
+        table.show(ctx, rows, "table", default=UsageRow.TABLE, headers=UsageRow.HEADERS)
+    return 0
+
+
+class View:
+    """The live table: a line of sums, then containers in the order that keys choose."""
+
+    def __init__(self, order: str) -> None:
+        from wherry.cli.commands.stats import Histories
+
+        self.order, self.turned = order, False
+        self._histories = Histories()
+
+    def key(self, key: str) -> bool:
+        """False when it means the end."""
+        if key.lower() in KEYS:
+            self.order, self.turned = KEYS[key.lower()], False
+        if key.lower() == "r":
+            self.turned = not self.turned
+        return key.lower() != "q"
+
+    def sorted(self, usages: list[Usage]) -> list[Usage]:
+        by, descending = ORDERS[self.order]
+        return sorted(sorted(usages, key=lambda u: u.name), key=by, reverse=descending != self.turned)
+
+    def lines(self, usages: list[Usage]) -> list[str]:
+        cpu, memory = sum(u.cpu for u in usages), sum(u.memory for u in usages)
+        pids = sum(u.pids for u in usages)
+        keys = " ".join(f"{key}:{name}" for key, name in KEYS.items())
+        self._histories.take(usages)
+        return [
+            f"{len(usages)} containers, {pids} processes, CPU {cpu:.1f}%, memory {units.binary_size(memory)}",
+            f"sorted by {self.order}   {keys} r:reverse q:quit",
+            "",
+            *self._histories.lines(self.sorted(usages)),
+        ]
+
+
 TOP = Command(
-    "CONTAINER [ps OPTIONS]", run, least=1, most=UNLIMITED, interspersed=False, complete="running none"
+    "[OPTIONS] [CONTAINER [ps OPTIONS] | CONTAINER...]",
+    run,
+    (
+        Flag("all", "a", BOOL, "Show all running containers, as without arguments"),
+        Flag("no-stream", "", BOOL, "Show containers once"),
+        Flag(
+            "sort",
+            "",
+            STRING,
+            "Order of containers (cpu|memory|net|block|pids|name)",
+            default="cpu",
+            shown='"cpu"',
+            complete=" ".join(ORDERS),
+        ),
+    ),
+    most=UNLIMITED,
+    interspersed=False,
+    complete="running running",
+    description="Show the processes of a container; without one, or with several, what containers use, live.",
 )

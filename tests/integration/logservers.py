@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,16 @@ class Datagrams:
 class Stream:
     """TCP on ``port`` (0: any), or a unix stream socket at ``path``; closing it cuts every connection."""
 
-    def __init__(self, *, port: int = 0, path: Path | None = None, ack: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        path: Path | None = None,
+        ack: bool = False,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.data = bytearray()
+        self._context = context
         self._ack = ack
         family = socket.AF_INET if path is None else socket.AF_UNIX
         self._socket = socket.socket(family, socket.SOCK_STREAM)
@@ -83,6 +92,8 @@ class Stream:
     def _take(self, connection: socket.socket) -> None:
         mine = bytearray()
         with contextlib.suppress(OSError):
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
             while data := connection.recv(65536):
                 self.data += data
                 mine += data

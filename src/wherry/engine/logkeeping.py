@@ -68,7 +68,7 @@ class LogKeeping:
 
     def _ship(self, row: ContainerRow, *, ended: bool) -> None:
         found = self._shippers.get(row.id)
-        if found is not None:
+        if found is not None and not found[1].done():
             # It still delivers what came before the restart.
             found[0].consumer.ended = ended
             return
@@ -83,7 +83,9 @@ class LogKeeping:
         task.add_done_callback(lambda done: self._finished(row, done))
 
     def _finished(self, row: ContainerRow, task: asyncio.Task[None]) -> None:
-        self._shippers.pop(row.id, None)
+        found = self._shippers.get(row.id)
+        if found is not None and found[1] is task:
+            del self._shippers[row.id]
         if not task.cancelled() and task.exception() is not None:
             log.error("delivery of the log of %s failed", row.id[:12], exc_info=task.exception())
 

@@ -83,7 +83,10 @@ class LogService:
         encoder = _Encoder(options, self._details(row) if options.details else b"")
         reader: Reader | None = None
         try:
-            reader = await asyncio.to_thread(Reader, LogFiles(path), options.selection)
+            # Without follow it ends where the log ended when it was asked for.
+            reader = await asyncio.to_thread(
+                lambda: Reader(LogFiles(path), options.selection, bounded=not follows)
+            )
             while True:
                 data = await _next(reader, consumer, encoder, follows=follows)
                 if not data:
@@ -116,7 +119,7 @@ async def _next(reader: Reader, consumer: Consumer, encoder: _Encoder, *, follow
         # Read once more after the end: the last lines may have come between the two.
         last = not follows or consumer.ended
         data = await asyncio.to_thread(work)
-        consumer.needs = consumer.reading = reader.number
+        consumer.advance(reader.number, reader.number)
         if data:
             return data
         if last or reader.finished:

@@ -92,6 +92,11 @@ class LogFiles:
         number = rotated[-1].number + 1 if rotated else 1
         return [*rotated, Segment(number, self.path, status.st_ino, status.st_size, status.st_mtime_ns)]
 
+    def closed(self) -> list[Segment]:
+        """The rotated files that nobody writes any more, oldest first."""
+        status = self.current()
+        return [s for s in self.rotated() if status is None or s.inode != status.st_ino]
+
     def is_rotating(self) -> bool:
         """Whether the rotation begun last still waits for conmon."""
         status, rotated = self.current(), self.rotated()

@@ -25,9 +25,14 @@ from wherry.logs.options import Keep
 
 log = logging.getLogger(__name__)
 
-_FASTEST = 200 << 20
-"""Bytes a second that conmon can write at most, for the time until a file is looked at again."""
+_FASTEST, _SUDDEN = 400 << 20, 100 << 20
+"""Bytes a second that a file is taken to grow by until it is looked at again: the most conmon writes for one
+that grows fast already; less for one that does not, as a look costs and a flood begins only once."""
+_GROWS_FAST = 1 << 20
+"""Bytes between two looks."""
 _SOONEST, _LATEST = 0.02, 0.5
+_FILES_MAX = 1000
+"""Files that are kept for who needs them: every look at a log goes through all of its names."""
 _PATIENCE = 10.0
 """Seconds after which a conmon that does not open its file again is worth a line in the daemon's log."""
 _GRACE = 1.0
@@ -69,6 +74,13 @@ class Consumer:
         self.ended = True
         self._changed.set()
 
+    def advance(self, needs: int, reading: int) -> None:
+        """Files before ``needs`` may go."""
+        moved = needs > self.needs
+        self.needs, self.reading = needs, reading
+        if moved:
+            self._keeper.let_go(self._log)
+
     def close(self) -> None:
         self._keeper.forget(self._log, self)
 
@@ -88,6 +100,9 @@ class Log:
         self.rotation: asyncio.Task[None] | None = None
         self.reopened = asyncio.Event()
         self.room = 0
+        self.grows_fast = False
+        self.held = False
+        """Whether files are there only because somebody needs them."""
 
     def wake(self) -> None:
         for consumer in self.consumers:
@@ -140,7 +155,14 @@ class Keeper:
 
     def forget(self, log_: Log, consumer: Consumer) -> None:
         log_.consumers.discard(consumer)
+        self.let_go(log_)
         self._drop_unused(log_)
+
+    def let_go(self, log_: Log) -> None:
+        """Somebody needs less than before. A rotation under way sees to it itself."""
+        if log_.held and log_.rotation is None:
+            log_.held = False
+            self._spawn(self._prune(log_))
 
     def _get(self, container_id: str, path: Path) -> Log:
         log_ = self._logs.get(container_id)
@@ -188,7 +210,8 @@ class Keeper:
             log_.watch = -1
             log_.wake()
             if log_.keep.max_size:
-                self._later(log_, min(max(log_.room / _FASTEST, _SOONEST), _LATEST))
+                speed = _FASTEST if log_.grows_fast else _SUDDEN
+                self._later(log_, min(max(log_.room / speed, _SOONEST), _LATEST))
 
     def _later(self, log_: Log, delay: float) -> None:
         if log_.timer is None and log_.rotation is None and log_.control is not None:
@@ -201,7 +224,9 @@ class Keeper:
         # Watched before the look, so that no growth falls between the two.
         self.arm(log_)
         status = log_.files.current()
-        log_.room = log_.keep.max_size - (status.st_size if status is not None else 0)
+        room = log_.keep.max_size - (status.st_size if status is not None else 0)
+        log_.grows_fast = not 0 <= log_.room - room <= _GROWS_FAST
+        log_.room = room
         log_.wake()
         if log_.room <= 0:
             log_.rotation = self._spawn(self._rotate(log_, log_.control))
@@ -280,8 +305,11 @@ class Keeper:
             log_.watch = -1
 
     async def _prune(self, log_: Log) -> None:
-        rotated = await asyncio.to_thread(log_.files.rotated)
-        doomed = surplus(rotated, log_.keep.max_file - 1, log_.consumers)
+        """Remove what is too much. Never the file being written, which has two names in a rotation."""
+        rotated = await asyncio.to_thread(log_.files.closed)
+        allowed = log_.keep.max_file - 1
+        doomed = surplus(rotated, allowed, log_.consumers)
+        log_.held = len(rotated) - len(doomed) > allowed and any(s.size for s in rotated[:-1])
         for segment in doomed:
             for consumer in log_.consumers:
                 if segment.number > consumer.reading and consumer.needs <= segment.number:
@@ -307,7 +335,7 @@ class Keeper:
         """What has been left alone for a while and nobody needs as it is; one file at a time a daemon."""
         async with self._compressing:
             left = False
-            for segment in await asyncio.to_thread(log_.files.rotated):
+            for segment in await asyncio.to_thread(log_.files.closed):
                 if segment.compressed or not segment.size:
                     continue
                 needed = min((c.needs for c in log_.consumers), default=segment.number + 1)
@@ -352,10 +380,12 @@ class Keeper:
 def surplus(rotated: list[Segment], allowed: int, consumers: Iterable[Consumer]) -> list[Segment]:
     """The rotated files that go: beyond the newest ``allowed``, and needed by nobody within its bound."""
     extra = rotated[: max(0, len(rotated) - allowed)]
+    too_many = len(extra) - _FILES_MAX
     doomed = []
     bytes_from = sum(s.size for s in extra)
-    for segment in extra:
-        held = any(c.needs <= segment.number and bytes_from <= c.bound for c in consumers)
+    for place, segment in enumerate(extra):
+        fits = place >= too_many
+        held = fits and any(c.needs <= segment.number and bytes_from <= c.bound for c in consumers)
         bytes_from -= segment.size
         if not held:
             doomed.append(segment)

@@ -30,11 +30,16 @@ class Reader:
 
     :ivar finished: a record after ``selection.until`` came, so nothing wanted follows.
     :ivar places: with ``places``, where each record of the last read begins.
-    :ivar missed: how many files were gone before they were read.
     """
 
     def __init__(
-        self, files: LogFiles, selection: Selection, *, at: Position | None = None, places: bool = False
+        self,
+        files: LogFiles,
+        selection: Selection,
+        *,
+        at: Position | None = None,
+        places: bool = False,
+        bounded: bool = False,
     ) -> None:
         self._files = files
         self._selection = selection
@@ -45,10 +50,12 @@ class Reader:
         self._segment: Segment | None = None
         self._offset = 0
         self._number = 0
-        self._resumes = at is not None
         self.places: list[Position] | None = [] if places else None
         self.finished = False
-        self.missed = 0
+        self._end: Position | None = None
+        """With ``bounded``, where the log ended when the reader was made."""
+        if bounded and (last := files.all()[-1:]) and not last[0].compressed:
+            self._end = Position(last[0].number, last[0].size)
         start = at if at is not None else _tail(files, selection) if selection.tail is not None else None
         if start is not None:
             self._number = start.number - 1
@@ -80,7 +87,7 @@ class Reader:
             assert self._file is not None
             block = self._read_block()
             if not block:
-                if not self._is_closed():
+                if self.finished or not self._is_closed():
                     break
                 # What was written between the last read and the end of the file's turn.
                 block = self._read_block()
@@ -93,9 +100,16 @@ class Reader:
         return []
 
     def _read_block(self) -> bytes:
-        assert self._file is not None
+        assert self._file is not None and self._segment is not None
+        size = _BLOCK
+        if self._end is not None and self._segment.number >= self._end.number:
+            offset = self._offset + len(self._rest)
+            size = min(size, self._end.offset - offset) if self._segment.number == self._end.number else 0
+            if size <= 0:
+                self.finished = True
+                return b""
         try:
-            return self._file.read(_BLOCK)
+            return self._file.read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             return b""  # A damaged file ends where the damage begins.
 
@@ -183,9 +197,6 @@ class Reader:
         return since is not None and stamp(segment.changed_ns) < since
 
     def _use(self, file: BinaryIO, segment: Segment) -> None:
-        if self._resumes:
-            self.missed += max(0, segment.number - self._number - 1)
-        self._resumes = True
         self._file, self._segment, self._rest, self._offset = file, segment, b"", 0
         if segment.number == self._seek.number:
             file.seek(self._seek.offset)

@@ -61,7 +61,7 @@ def stamp(nanoseconds: int) -> bytes:
 
 def parse(line: bytes) -> Record | None:
     """One line of the file without its newline; ``None`` for one that is torn or not a record."""
-    if len(line) < _TEXT or line[_STAMP_LENGTH] != 0x20:
+    if len(line) < _TEXT or line[_STAMP_LENGTH - 6 : _STAMP_LENGTH + 1] != b"+00:00 ":
         return None
     data = line[_TEXT:]
     # 0x46 is F, a full line.

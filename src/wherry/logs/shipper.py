@@ -161,29 +161,32 @@ class Shipper:
                     log.info("%s is delivered again", self._name)
                 self.healthy = time.monotonic() - began < _SLOW
                 if not self.healthy:
-                    self._cut_backlog()
+                    await self._cut_backlog()
                 return
             if self._retry.limit is not None and tries > self._retry.limit:
                 self._lost += sum(len(m.line) for m in messages)
                 self._report_lost()
                 return
-            self._cut_backlog()
+            await self._cut_backlog()
             self._account()
             self._save_if_due()
             await asyncio.sleep(delay)
             delay = min(delay * 2, self._retry.longest)
 
-    def _cut_backlog(self) -> None:
+    async def _cut_backlog(self) -> None:
         """Without blocking, what waits beyond the bound is let go."""
         if self._backlog.blocking:
             return
         at = self._reader.position
-        target, lost = cut(self._files, at, self._backlog.bound)
+        try:
+            target, lost = await asyncio.to_thread(cut, self._files, at, self._backlog.bound)
+        except FileNotFoundError:
+            return  # Rotated away meanwhile, which is counted where that is done.
         if lost:
             self._lost += lost
             self._reader.close()
             self._begin(target)
-            self.consumer.needs = self.consumer.reading = target.number
+            self.consumer.advance(target.number, target.number)
 
     def _account(self) -> None:
         self.consumer.reading = self._reader.position.number
@@ -218,7 +221,7 @@ class Shipper:
             return
         self._saved = self._cursor
         # A file goes only when it is certain that the next daemon will not ask for it.
-        self.consumer.needs = self._cursor.number
+        self.consumer.advance(self._cursor.number, self.consumer.reading)
 
 
 def cut(files: LogFiles, at: Position, bound: int) -> tuple[Position, int]:

@@ -105,9 +105,10 @@ class FluentdSink(Stateless):
 def encode(messages: Sequence[Message], target: Target, settings: Settings, chunk: str = "") -> bytes:
     """``[tag, [[time, record], …], option]``."""
     fixed: dict[str, Any] = {
+        # Attributes first: an image chooses its labels, and none of them may pass for what we say.
+        **target.attributes,
         "container_id": target.facts.id,
         "container_name": f"/{target.facts.name}",
-        **target.attributes,
     }
     entries = []
     for message in messages:

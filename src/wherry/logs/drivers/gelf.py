@@ -6,6 +6,7 @@ Source: the Graylog Extended Log Format's page, "GELF via UDP" and "GELF via TCP
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,8 +94,10 @@ class GelfSink(Stateless):
 def fixed_fields(target: Target) -> dict[str, Any]:
     """What is the same in every message."""
     facts = target.facts
-    created = facts.created // 10**9
     return {
+        # First, as an image chooses its labels: none of them may pass for what we say. "_id" is not
+        # allowed (GELF Payload Specification).
+        **{f"_{k}": v for k, v in target.attributes.items() if k != "id"},
         "version": "1.1",
         "host": target.hostname or "-",
         "_container_id": facts.id,
@@ -103,9 +106,7 @@ def fixed_fields(target: Target) -> dict[str, Any]:
         "_image_name": facts.image_name,
         "_command": facts.command,
         "_tag": target.tag,
-        "_created": _rfc3339(created),
-        # "_id" is not allowed (GELF Payload Specification).
-        **{f"_{k}": v for k, v in target.attributes.items() if k != "id"},
+        "_created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(facts.created // 10**9)),
     }
 
 
@@ -135,9 +136,3 @@ def chunks(document: bytes) -> list[bytes]:
         head + bytes((number, count)) + document[number * _CHUNK : (number + 1) * _CHUNK]
         for number in range(count)
     ]
-
-
-def _rfc3339(seconds: int) -> str:
-    import time
-
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

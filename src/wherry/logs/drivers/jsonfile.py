@@ -74,13 +74,13 @@ class JsonFileSink:
             if self._fd < 0:
                 self._open()
             for line in self._lines(messages):
-                if self._skip:
-                    over = min(self._skip, len(line))
-                    self._skip -= over
-                    line = line[over:]
-                    if not line:
-                        continue
-                if most and self._size + len(buffer) >= most:
+                over = min(self._skip, len(line))
+                self._skip -= over
+                if over == len(line):
+                    continue
+                line = line[over:]
+                # Never in the middle of a line that was cut.
+                if most and not over and self._size + len(buffer) >= most:
                     while buffer:
                         put += self._put(buffer)
                     self._rotate()
@@ -145,7 +145,9 @@ class JsonFileSink:
 
     def resume(self, state: Mapping[str, int]) -> None:
         """What was written after ``state`` was saved lies in the file that was current then, and in newer
-        ones."""
+        ones. The file is there from now on, for tools that look for it."""
+        with contextlib.suppress(OSError):
+            self._path.touch(_MODE)
         beyond = 0
         for number in range(self._settings.max_file):
             try:

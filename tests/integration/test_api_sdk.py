@@ -107,8 +107,6 @@ def test_exec(client: Any) -> None:
 def test_what_is_missing_is_501(client: Any) -> None:
     box = client.containers.create("busybox")
     for call in (
-        lambda: box.stats(stream=False),
-        lambda: box.diff(),
         lambda: client.images.pull("busybox:x"),
     ):
         with pytest.raises(docker.errors.APIError) as caught:

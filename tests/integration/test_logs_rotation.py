@@ -104,11 +104,14 @@ def test_a_restarted_container_goes_on_in_the_same_log(daemon: LabDaemon, name: 
     assert daemon.docker("logs", name).raw == numbers(1, 2000) * 3
 
 
-def test_the_default_is_docker_s_local_driver(daemon: LabDaemon, name: str) -> None:
-    assert daemon.api("GET", "/info").json["LoggingDriver"] == "local"
-    daemon.docker("create", "--name", name, "busybox").ok()
-    inspected = daemon.api("GET", f"/containers/{name}/json").json
-    assert inspected["HostConfig"]["LogConfig"] == {"Type": "local", "Config": {}}
+def test_a_driver_nobody_chose_has_the_name_clients_look_for(daemon: LabDaemon, name: str) -> None:
+    """It is the local one; the Docker SDK returns what a container printed for json-file only."""
+    assert daemon.api("GET", "/info").json["LoggingDriver"] == "json-file"
+    for driver, flags in (("json-file", ()), ("local", ("--log-driver", "local"))):
+        daemon.docker("create", "--name", f"{name}-{driver}", *flags, "busybox").ok()
+        inspected = daemon.api("GET", f"/containers/{name}-{driver}/json").json
+        assert inspected["HostConfig"]["LogConfig"] == {"Type": driver, "Config": {}}
+        assert inspected["LogPath"] == ""
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ class Config:
     log_level: str = "info"
     log_format: str = "text"
     log_config: LogConfig = field(default_factory=lambda: LogConfig(type="local"))
+    log_chosen: bool = False
     debug: bool = False
     group: str = ""
     storage_driver: str = ""
@@ -280,6 +281,7 @@ def _config(m: dict[str, Any]) -> Config:
         log_level=level,
         log_format=m["log_format"] or "text",
         log_config=_log_config(m["log_driver"], m["log_opts"]),
+        log_chosen=bool(m["log_driver"]),
         debug=debug,
         group=m["group"] or "",
         storage_driver=m["storage_driver"] or "",

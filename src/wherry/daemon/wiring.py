@@ -164,6 +164,7 @@ def build(config: Config) -> Daemon:
         shutdown_timeout=config.shutdown_timeout,
         debug=config.debug,
         log_config=config.log_config,
+        log_chosen=config.log_chosen,
     )
     content = ContentStore(config.root, Contents(db))
     unpacker = Unpacker()

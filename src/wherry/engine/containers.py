@@ -24,6 +24,7 @@ from wherry.engine.warmup import expect_start
 from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
 from wherry.images.store import ImageStore
 from wherry.linux import files
+from wherry.logs import options as log_options
 from wherry.model import oci
 from wherry.model.container import (
     Container,
@@ -169,6 +170,7 @@ class ContainerService:
                 mounts=[self._holds.take(point, container_id, undo, made) for point in points],
                 storage_driver=self._snapshotter.name,
                 links=links,
+                log_chosen=bool(request.host.log_config.type) or self._settings.log_chosen,
             )
             state = ContainerState()
             self._containers.insert(name, record, state)
@@ -263,6 +265,7 @@ class ContainerService:
             mounts=tuple(row.record.mounts),
             link_names=self._links.names(row.id),
             links=self._links.shown(row) if row.record.links else None,
+            log_driver="" if row.record.log_chosen else log_options.DEFAULT_SHOWN,
         )
 
     def _log_path(self, row: ContainerRow) -> str:

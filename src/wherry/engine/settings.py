@@ -27,6 +27,7 @@ class Settings:
     shutdown_timeout: int = 15
     debug: bool = False
     log_config: LogConfig = field(default_factory=lambda: LogConfig(type="local"))
+    log_chosen: bool = False
     insecure: bool = False
     warnings: tuple[str, ...] = field(default=())
 

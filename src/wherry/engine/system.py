@@ -151,7 +151,9 @@ class SystemService:
             controllers=layout.controllers,
             default_runtime=self._settings.default_runtime,
             runtimes=self._settings.runtimes,
-            log_driver=self._settings.log_config.type,
+            log_driver=self._settings.log_config.type
+            if self._settings.log_chosen
+            else log_options.DEFAULT_SHOWN,
             log_drivers=log_options.DRIVERS,
             debug=self._settings.debug,
             labels=self._settings.labels,

@@ -15,6 +15,9 @@ from wherry.model.container import LogConfig
 
 DRIVERS = ("fluentd", "gelf", "journald", "json-file", "local", "none", "syslog")
 """What containers can ask for, as ``/info`` lists it."""
+DEFAULT_SHOWN = "json-file"
+"""What clients are told where nobody chose a driver: the Docker SDK returns the output of ``containers.run``
+for this name (and journald) only."""
 _ELSEWHERE = ("awslogs", "etwlogs", "gcplogs", "splunk")
 
 _FILE = {"max-size", "max-file", "compress"}

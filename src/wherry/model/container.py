@@ -333,6 +333,7 @@ class Container(Value, frozen=True, kw_only=True):
     ``image_id`` is the digest of the image's target, ``chain_id`` the snapshot its writable layer stands on
     (``None`` for an image without layers). ``path`` and ``args`` are the command after entrypoint and image
     defaults are merged; ``links`` ids of linked containers by their aliases.
+    ``log_chosen`` is false where neither the request nor the administrator named a log driver.
     """
 
     id: str
@@ -349,3 +350,4 @@ class Container(Value, frozen=True, kw_only=True):
     mounts: list[MountPoint]
     storage_driver: str
     links: dict[str, str] = msgspec.field(default_factory=dict)
+    log_chosen: bool = True

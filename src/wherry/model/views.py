@@ -50,6 +50,7 @@ class ContainerView:
     mounts: tuple[MountPoint, ...] = ()
     link_names: tuple[str, ...] = ()
     links: list[str] | None = None
+    log_driver: str = ""
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,8 @@ def inspect(view: ContainerView, version: tuple[int, int]) -> dict[str, Any]:
     if not config.get("ExposedPorts"):
         config.pop("ExposedPorts", None)
     host["Links"] = view.links
+    if view.log_driver:
+        host["LogConfig"]["Type"] = view.log_driver
     host["PortBindings"] = host.get("PortBindings") or {}
     if not host.get("Mounts"):
         host.pop("Mounts", None)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from wherry.api.routes import containers, files, images, missing, networks, stats, streams, system, volumes
+from wherry.api.routes import (
+    commit,
+    containers,
+    files,
+    images,
+    missing,
+    networks,
+    stats,
+    streams,
+    system,
+    volumes,
+)
 from wherry.api.server import ApiServer
 from wherry.api.services import Services
 
 
 def make_server(services: Services) -> ApiServer:
     """The API of ``services``, ready to be given to listeners."""
-    modules = (system, containers, files, streams, stats, images, volumes, networks, missing)
+    modules = (system, containers, files, commit, streams, stats, images, volumes, networks, missing)
     return ApiServer(services, [route for module in modules for route in module.ROUTES])

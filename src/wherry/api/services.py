@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.events import EventBus
@@ -35,6 +36,7 @@ class Services:
     execs: ExecService
     exec_control: ExecControl
     files: FileService
+    commit: CommitService
     logs: LogService
     top: TopService
     stats: StatsService

@@ -14,6 +14,7 @@ from wherry.api.app import make_server
 from wherry.api.server import ApiServer
 from wherry.api.services import Services
 from wherry.daemon.config import DEFAULT_ROOT, Config
+from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.devices import Devices
@@ -269,6 +270,14 @@ def build(config: Config) -> Daemon:
         ),
         execs=execs,
         exec_control=ExecControl(settings=settings, containers=containers, execs=execs, groups=groups),
+        commit=CommitService(
+            settings=settings,
+            containers=containers,
+            images=images,
+            snapshotter=snapshotter,
+            events=events,
+            live=live,
+        ),
         files=FileService(
             settings=settings,
             containers=containers,

@@ -145,7 +145,7 @@ class Control:
     @staticmethod
     async def until_started(live: Live) -> None:
         """Let a start under way end first: its process runs already, but nobody can be signalled yet."""
-        if live.task is None and live.lock.locked():
+        if (live.task is None or live.frozen) and live.lock.locked():
             async with live.lock:
                 pass
 

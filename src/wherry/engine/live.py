@@ -59,6 +59,7 @@ class Live:
     :ivar restart_after: seconds between the coming exit and the start that follows it, whatever the restart
         policy says; ``None`` leaves it to the policy.
     :ivar health: what its checks found in this run; ``None`` without checks, and while it does not run.
+    :ivar frozen: held still for as long as ``lock`` is held; signals wait for its end.
     :ivar files: held by whoever writes to the container's files from outside, and while a start mounts them.
     :ivar file_jobs: those writers; a removal ends them.
     :ivar pending: attach sessions that came before the start; they are connected before anything prints.
@@ -73,6 +74,7 @@ class Live:
         self.stopping = False
         self.removing = False
         self.coming_back = False
+        self.frozen = False
         self.restart_after: float | None = None
         self.health: Health | None = None
         self.restart: asyncio.Task[None] | None = None
@@ -82,6 +84,11 @@ class Live:
         self._removal_waiters: list[asyncio.Future[Exit]] = []
         self._on_exit: list[Callable[[], None]] = []
         self.last_exit = Exit(0)
+
+    def end_file_jobs(self) -> None:
+        """Break off whoever writes to the container's files from outside."""
+        for job in self.file_jobs:
+            job.end()
 
     def next_exit(self) -> asyncio.Future[Exit]:
         """Resolves at the next exit (or failed start)."""

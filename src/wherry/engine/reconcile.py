@@ -3,6 +3,7 @@
 row says running, conmon lives        adopted: watched again, attach and exec work
 row says running, conmon left a status  the exit is recorded now, then the restart policy decides
 row says running, nothing is there    the machine was restarted: exit 255, then the restart policy
+row says running, it is frozen         held still for a commit that was cut short: thawed
 row says otherwise, a task is there   a start or exit that a killed daemon left half done: removed
 a task, layer or directory without a row  swept
 """
@@ -106,7 +107,13 @@ class Reconciler:
         return Task(directory, row.state.pid, row.state.conmon_pid, process_fd, conmon_fd)
 
     def _adopt(self, row: ContainerRow, task: Task) -> None:
-        paused = cgroups.is_frozen(bundle.cgroup_path(row.record, self._settings))
+        path = bundle.cgroup_path(row.record, self._settings)
+        paused = cgroups.is_frozen(path)
+        if paused and row.state.status == "running":
+            # A daemon was killed while it held the container still, for a commit: no user paused it.
+            cgroups.thaw(path)
+            paused = False
+            log.info("thawed container %s (%s)", row.id[:12], row.name)
         status = "paused" if paused else "running"
         if status != row.state.status:
             self._containers.set_state(row.id, replace(row.state, status=status))

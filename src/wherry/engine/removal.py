@@ -59,6 +59,8 @@ class Removal:
             return
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
+        if force:
+            live.end_file_jobs()  # a start may be waiting for them
         await self._control.until_started(live)
         row = self._containers.find(row.id)
         if live.removing:
@@ -113,8 +115,7 @@ class Removal:
             self._containers.delete(row.id)
             forgotten = self._holds.forget(points, row.id, anonymous=volumes)
         self._links.removed(row.record)
-        for job in live.file_jobs:
-            job.end()
+        live.end_file_jobs()
         for session in live.pending:
             session.abandon()
         live.pending.clear()

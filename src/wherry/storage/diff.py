@@ -12,7 +12,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -78,14 +78,22 @@ def changes(snapshotter: Snapshotter, key: str) -> Iterator[Change]:
     return _changes_against(parent, files)
 
 
-def write_layer(snapshotter: Snapshotter, key: str, out: Writable) -> Written:
+def write_layer(
+    snapshotter: Snapshotter,
+    key: str,
+    out: Writable,
+    *,
+    skip: Callable[[Change], bool] = lambda _change: False,
+) -> Written:
     """Write the difference between a snapshot and its parent as an uncompressed layer.
 
+    :param skip: changes that are left out.
     :raises NotFound: no such snapshot. :raises OSError: reading or writing failed.
     """
     files, parent = snapshotter.directories(key)
     found = _changes_alone(files) if parent is None else _changes_against(parent, files)
-    return _Writer(files, out, opaque=parent is None).write(found)
+    wanted = (change for change in found if not skip(change))
+    return _Writer(files, out, opaque=parent is None).write(wanted)
 
 
 def write_tree(files: Path, out: Writable) -> Written:

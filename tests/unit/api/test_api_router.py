@@ -7,10 +7,21 @@ from aiohttp import web
 
 from wherry.api.context import Context
 from wherry.api.router import Router, split_version
-from wherry.api.routes import containers, files, images, missing, networks, stats, streams, system, volumes
+from wherry.api.routes import (
+    commit,
+    containers,
+    files,
+    images,
+    missing,
+    networks,
+    stats,
+    streams,
+    system,
+    volumes,
+)
 from wherry.errors import InvalidArgument
 
-MODULES = (system, containers, files, streams, stats, images, volumes, networks, missing)
+MODULES = (system, containers, files, commit, streams, stats, images, volumes, networks, missing)
 ROUTER = Router([route for module in MODULES for route in module.ROUTES])
 
 

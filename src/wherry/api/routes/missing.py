@@ -12,7 +12,6 @@ _MISSING: tuple[tuple[str, str, str], ...] = (
     ("GET", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
     ("POST", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints, which need CRIU"),
-    ("POST", "/commit", "container commit"),
     ("POST", "/build", "building images"),
     ("POST", "/build/cancel", "building images"),
     ("POST", "/session", "build sessions"),

@@ -158,7 +158,7 @@ def test_changes() -> None:
         ]
     )
     assert config.entrypoint == ["/bin/sh", "-c", "run it"]
-    assert config.cmd is None
+    assert config.cmd == ["a", "b"]
     assert config.env == ["A=1", "B=x y", "C=d e"]
     assert set(config.exposed_ports or {}) == {"80/tcp", "90/udp", "91/udp"}
     assert set(config.volumes or {}) == {"/a", "/b"}

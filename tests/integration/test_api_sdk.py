@@ -105,14 +105,9 @@ def test_exec(client: Any) -> None:
 
 
 def test_what_is_missing_is_501(client: Any) -> None:
-    box = client.containers.create("busybox")
-    for call in (
-        lambda: client.images.pull("busybox:x"),
-    ):
-        with pytest.raises(docker.errors.APIError) as caught:
-            call()
-        assert caught.value.response.status_code == 501
-        assert "not implemented yet" in caught.value.explanation
+    with pytest.raises(docker.errors.APIError) as caught:
+        client.images.pull("busybox:x")
+    assert caught.value.response.status_code == 501
 
 
 def test_images(client: Any, name: str) -> None:

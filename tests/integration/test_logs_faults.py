@@ -58,11 +58,11 @@ def test_a_full_disk_costs_lines_only(small_disk: LabDaemon, driver: str) -> Non
     def at() -> int:
         return int(daemon.docker("exec", container, "cat", "/dev/shm/at").out or 0)
 
-    wait_until(lambda: at() > 1000)
+    wait_until(lambda: at() > 300)
     fill(daemon)
     # Long enough to fill every file to its bound, had there been room.
     full = at()
-    wait_until(lambda: at() > full + 4000)
+    wait_until(lambda: at() > full + 1500)
     assert daemon.pid_of(container) == pid and daemon.state_of(container)["Status"] == "running"
     assert daemon.docker("logs", "-n", "1", container).code == 0
     (daemon.root / "filler").unlink()

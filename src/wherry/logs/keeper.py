@@ -309,7 +309,8 @@ class Keeper:
         rotated = await asyncio.to_thread(log_.files.closed)
         allowed = log_.keep.max_file - 1
         doomed = surplus(rotated, allowed, log_.consumers)
-        log_.held = len(rotated) - len(doomed) > allowed and any(s.size for s in rotated[:-1])
+        stays = [s for s in rotated if s not in doomed]
+        log_.held = len(stays) > allowed and any(s.size for s in stays)
         for segment in doomed:
             for consumer in log_.consumers:
                 if segment.number > consumer.reading and consumer.needs <= segment.number:

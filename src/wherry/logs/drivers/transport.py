@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from wherry.errors import InvalidArgument
@@ -43,6 +46,74 @@ def parse_address(text: str, option: str, schemes: Sequence[str], port: int) -> 
     elif not found.host or found.path not in ("", "/"):
         raise InvalidArgument(f"invalid {option}: {text!r} is not SCHEME://HOST:PORT")
     return found
+
+
+Found = tuple[int, tuple[Any, ...]]
+"""A family and an address for connect(2)."""
+_lookups: dict[tuple[int, str, int], asyncio.Future[list[Found]]] = {}
+
+
+async def resolve(host: str, port: int) -> list[Found]:
+    """Where a host is. Names are looked up on threads of their own, one for each name: name servers that do
+    not answer must not hold the daemon's workers, however many containers log to one host.
+
+    :raises OSError: it is unknown.
+    """
+    with contextlib.suppress(ValueError):
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        return [(family, (host, port))]
+    loop = asyncio.get_running_loop()
+    key = (id(loop), host, port)
+    running = _lookups.get(key)
+    if running is None:
+        running = _lookups[key] = loop.create_future()
+        running.add_done_callback(lambda done: _looked_up(key, done))
+        threading.Thread(target=_look_up, args=(loop, running, host, port), daemon=True).start()
+    return await asyncio.shield(running)
+
+
+def _looked_up(key: tuple[int, str, int], done: asyncio.Future[list[Found]]) -> None:
+    _lookups.pop(key, None)
+    if not done.cancelled():
+        done.exception()  # Whoever asked may have given up by now.
+
+
+def _look_up(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[Found]], host: str, port: int
+) -> None:
+    found: list[Found] = []
+    failure: OSError | None = None
+    try:
+        for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found.append((family, where))
+    except (OSError, UnicodeError) as e:
+        failure = e if isinstance(e, OSError) else OSError(f"not a host's name: {host!r}")
+
+    def settle() -> None:
+        if future.done():
+            return
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(found)
+
+    with contextlib.suppress(RuntimeError):  # The loop has ended.
+        loop.call_soon_threadsafe(settle)
+
+
+async def _open_stream(
+    address: Address, context: ssl.SSLContext | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """By the first of the host's addresses that answers."""
+    failure: OSError = OSError(f"no address of {address.host}")
+    for _, where in await resolve(address.host, address.port):
+        try:
+            return await asyncio.open_connection(
+                where[0], where[1], ssl=context, server_hostname=address.host if context else None
+            )
+        except OSError as e:
+            failure = e
+    raise failure
 
 
 class Transport(Protocol):
@@ -91,7 +162,7 @@ class Stream:
                 context = None
                 if self._context is not None:
                     context = await asyncio.to_thread(self._context)
-                opened = await asyncio.open_connection(address.host, address.port, ssl=context)
+                opened = await _open_stream(address, context)
             self._reader, self._writer = opened
             # drain() then waits until the kernel has it all.
             self._writer.transport.set_write_buffer_limits(high=0)
@@ -138,9 +209,7 @@ class Datagrams:
             kind, target = socket.AF_UNIX, address.path
             self._socket = self._open(kind, target)
             return self._socket
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
-        family, *_, where = found[0]
+        family, where = (await resolve(address.host, address.port))[0]
         self._socket = self._open(family, where)
         return self._socket
 

@@ -68,7 +68,7 @@ class LogKeeping:
 
     def _ship(self, row: ContainerRow, *, ended: bool) -> None:
         found = self._shippers.get(row.id)
-        if found is not None and not found[1].done():
+        if found is not None and not found[0].over and not found[1].done():
             # It still delivers what came before the restart.
             found[0].consumer.ended = ended
             return

@@ -77,6 +77,8 @@ class Shipper:
         self._cursor = self._saved = load_cursor(cursor)
         self._saved_at = self._reported_at = -_REPORT_EVERY
         self._lost = 0
+        self.over = False
+        """Whether it takes nothing on any more, though it may still be closing its sink."""
         self.healthy = True
         """Whether the last delivery succeeded, and soon."""
         sink.resume(self._cursor.sink)
@@ -105,6 +107,7 @@ class Shipper:
                         continue
                 await self._deliver(messages)
         finally:
+            self.over = True
             self._reader.close()
             self._save()
             self._report_lost(at_once=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,36 @@ def test_a_write_that_fails_half_way_is_gone_on_with(tmp_path: Path, monkeypatch
 
     asyncio.run(work())
     assert written(tmp_path) == [f"{n}\n" for n in range(50)]
+
+
+def test_a_cancelled_delivery_keeps_its_file_until_it_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j.log"
+    line = Message(b"2026-01-02T03:04:05.000000000Z", False, b"x", True, None)
+    writing, go_on = threading.Event(), threading.Event()
+    real = os.write
+
+    def slow(fd: int, data: bytes) -> int:
+        if not go_on.is_set():
+            writing.set()
+            assert go_on.wait(10)
+        return real(fd, data)
+
+    async def work() -> None:
+        sink = JsonFileSink(path, Settings(0, 5, False), TARGET)
+        # The loop wakes itself by other calls, so only the sink's module is slowed down.
+        monkeypatch.setattr("wherry.logs.drivers.jsonfile.os.write", slow)
+        delivery = asyncio.create_task(sink.deliver([line]))
+        await asyncio.to_thread(writing.wait, 10)
+        delivery.cancel()
+        closing = asyncio.create_task(sink.close())
+        done, _ = await asyncio.wait([closing], timeout=0.05)
+        assert not done, "closed under the thread that writes"
+        go_on.set()
+        await closing
+        await asyncio.wait([delivery])
+
+    asyncio.run(work())
+    monkeypatch.undo()
+    assert written(tmp_path) == ["x\n"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,20 @@ class JsonFileSink:
         self._path = path
         self._settings = settings
         self._attributes = dict(target.attributes) or None
+        # Who waits for a delivery may be cancelled; its thread still writes, and must not find another file
+        # behind its descriptor.
+        self._lock = threading.Lock()
         self._fd = -1
         self._size = self._inode = 0
         self._skip = 0
         """How many of the bytes to come are in the file already."""
 
     async def deliver(self, messages: Sequence[Message]) -> None:
-        await asyncio.to_thread(self._write, messages)
+        await asyncio.to_thread(self._write_alone, messages)
+
+    def _write_alone(self, messages: Sequence[Message]) -> None:
+        with self._lock:
+            self._write(messages)
 
     def _write(self, messages: Sequence[Message]) -> None:
         known, put = self._skip, 0
@@ -160,7 +168,11 @@ class JsonFileSink:
                 return
 
     async def close(self) -> None:
-        self._close()
+        await asyncio.to_thread(self._close_alone)
+
+    def _close_alone(self) -> None:
+        with self._lock:
+            self._close()
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

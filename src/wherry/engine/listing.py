@@ -46,10 +46,11 @@ class ListingService:
         ancestors = self._ancestors(filters.get("ancestor", ()))
         rows = [r for r in rows if _row_matches(r, filters, ancestors)]
         views = []
+        targets: dict[str, Digest | None] = {}
         sandboxes = self._containers.sandboxes()
         for row in rows:
             view = self._containers.view(
-                row, sandboxes.get(row.id), size=options.size, image_name=self._image_name(row)
+                row, sandboxes.get(row.id), size=options.size, image_name=self._image_name(row, targets)
             )
             if _view_matches(view, filters):
                 views.append(view)
@@ -57,13 +58,21 @@ class ListingService:
                     break
         return views
 
-    def _image_name(self, row: ContainerRow) -> str:
-        """The name it was made from, or the image's id once that name means another image."""
-        try:
-            target = self._images.find(row.record.image_ref).digest
-        except (NotFound, InvalidArgument):
-            return row.record.image_ref if row.record.image_ref.startswith("sha256:") else row.record.image_id
-        return row.record.image_ref if target == row.record.image_id else row.record.image_id
+    def _image_name(self, row: ContainerRow, targets: dict[str, Digest | None]) -> str:
+        """The name it was made from, or the image's id once that name means another image.
+
+        :param targets: what names mean, looked up once a list.
+        """
+        name = row.record.image_ref
+        if name not in targets:
+            try:
+                targets[name] = self._images.find(name).digest
+            except (NotFound, InvalidArgument):
+                targets[name] = None
+        target = targets[name]
+        if target is None:
+            return name if name.startswith("sha256:") else row.record.image_id
+        return name if target == row.record.image_id else row.record.image_id
 
     def _by_time(
         self, rows: Sequence[ContainerRow], filters: Mapping[str, Sequence[str]]

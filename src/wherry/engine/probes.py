@@ -53,7 +53,7 @@ class Prober:
         self._settings = settings
         self._runtimes = runtimes
         self._groups = groups
-        self._threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2), "probe")
+        self._threads = ThreadPoolExecutor(max(2, (os.cpu_count() or 1) // 2), "probe")
 
     async def run(
         self,
@@ -66,12 +66,14 @@ class Prober:
     ) -> Ended:
         """Run ``arguments`` in the container; ``timeout`` in seconds. Cancelled, it ends what it began."""
         loop = asyncio.get_running_loop()
-        starting = loop.run_in_executor(self._threads, self._start, row, arguments, started)
+        queued = self._threads.submit(self._start, row, arguments, started)
+        starting = asyncio.wrap_future(queued)
         try:
             child = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            with contextlib.suppress(WherryError, OSError):
-                await self._end(row, await starting)
+            if not queued.cancel():  # It is being started: let that come to its end, and end it then.
+                with contextlib.suppress(WherryError, OSError):
+                    await self._end(row, await starting)
             raise
         except (WherryError, OSError) as e:
             return Ended(-1, e.message if isinstance(e, WherryError) else str(e))

@@ -50,6 +50,8 @@ class Containers:
         self._db = db
         self._record = msgspec.json.Decoder(Container)
         self._state = msgspec.json.Decoder(ContainerState)
+        self._decoded: dict[str, tuple[bytes, Container]] = {}
+        """Records by id with the bytes they were decoded from: lists read a thousand, and few ever change."""
 
     def insert(self, name: str, record: Container, state: ContainerState) -> None:
         """:raises Conflict: the name is taken, in the words Docker's clients match on."""
@@ -92,13 +94,17 @@ class Containers:
 
     def delete(self, container_id: str) -> None:
         self._db.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+        self._decoded.pop(container_id, None)
 
     def name_exists(self, name: str) -> bool:
         return self._db.one("SELECT 1 FROM containers WHERE name = ?", (name,)) is not None
 
     def all(self) -> list[ContainerRow]:
         """Every container, newest first."""
-        return [self._row(r) for r in self._db.all("SELECT * FROM containers ORDER BY created DESC")]
+        rows = self._db.all("SELECT * FROM containers ORDER BY created DESC")
+        if len(self._decoded) > 2 * len(rows) + 64:
+            self._decoded.clear()  # A reader beside a removal may have put an entry back.
+        return [self._row(r) for r in rows]
 
     def find(self, wanted: str) -> ContainerRow:
         """A container by full id, name (a leading slash is ignored), or unambiguous id prefix.
@@ -123,4 +129,8 @@ class Containers:
         raise NotFound(f"No such container: {wanted}")
 
     def _row(self, row: Row) -> ContainerRow:
-        return ContainerRow(row["name"], self._record.decode(row["record"]), self._state.decode(row["state"]))
+        name, raw = row["name"], row["record"]
+        held = self._decoded.get(row["id"])
+        if held is None or held[0] != raw:
+            held = self._decoded[row["id"]] = (raw, self._record.decode(raw))
+        return ContainerRow(name, held[1], self._state.decode(row["state"]))

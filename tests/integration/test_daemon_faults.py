@@ -43,7 +43,8 @@ START_STEPS = [
 CREATE_STEPS = [
     "wherry.storage.drivers.directories:DirectorySnapshotter.prepare",
     "wherry.volumes.store:VolumeStore.create",
-    "wherry.volumes.store:VolumeStore.acquire",
+    "wherry.state.volumes:Volumes.insert",
+    "wherry.engine.holds:Holds.take",
     "wherry.state.containers:Containers.insert",
 ]
 REMOVE_STEPS = [
@@ -52,9 +53,10 @@ REMOVE_STEPS = [
     "wherry.network.manager:NetworkManager.delete_sandbox",
     "wherry.state.containers:Containers.set_state",
     "wherry.state.containers:Containers.delete",
-    "wherry.engine.holds:Holds.release",
-    "wherry.volumes.store:VolumeStore.release",
-    "wherry.volumes.store:VolumeStore.remove",
+    "wherry.engine.holds:Holds.forget",
+    "wherry.volumes.store:VolumeStore.release_last",
+    "wherry.engine.holds:Holds.clean",
+    "wherry.volumes.store:VolumeStore.remove_data",
     "wherry.storage.drivers.directories:DirectorySnapshotter.remove",
 ]
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import AsyncIterator
+from io import RawIOBase
 from typing import BinaryIO
 
 from aiohttp import web
@@ -31,7 +32,8 @@ def _pipe() -> tuple[int, int]:
 async def request_file(request: web.BaseRequest) -> AsyncIterator[BinaryIO]:
     """The body as a readable file for a thread. A body that breaks off reads as a short file."""
     read_end, write_end = _pipe()
-    feeder = asyncio.create_task(_feed(request, write_end))
+    sink = os.fdopen(write_end, "wb", buffering=0)
+    feeder = asyncio.create_task(_feed(request, sink))
     source = os.fdopen(read_end, "rb", buffering=_CHUNK)
     try:
         yield source
@@ -39,10 +41,12 @@ async def request_file(request: web.BaseRequest) -> AsyncIterator[BinaryIO]:
         source.close()
         feeder.cancel()
         await asyncio.gather(feeder, return_exceptions=True)
+        sink.close()  # a task that is cancelled before its first step does nothing at all
 
 
-async def _feed(request: web.BaseRequest, write_end: int) -> None:
+async def _feed(request: web.BaseRequest, sink: RawIOBase) -> None:
     loop = asyncio.get_running_loop()
+    write_end = sink.fileno()
     os.set_blocking(write_end, False)
     try:
         async for chunk in request.content.iter_any():
@@ -55,7 +59,7 @@ async def _feed(request: web.BaseRequest, write_end: int) -> None:
     except BrokenPipeError:
         pass  # The reader has seen enough.
     finally:
-        os.close(write_end)
+        sink.close()
 
 
 async def _ready(loop: asyncio.AbstractEventLoop, fd: int, *, write: bool) -> None:

@@ -110,3 +110,5 @@ class WebSocketStream:
                 yield message.data
             elif message.type == WSMsgType.TEXT:
                 yield message.data.encode()
+        # A web socket has no half-close: who closes it is gone.
+        raise ConnectionResetError("the client has closed the web socket")

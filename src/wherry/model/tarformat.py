@@ -8,7 +8,7 @@ This module imports only what a small child process can afford.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +63,50 @@ class Source(Protocol):
         """The next ``size`` bytes in convenient pieces."""
 
     def skip(self, size: int) -> None: ...
+
+
+class Buffered:
+    """A source over a function that returns pieces of any size, and nothing at the end."""
+
+    def __init__(self, next_piece: Callable[[], bytes]) -> None:
+        self._next_piece = next_piece
+        self._piece = memoryview(b"")
+
+    def _more(self) -> bool:
+        if not self._piece:
+            self._piece = memoryview(self._next_piece())
+        return bool(self._piece)
+
+    def take(self, size: int) -> bytes:
+        piece = self.take_or_end(size)
+        if len(piece) < size:
+            raise BadTar("it ends too early")
+        return piece
+
+    def take_or_end(self, size: int) -> bytes:
+        if len(self._piece) >= size:
+            taken = bytes(self._piece[:size])
+            self._piece = self._piece[size:]
+            return taken
+        if not self._more():
+            return b""
+        return b"".join(self.chunks(size))
+
+    def chunks(self, size: int) -> Iterator[memoryview]:
+        while size:
+            if not self._more():
+                raise BadTar("it ends too early")
+            part = self._piece[:size]
+            self._piece = self._piece[len(part) :]
+            size -= len(part)
+            yield part
+
+    def skip(self, size: int) -> None:
+        if size <= len(self._piece):
+            self._piece = self._piece[size:]
+            return
+        for _ in self.chunks(size):
+            pass
 
 
 class Entry:

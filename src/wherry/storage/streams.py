@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from wherry.model.tarformat import BadTar
+from wherry.model.tarformat import Buffered as Buffered
 
 PLAIN, GZIP, ZSTD, BZIP2, XZ = "plain", "gzip", "zstd", "bzip2", "xz"
 _MAGIC = (
@@ -102,50 +103,6 @@ class Mapped:
         if self._at + size > self._size:
             raise BadTar("it ends too early")
         self._at += size
-
-
-class Buffered:
-    """A source over a function that returns pieces of any size, and nothing at the end."""
-
-    def __init__(self, next_piece: Callable[[], bytes]) -> None:
-        self._next_piece = next_piece
-        self._piece = memoryview(b"")
-
-    def _more(self) -> bool:
-        if not self._piece:
-            self._piece = memoryview(self._next_piece())
-        return bool(self._piece)
-
-    def take(self, size: int) -> bytes:
-        piece = self.take_or_end(size)
-        if len(piece) < size:
-            raise BadTar("it ends too early")
-        return piece
-
-    def take_or_end(self, size: int) -> bytes:
-        if len(self._piece) >= size:
-            taken = bytes(self._piece[:size])
-            self._piece = self._piece[size:]
-            return taken
-        if not self._more():
-            return b""
-        return b"".join(self.chunks(size))
-
-    def chunks(self, size: int) -> Iterator[memoryview]:
-        while size:
-            if not self._more():
-                raise BadTar("it ends too early")
-            part = self._piece[:size]
-            self._piece = self._piece[len(part) :]
-            size -= len(part)
-            yield part
-
-    def skip(self, size: int) -> None:
-        if size <= len(self._piece):
-            self._piece = self._piece[size:]
-            return
-        for _ in self.chunks(size):
-            pass
 
 
 class Decompressed:

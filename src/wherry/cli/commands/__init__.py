@@ -56,7 +56,13 @@ TABLE = (
     Entry("info", "INFO", "Show what the daemon is and has", "system info", "info"),
     Entry("attach", "ATTACH", _ATTACH, "container attach", "attach"),
     Entry("run", "CREATE", "Create a new container", "container create", "create"),
+    Entry("commit", "COMMIT", "Make an image from a container's changes", "container commit", "commit"),
+    Entry("cp", "CP", "Copy files between a container and the local file system", "container cp", "cp"),
+    Entry("diff", "DIFF", "Show what a container changed in its image's files", "container diff", "diff"),
     Entry("events", "EVENTS", "Show the daemon's events as they happen", "system events", "events"),
+    Entry(
+        "diff", "EXPORT", "Export a container's file system as a tar archive", "container export", "export"
+    ),
     Entry("image", "HISTORY", "Show the history of an image", "image history", "history"),
     Entry("archive", "IMPORT", "Make an image from a root file system tarball", "image import", "import"),
     Entry("inspect", "INSPECT", "Show everything known about objects", "inspect"),
@@ -125,11 +131,10 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build pull push login logout search cp commit diff export context builder buildx "
+    "build pull push login logout search context builder buildx "
     "checkpoint manifest plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {
-    "container": "commit cp diff export",
     "image": "build pull push",
     "volume": "update",
     "network": "connect create disconnect prune rm",

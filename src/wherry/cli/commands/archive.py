@@ -77,11 +77,11 @@ def save(ctx: Context, options: Options, args: list[str]) -> int:
         for piece in archive:
             write_all(1, piece)
         return 0
-    _write_whole(path, archive)
+    write_whole(path, archive)
     return 0
 
 
-def _write_whole(path: str, pieces: Iterable[bytes]) -> None:
+def write_whole(path: str, pieces: Iterable[bytes]) -> None:
     """Write a file that is complete when it has its name; a special file is written in place."""
     if os.path.exists(path) and not os.path.isfile(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

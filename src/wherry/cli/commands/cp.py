@@ -1,0 +1,270 @@
+"""``wherry cp``: where each side means to copy to, by the rules of Docker's client.
+
+What a copy is called at its destination depends on what is there: an existing directory takes it under its
+own name, anything else is its new name; a source that ends with ``/.`` is a directory's content.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import sys
+import time
+
+from wherry.cli.command import Command, Failure, safe
+from wherry.cli.flags import Flag
+from wherry.cli.render import units
+from wherry.cli.shared import on_terminal
+from wherry.cli.values import BOOL
+from wherry.client import containers
+from wherry.client.files import write_all
+from wherry.errors import NotFound, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+GO_DIRECTORY, GO_SYMLINK = 1 << 31, 1 << 27
+GO_SPECIAL = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19
+_READ = 1 << 20
+_SHOW_EVERY = 0.1
+_LINKS_MAX = 40
+
+
+class _Place:
+    """One end of a copy: its path, and what is there."""
+
+    __slots__ = ("exists", "is_directory", "path")
+
+    def __init__(self, path: str, *, exists: bool, is_directory: bool) -> None:
+        self.path, self.exists, self.is_directory = path, exists, is_directory
+
+
+def split_argument(text: str) -> tuple[str, str]:
+    """``CONTAINER:PATH`` as (container, path); a local path has no container."""
+    container, colon, path = text.partition(":")
+    if os.path.isabs(text) or not colon or container.startswith(".") or not container:
+        return "", text
+    return container, path
+
+
+def base_name(path: str) -> str:
+    """What an archive of ``path`` begins its names with: ``.`` for a directory's content, empty for /."""
+    if path.endswith("/.") or path == ".":
+        return "."
+    return posixpath.basename(posixpath.normpath(path)).strip("/")
+
+
+def names(source: _Place, target: _Place, base: str) -> tuple[str, str]:
+    """The directory to extract in, and the name that takes the place of ``base``."""
+    if target.exists and target.is_directory:
+        return target.path, base
+    if target.exists and source.is_directory:
+        raise Failure("cannot copy directory")
+    if not source.is_directory and _asserts_directory(target.path):
+        raise Failure("not a directory" if target.exists else "no such directory")
+    clean = posixpath.normpath(target.path)
+    return posixpath.dirname(clean), posixpath.basename(clean)
+
+
+def _asserts_directory(path: str) -> bool:
+    return path.endswith(("/", "/.")) or path == "."
+
+
+def cp(ctx: Context, options: Options, args: list[str]) -> int:
+    source_container, source = split_argument(args[0])
+    target_container, target = split_argument(args[1])
+    if source_container and target_container:
+        raise Failure("copying between containers is not supported")
+    if not source_container and not target_container:
+        raise Failure("must specify at least one container source")
+    quiet = options.on("quiet") if options.given("quiet") else not on_terminal(1)
+    meter = _Meter("to" if target_container else "from", quiet=quiet)
+    follow, archive = options.on("follow-link"), options.on("archive")
+    if source_container:
+        if not source:
+            raise Failure("source can not be empty")
+        _from_container(ctx, meter, source_container, source, target, follow=follow, archive=archive)
+    else:
+        if not target:
+            raise Failure("destination can not be empty")
+        _to_container(ctx, meter, source, target_container, target, follow=follow, archive=archive)
+    return 0
+
+
+class _Meter:
+    """Counts an archive's bytes; shows them on a terminal while they come, and once at the end."""
+
+    def __init__(self, direction: str, *, quiet: bool) -> None:
+        self._text = f"Copying {direction} container - "
+        self._quiet = quiet
+        self._live = not quiet and on_terminal(2)
+        self._next = 0.0
+        self._count = 0
+
+    def over(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._count += len(piece)
+            if self._live and time.monotonic() >= self._next:
+                self._next = time.monotonic() + _SHOW_EVERY
+                sys.stderr.write(f"\r\x1b[K{self._text}{units.size(self._count, 4)}")
+                sys.stderr.flush()
+            yield piece
+
+    def clear(self) -> None:
+        if self._live and self._next:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def done(self, ctx: Context, where: str) -> None:
+        self.clear()
+        if not self._quiet:
+            ctx.complain(f"Successfully copied {units.size(self._count)} to {safe(where)}")
+
+
+# ---- out of a container ------------------------------------------------------------------------------------
+
+
+def _from_container(
+    ctx: Context, meter: _Meter, container: str, path: str, target: str, *, follow: bool, archive: bool
+) -> None:
+    place = _local_target(target) if target != "-" else None
+    wanted = base_name(path)
+    if follow:
+        found = containers.stat_path(ctx.api, container, path)
+        if int(found.get("mode", 0)) & GO_SYMLINK and found.get("linkTarget"):
+            path = posixpath.join(posixpath.dirname(posixpath.normpath(path)), str(found["linkTarget"]))
+    response, found = containers.get_archive(ctx.api, container, path)
+    if place is None:
+        for piece in response:
+            write_all(1, piece)
+        return
+    try:
+        source = _Place(path, exists=True, is_directory=bool(int(found.get("mode", 0)) & GO_DIRECTORY))
+        directory, new = names(source, place, wanted)
+        from wherry.client.unpack import Unpacker
+
+        pieces = meter.over(response)
+        old = base_name(path)
+        Unpacker(directory, pieces, old=old, new=new, archive=archive, complain=ctx.complain).run()
+        for _ in pieces:
+            pass  # what follows the archive's end
+    except BaseException:
+        meter.clear()
+        ctx.api.drop(response)
+        raise
+    meter.done(ctx, _absolute(target))
+
+
+def _absolute(path: str) -> str:
+    end = "/." if path.endswith("/.") else "/" if path.endswith("/") else ""
+    clean = os.path.abspath(path)
+    return clean if clean == "/" else clean + end
+
+
+def _local_target(path: str) -> _Place:
+    place = _local(_absolute(path), follow=True)
+    parent = os.path.dirname(os.path.normpath(place.path))
+    if not place.exists and not os.path.isdir(parent):
+        raise Failure(f'invalid output path: directory "{parent}" does not exist')
+    if place.exists and not place.is_directory and not os.path.isfile(place.path):
+        raise Failure(f'invalid output path: "{place.path}" must be a directory or a regular file')
+    return place
+
+
+def _local(path: str, *, follow: bool) -> _Place:
+    """A local path; with ``follow``, where the links at its end lead, also if nothing is there."""
+    for _ in range(_LINKS_MAX if follow else 0):
+        clean = os.path.normpath(path)
+        if not os.path.islink(clean):
+            break
+        end = path[len(clean) :] if path.startswith(clean) else ""
+        path = os.path.join(os.path.dirname(clean), os.readlink(clean)) + end
+    try:
+        status = os.stat(path) if _asserts_directory(path) else os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return _Place(path, exists=os.path.exists(os.path.normpath(path)), is_directory=False)
+    return _Place(path, exists=True, is_directory=stat.S_ISDIR(status.st_mode))
+
+
+# ---- into a container --------------------------------------------------------------------------------------
+
+
+def _to_container(
+    ctx: Context, meter: _Meter, source: str, container: str, path: str, *, follow: bool, archive: bool
+) -> None:
+    place = _container_target(ctx, container, path)
+    if source == "-":
+        if not place.is_directory:
+            raise Failure(f'destination "{container}:{place.path}" must be a directory')
+        directory, pieces = place.path, _stdin()
+    else:
+        from wherry.client.pack import Packer
+
+        local = _local_source(source, follow=follow)
+        directory, new = names(local, place, base_name(_absolute(source)))
+        pieces = iter(Packer(os.path.normpath(local.path), new, follow=follow))
+    try:
+        containers.put_archive(ctx.api, container, directory, meter.over(pieces), copy_uid_gid=archive)
+    except BaseException:
+        meter.clear()
+        raise
+    meter.done(ctx, f"{container}:{path}")
+
+
+def _stdin() -> Iterator[bytes]:
+    while piece := os.read(0, _READ):
+        yield piece
+
+
+def _local_source(path: str, *, follow: bool) -> _Place:
+    place = _local(_absolute(path), follow=follow)
+    if not place.exists:
+        raise Failure(f"lstat {place.path}: no such file or directory")
+    if not place.is_directory and _asserts_directory(place.path):
+        raise Failure("not a directory")
+    return place
+
+
+def _container_target(ctx: Context, container: str, path: str) -> _Place:
+    """What is at the destination, links followed; that nothing is there yet is fine."""
+    path = path if path.startswith("/") else "/" + path
+    try:
+        found = containers.stat_path(ctx.api, container, path)
+        if int(found.get("mode", 0)) & GO_SYMLINK and found.get("linkTarget"):
+            path = posixpath.join(posixpath.dirname(posixpath.normpath(path)), str(found["linkTarget"]))
+            found = containers.stat_path(ctx.api, container, path)
+    except NotFound as e:
+        if "No such container" in e.message:
+            raise
+        return _Place(path, exists=False, is_directory=False)
+    except WherryError:
+        # A part of the path is no directory, say: extracting will fail with the reason.
+        return _Place(path, exists=False, is_directory=False)
+    mode = int(found.get("mode", 0))
+    if mode & GO_SPECIAL:
+        raise Failure(f'destination "{container}:{path}" must be a directory or a regular file')
+    return _Place(path, exists=True, is_directory=bool(mode & GO_DIRECTORY))
+
+
+CP = Command(
+    "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\twherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
+    cp,
+    (
+        Flag("archive", "a", BOOL, "Archive mode (copy all uid/gid information)"),
+        Flag("follow-link", "L", BOOL, "Always follow symbol link in SRC_PATH"),
+        Flag("quiet", "q", BOOL, "Suppress progress output during copy (on by default without a terminal)"),
+    ),
+    least=2,
+    most=2,
+    complete="file",
+    description=(
+        "Copy files between a container and the local file system\n\n"
+        "'-' as the source reads a tar archive from stdin and extracts it in a directory of the container;\n"
+        "'-' as the destination writes a tar archive to stdout."
+    ),
+)

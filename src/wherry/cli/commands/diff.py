@@ -1,0 +1,57 @@
+"""``wherry diff`` and ``wherry export``: what a container has."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.cli.command import Command, Failure, safe
+from wherry.cli.flags import Flag
+from wherry.cli.shared import on_terminal
+from wherry.cli.values import STRING
+from wherry.client import containers
+from wherry.client.files import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.cli.command import Context
+    from wherry.cli.flags import Options
+
+_KINDS = {0: "C", 1: "A", 2: "D"}
+
+
+def diff(ctx: Context, options: Options, args: list[str]) -> int:
+    for change in containers.changes(ctx.api, args[0]):
+        ctx.say(f"{_KINDS.get(int(change.get('Kind', 0)), '?')} {safe(str(change.get('Path')))}")
+    return 0
+
+
+def export(ctx: Context, options: Options, args: list[str]) -> int:
+    from wherry.cli.commands.archive import write_whole
+
+    path = options.text("output")
+    if not path and on_terminal(1):
+        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    directory = os.path.dirname(path) or "."
+    if path and (os.path.isdir(path) or not os.path.isdir(directory)):
+        what = (
+            f'"{path}" is a directory' if os.path.isdir(path) else f'directory "{directory}" does not exist'
+        )
+        raise Failure(f"failed to export container: invalid output path: {what}")
+    archive = containers.export(ctx.api, args[0])
+    if path:
+        write_whole(path, archive)
+        return 0
+    for piece in archive:
+        write_all(1, piece)
+    return 0
+
+
+DIFF = Command("CONTAINER", diff, least=1, most=1, complete="container none")
+EXPORT = Command(
+    "[OPTIONS] CONTAINER",
+    export,
+    (Flag("output", "o", STRING, "Write to a file, instead of STDOUT", complete="file"),),
+    least=1,
+    most=1,
+    complete="container none",
+)

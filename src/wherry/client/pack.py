@@ -1,0 +1,133 @@
+"""Local files as a tar stream, for ``cp`` into a container."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from wherry.errors import InvalidArgument
+from wherry.model import tarformat as tf
+from wherry.model import tarwriter
+from wherry.model.tarwriter import Member
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PIECE = 1 << 20
+_SMALL = 256 << 10
+_TYPES = {
+    stat.S_IFREG: tf.FILE,
+    stat.S_IFDIR: tf.DIRECTORY,
+    stat.S_IFLNK: tf.SYMLINK,
+    stat.S_IFCHR: tf.CHARACTER,
+    stat.S_IFBLK: tf.BLOCK_DEVICE,
+    stat.S_IFIFO: tf.FIFO,
+}
+
+
+class Packer:
+    """Iterate over the archive's bytes. ``inside`` is the name that ``path`` gets in it."""
+
+    def __init__(self, path: str, inside: str, *, follow: bool) -> None:
+        """:param follow: a symbolic link at ``path`` itself is followed; those below never are."""
+        self._path, self._inside, self._follow = os.fsencode(path), os.fsencode(inside), follow
+        self._linked: dict[tuple[int, int], bytes] = {}
+
+    def __iter__(self) -> Iterator[bytes]:
+        """:raises InvalidArgument: a file cannot be read; the archive is then not whole."""
+        held: list[bytes] = []
+        size = 0
+        for piece in self._pieces():
+            held.append(piece)
+            size += len(piece)
+            if size >= _SMALL:
+                yield held[0] if len(held) == 1 else b"".join(held)
+                held, size = [], 0
+        yield b"".join([*held, tarwriter.END])
+
+    def _pieces(self) -> Iterator[bytes]:
+        pending = [(self._path, self._inside)]
+        while pending:
+            path, inside = pending.pop()
+            try:
+                first = path == self._path and self._follow
+                status = os.stat(path, follow_symlinks=first)
+                if stat.S_ISDIR(status.st_mode):
+                    yield tarwriter.header(_member(inside + b"/", tf.DIRECTORY, status))
+                    names = sorted(os.listdir(path), reverse=True)
+                    pending += [(os.path.join(path, n), inside + b"/" + n) for n in names]
+                else:
+                    yield from self._entry(path, inside, status)
+            except FileNotFoundError:
+                if path == self._path:
+                    raise
+            except OSError as e:
+                raise InvalidArgument(f"cannot read {os.fsdecode(path)}: {e.strerror}") from e
+
+    def _entry(self, path: bytes, inside: bytes, status: os.stat_result) -> Iterator[bytes]:
+        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        if kind is None:
+            return  # a socket means nothing without its listener
+        if status.st_nlink > 1:
+            first = self._linked.setdefault((status.st_dev, status.st_ino), inside)
+            if first != inside:
+                yield tarwriter.header(_member(inside, tf.LINK, status, linkname=first))
+                return
+        if kind == tf.FILE:
+            yield from _file(path, inside)
+        elif kind == tf.SYMLINK:
+            yield tarwriter.header(_member(inside, kind, status, linkname=os.readlink(path)))
+        else:
+            yield tarwriter.header(_member(inside, kind, status))
+
+
+def _file(path: bytes, inside: bytes) -> Iterator[bytes]:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return  # it became something else in this moment
+        size = status.st_size
+        yield tarwriter.header(_member(inside, tf.FILE, status, size=size, xattrs=_capability(fd)))
+        left = size
+        while left:
+            piece = os.read(fd, min(left, _PIECE)) or bytes(min(left, _PIECE))
+            left -= len(piece)
+            yield piece
+        if size % tf.BLOCK:
+            yield tarwriter.padding(size)
+    finally:
+        os.close(fd)
+
+
+def _capability(fd: int) -> dict[bytes, bytes]:
+    try:
+        return {b"security.capability": os.getxattr(fd, "security.capability")}
+    except OSError:
+        return {}
+
+
+def _member(
+    name: bytes,
+    kind: bytes,
+    status: os.stat_result,
+    *,
+    size: int = 0,
+    linkname: bytes = b"",
+    xattrs: dict[bytes, bytes] | None = None,
+) -> Member:
+    device = kind in (tf.CHARACTER, tf.BLOCK_DEVICE)
+    return Member(
+        name=name,
+        type=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=size,
+        mtime=status.st_mtime_ns // 10**9 * 10**9,
+        linkname=linkname,
+        major=os.major(status.st_rdev) if device else 0,
+        minor=os.minor(status.st_rdev) if device else 0,
+        xattrs=xattrs or {},
+    )

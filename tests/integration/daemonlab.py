@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from wherry.daemon.wiring import instance_of
+from wherry.daemon.stores import instance_of
 from wherry.network.manager import NetworkManager
 from wherry.network.types import Instance
 from wherry.state.database import Database

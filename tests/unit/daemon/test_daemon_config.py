@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wherry.daemon import config
-from wherry.daemon.wiring import instance_of
+from wherry.daemon.stores import instance_of
 from wherry.errors import InvalidArgument
 from wherry.model.container import LogConfig
 

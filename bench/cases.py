@@ -18,6 +18,7 @@ from typing import Literal
 
 import archive
 import commands
+import copies
 from commands import Failed
 from engines import BIN, Engine, Lab, memory
 
@@ -254,6 +255,10 @@ def load_image(lab: Lab, side: str) -> Iterator[Once]:
     yield lambda: _load(lab, side, str(path))
 
 
+def _copy(how: Callable[[Lab, str, str], AbstractContextManager[Once]], name: str) -> Function:
+    return lambda lab, side: how(lab, side, name)
+
+
 CASES: Sequence[Case] = (
     Case("run", "`docker run --rm busybox true`, bridge", run_bridge, aim=ratio(0.25)),
     Case("run-none", "`docker run --rm --network none busybox true`", run_none, aim=ratio(0.25)),
@@ -322,6 +327,24 @@ CASES: Sequence[Case] = (
         quick_rounds=1,
         warm_up=False,
     ),
+    Case(
+        "cp-out",
+        "`docker cp` of a 1 GB file out of a container",
+        _copy(copies.out_of, "large"),
+        aim=ratio(1),
+        rounds=5,
+        quick_rounds=1,
+    ),
+    Case(
+        "cp-in",
+        "`docker cp` of a 1 GB file into a container",
+        _copy(copies.into, "large"),
+        aim=ratio(1),
+        rounds=5,
+        quick_rounds=1,
+    ),
+    Case("cp-many-out", "`docker cp` of 5,000 small files out", _copy(copies.out_of, "many"), rounds=5),
+    Case("cp-many-in", "`docker cp` of 5,000 small files in", _copy(copies.into, "many"), rounds=5),
     Case("port", "start of a container with 1 published port", start_one_port),
     Case("ports", "start of a container with 32 published ports", start_many_ports, rounds=5),
     Case(

@@ -301,3 +301,27 @@ def test_a_start_waits_for_a_copy_and_a_removal_ends_it(daemon: LabDaemon, name:
     assert connection.getresponse().status >= 400
     connection.close()
     wait_until(lambda: not _helpers(daemon))
+
+
+def test_a_client_that_goes_away_ends_its_copy(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, *SLEEP).ok()
+    daemon.docker("exec", name, "sh", "-c", "head -c 100000000 /dev/zero >/big").ok()
+    for path in ("archive?path=/big", "export"):
+        connection = daemon.connection()
+        connection.request("GET", f"/containers/{name}/{path}")
+        assert len(connection.getresponse().read(1000)) == 1000
+        wait_until(lambda: _helpers_of_all(daemon))
+        connection.close()
+        wait_until(lambda: not _helpers_of_all(daemon))
+
+
+def _helpers_of_all(daemon: LabDaemon) -> list[str]:
+    """The daemon's children that copy, whatever view they have."""
+    task = Path(f"/proc/{daemon.pid}/task")
+    children = {pid for thread in task.iterdir() for pid in (thread / "children").read_text().split()}
+    found = []
+    for pid in children:
+        with contextlib.suppress(OSError):
+            if b"wherry.storage.files_child" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found

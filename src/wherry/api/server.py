@@ -31,6 +31,10 @@ _HEADERS = {
 }
 
 
+_READ_BUFFER = 1 << 19
+"""Bytes of a body that may wait to be read: enough that an archive comes in few, large pieces."""
+
+
 class Abandoned(web.StreamResponse):
     """Breaks the connection off: the client must not take half an answer for a whole one."""
 
@@ -74,6 +78,7 @@ class ApiServer:
             keepalive_timeout=75,
             lingering_time=1.0,
             auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
         )
 
     async def close(self, *, timeout: float) -> None:

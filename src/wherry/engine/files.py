@@ -136,10 +136,6 @@ class FileService:
             lambda: containerfiles.changes(self._snapshotter, row.id, what=f"cannot compare {wanted}")
         )
 
-    def close(self) -> None:
-        """Copies under way are broken off by whoever asked for them."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     # ---- how -----------------------------------------------------------------------------------------------
 
     async def _run(

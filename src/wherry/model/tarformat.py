@@ -72,6 +72,12 @@ class Buffered:
         self._next_piece = next_piece
         self._piece = memoryview(b"")
 
+    def held(self, most: int) -> memoryview:
+        """Bytes that were read already, at most so many; none when the next would have to be waited for."""
+        part = self._piece[:most]
+        self._piece = self._piece[len(part) :]
+        return part
+
     def _more(self) -> bool:
         if not self._piece:
             self._piece = memoryview(self._next_piece())
@@ -171,6 +177,11 @@ class TarReader:
         """The bytes the archive carries for the current member: all of them, or none."""
         left, self._left = self._left, 0
         yield from self._source.chunks(left)
+
+    def claim(self) -> int:
+        """As :meth:`data`, but only how many: the caller takes them from the source itself."""
+        left, self._left = self._left, 0
+        return left
 
     def _next(self) -> Entry | None:
         pax: dict[bytes, bytes] = {}

@@ -28,7 +28,7 @@ from wherry.model.mount import Mount
 from wherry.model.tarformat import BadTar, Limits, TarReader
 from wherry.storage.files_changes import changes
 from wherry.storage.files_read import Found, TarStream, TreeArchive
-from wherry.storage.files_write import Extractor, Refused
+from wherry.storage.files_write import Extractor, PipedSource, Refused
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, ReadAhead, detect
 
 _READS = (confine.CAP_DAC_READ_SEARCH,)
@@ -175,9 +175,15 @@ def _write(say: int, view: str, path: str, keep_kinds: str) -> None:
         same = os.fstat(top).st_dev == os.fstat(root.fd).st_dev
         raise _Stopped(b"readonly", b"rootfs" if same else b"mount")
     # after the root is settled: a thread shares it, but must be there before threads are refused nothing
-    next_piece = ReadAhead(stream.next_piece).next_piece if stream is not None else lambda: read(_PIECE)
+    piped = None
+    if stream is not None:
+        next_piece = ReadAhead(stream.next_piece).next_piece
+    else:
+        next_piece = lambda: read(_PIECE)  # noqa: E731
+        piped = PipedSource(0, next_piece)
     confine.deny_system_calls()
-    Extractor(root, top, TarReader(Buffered(next_piece), Limits()), keep_kinds=keep_kinds == "1").run()
+    reader = TarReader(piped or Buffered(next_piece), Limits())
+    Extractor(root, top, reader, piped, keep_kinds=keep_kinds == "1").run()
     while next_piece():
         pass  # the client sends what follows the archive's end as well
 

@@ -17,7 +17,7 @@ from wherry.linux import syscalls as sys
 from wherry.linux import trees
 from wherry.linux.containerroot import Root, find
 from wherry.model import tarformat as tf
-from wherry.model.tarformat import BadTar, Entry, TarReader, show
+from wherry.model.tarformat import BadTar, Buffered, Entry, TarReader, show
 from wherry.storage.apply import set_xattrs
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,22 +25,55 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _PARENT = os.O_PATH | os.O_DIRECTORY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 16
+_SPLICE, _SPLICE_FROM = 1 << 20, 1 << 20
 
 
 class Refused(Exception):
     """The archive does not fit what is there; the text is Docker's where it has one."""
 
 
+class PipedSource(Buffered):
+    """An uncompressed archive from a pipe, whose files are spliced to where they go."""
+
+    def __init__(self, pipe: int, next_piece: Callable[[], bytes]) -> None:
+        super().__init__(next_piece)
+        self._pipe = pipe
+
+    def copy_to(self, fd: int, size: int) -> None:
+        """The next ``size`` bytes into a file at its position. :raises BadTar: it ends too early."""
+        while size and (piece := self.held(size)):
+            while piece:
+                done = os.write(fd, piece)
+                piece, size = piece[done:], size - done
+        while size:
+            try:
+                done = os.splice(self._pipe, fd, min(size, _SPLICE))
+            except OSError as e:
+                if e.errno != errno.EINVAL:
+                    raise
+                for rest in self.chunks(size):  # this file system cannot
+                    while rest:
+                        rest = rest[os.write(fd, rest) :]
+                return
+            if not done:
+                raise BadTar("it ends too early")
+            size -= done
+
+
 class Extractor:
     """Extracts below ``top``, an O_PATH descriptor of the destination.
 
+    :param piped: the reader's source, where it is a pipe.
     :param keep_kinds: a directory is not replaced by something else, nor something else by a directory.
     """
 
-    def __init__(self, root: Root, top: int, reader: TarReader, *, keep_kinds: bool) -> None:
+    def __init__(
+        self, root: Root, top: int, reader: TarReader, piped: PipedSource | None, *, keep_kinds: bool
+    ) -> None:
         self._root = root
         self._top = top
         self._reader = reader
+        self._piped = piped
         self._keep_kinds = keep_kinds
         # Only at the root can an absolute link be followed and still be known to stay beneath.
         whole = os.path.samestat(os.fstat(top), os.fstat(root.fd))
@@ -196,7 +229,9 @@ class Extractor:
         )
         fd = made.pop()
         try:
-            if entry.sparse is None:
+            if entry.sparse is None and entry.size >= _SPLICE_FROM and self._piped is not None:
+                self._piped.copy_to(fd, self._reader.claim())
+            elif entry.sparse is None:
                 for piece in self._reader.data():
                     while piece:
                         piece = piece[os.write(fd, piece) :]

@@ -8,33 +8,34 @@ start waits for: the same layer mounted twice for writing is undefined (overlayf
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from wherry.engine.attributes import event_attributes
 from wherry.engine.events import EventBus
-from wherry.engine.live import LiveSet
+from wherry.engine.live import LiveSet, Task
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, NotFound
-from wherry.linux.containerroot import Layer, Point
-from wherry.linux.pychild import DEVNULL
+from wherry.linux.containerroot import Inside, Layer, Point
 from wherry.model.container import Container, MountPoint
 from wherry.model.mount import Mount
 from wherry.state.containers import ContainerRow, Containers
 from wherry.storage import containerfiles
+from wherry.storage.containerfiles import ContainerEnded, Mounted, View, split_path
 from wherry.storage.containerfiles import FileChange as FileChange
 from wherry.storage.containerfiles import Job as Job
 from wherry.storage.containerfiles import PathStat as PathStat
-from wherry.storage.containerfiles import View, split_path
 from wherry.storage.snapshots import Snapshotter
 from wherry.volumes.store import VolumeStore
 
 T = TypeVar("T")
 _THREADS = 64
 """Each copy has one for as long as its client takes."""
+_EXIT_TIMEOUT = 10.0
+"""Seconds between a process's end and its watcher's word of it, at the very most."""
 _ETC = ("hostname", "hosts", "resolv.conf")
 
 
@@ -117,15 +118,17 @@ class FileService:
         """Write all of a container's own file system to ``target``, its mounts as empty directories."""
         row = self._containers.find(wanted)
         self._check_there(row)
-        live = self._live.get(row.id)
-        if live.task is not None:
-            view = Layer(Mount("bind", str(live.task.directory / "rootfs"), ("bind",)))
-        else:
-            view = Layer(self._snapshotter.mounts(row.id)[0])
-        work = functools.partial(
-            job.run, view, ("export",), what=f"cannot export {wanted}", stdin=DEVNULL, stdout=target.fileno()
-        )
-        await self._in_thread(work)
+        what = f"cannot export {wanted}"
+
+        def work() -> None:
+            task, view = self._live.get(row.id).task, None
+            if task is not None:
+                root = self._mounted_root(task, row)
+                view = Mounted(str(task.directory / "rootfs"), root.st_dev, root.st_ino)
+            layer = view or Layer(self._snapshotter.mounts(row.id)[0])
+            job.run(layer, ("export",), what=what, stdout=target.fileno())
+
+        await self._again_once_ended(row, lambda: self._in_thread(work))
         self._events.publish("container", "export", row.id, event_attributes(row))
 
     async def changes(self, wanted: str) -> list[FileChange]:
@@ -148,15 +151,53 @@ class FileService:
         writable: bool = False,
     ) -> None:
         self._check_there(row)
-        task = self._live.get(row.id).task
-        try:
+
+        async def once() -> None:
+            task = self._live.get(row.id).task
             if task is None:
                 await self._in_thread(lambda: work(self._layer(row.record, writable=writable)))
-            else:
-                with task.process() as pidfd:
-                    await self._in_thread(lambda: work(pidfd))
+                return
+            with task.process() as pidfd:
+                root = self._mounted_root(task, row)
+                await self._in_thread(lambda: work(Inside(pidfd, root.st_dev, root.st_ino)))
+
+        try:
+            await (once() if writable else self._again_once_ended(row, once))
         except NotFound as e:
             raise NotFound(f"Could not find the file {path} in container {wanted}") from e
+
+    def _mounted_root(self, task: Task, row: ContainerRow) -> os.stat_result:
+        """What the root of the container's process must be.
+
+        :raises ContainerEnded: the layer is not mounted any more; what is there is an empty directory.
+        """
+        place = task.directory / "rootfs"
+        try:
+            root = place.stat()
+            mount = self._snapshotter.mounts(row.id)[0]
+            if mount.type == "bind":
+                mounted = os.path.samestat(root, os.stat(mount.source))
+            else:
+                mounted = root.st_dev != task.directory.stat().st_dev
+        except FileNotFoundError:
+            mounted = False
+        if not mounted:
+            raise ContainerEnded(f"container {row.id} has stopped")
+        return root
+
+    async def _again_once_ended(self, row: ContainerRow, work: Callable[[], Awaitable[None]]) -> None:
+        """Try again as with a stopped container, where it stopped in this very moment."""
+        try:
+            await work()
+        except ContainerEnded:
+            live = self._live.get(row.id)
+            if live.task is not None:
+                exited = live.next_exit()
+                await asyncio.wait([exited], timeout=_EXIT_TIMEOUT)
+                exited.cancel()
+            async with live.lock:  # the exit is being handled
+                pass
+            await work()
 
     @staticmethod
     def _check_there(row: ContainerRow) -> None:

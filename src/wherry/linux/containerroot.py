@@ -104,17 +104,44 @@ def find(root: int, path: str, flags: int, resolve: int = IN_ROOT) -> int:
     return sys.openat2(root, path or ".", flags, resolve=resolve)
 
 
-def enter_process(pidfd: int) -> None:
+class Ended(Exception):
+    """The process is not there any more, or its root is not the container's."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A running container's process, and which directory its root must be (stat(2) of the mounted layer).
+
+    The second makes sure of the first: whatever a pidfd was opened for, a process with another root, such as
+    any of the host's, is never taken for the container's.
+    """
+
+    pidfd: int
+    device: int
+    inode: int
+
+
+def enter_process(inside: Inside) -> None:
     """Join the mount namespace of a container's process; the root is then the container's.
 
-    The pidfd is held by whoever knows the container, so it is never a stranger's. The caller must have one
-    thread only.
+    The caller must have one thread only.
 
-    :raises ProcessLookupError: it has ended. :raises OSError: as setns(2).
+    :raises Ended: see there; the caller must end then. :raises OSError: as setns(2).
     """
     sys.unshare(sys.CLONE_NEWIPC)
-    sys.setns(pidfd, sys.CLONE_NEWNS)
+    try:
+        sys.setns(inside.pidfd, sys.CLONE_NEWNS)
+    except ProcessLookupError as e:
+        raise Ended from e
     os.chdir("/")
+    confirm_root(inside.device, inside.inode)
+
+
+def confirm_root(device: int, inode: int) -> None:
+    """:raises Ended: the root is another directory."""
+    root = os.stat("/")
+    if (root.st_dev, root.st_ino) != (device, inode):
+        raise Ended
 
 
 def enter_layer(layer: Layer) -> None:

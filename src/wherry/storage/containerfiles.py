@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from wherry.errors import Internal, InvalidArgument, NotFound, Unavailable
-from wherry.linux.containerroot import Layer
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, Unavailable
+from wherry.linux.containerroot import Inside, Layer
 from wherry.linux.pychild import DEVNULL, PythonChild
 from wherry.model.mount import Mount
 from wherry.storage import diff
@@ -59,8 +59,21 @@ class FileChange:
     kind: int
 
 
-View = Layer | int
-"""How a child gets in: a layer that nobody has mounted, or the pidfd of a running container's process."""
+class ContainerEnded(Conflict):
+    """The container stopped before its files could be reached; nothing was read or written."""
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A running container's layer where the daemon has it mounted; ``device`` and ``inode`` of its root."""
+
+    directory: str
+    device: int
+    inode: int
+
+
+View = Layer | Inside | Mounted
+"""How a child gets in: a layer nobody has mounted, a running container's process, or its mounted root."""
 
 
 class Job:
@@ -92,10 +105,10 @@ class Job:
         """Run one child to its end.
 
         :param changes: takes what the role ``changes`` finds.
-        :raises NotFound: the path is not there, or the process has ended. :raises ReadOnly: see there.
+        :raises NotFound: the path is not there. :raises ContainerEnded, ReadOnly: see there.
         :raises InvalidArgument: the archive is broken or does not fit. :raises Unavailable: the disk is full.
         """
-        fds = (view,) if isinstance(view, int) else ()
+        fds = (view.pidfd,) if isinstance(view, Inside) else ()
         name, *rest = role
         arguments = (name, _encoded(view), *rest)
         child = PythonChild(_MODULE, arguments, paths=child_paths(), stdin=stdin, stdout=stdout, fds=fds)
@@ -142,6 +155,8 @@ def _check(fields: list[bytes], what: str) -> None:
     kind, reason = fields[0], fields[-1].decode("utf-8", "replace")
     if kind == b"ok":
         return
+    if kind == b"ended":
+        raise ContainerEnded(f"{what}: the container has stopped")
     if kind == b"refused":
         raise InvalidArgument(reason)
     if kind == b"readonly":
@@ -151,7 +166,7 @@ def _check(fields: list[bytes], what: str) -> None:
     if kind == b"bad":
         raise InvalidArgument(f"{what}: {reason}")
     number = int(fields[1])
-    if number in _NOT_THERE or number == errno.ESRCH:
+    if number in _NOT_THERE:
         raise NotFound(f"{what}: {reason}")
     if number in (errno.ENOSPC, errno.EDQUOT):
         raise Unavailable(f"{what}: {os.strerror(number).lower()}")
@@ -163,14 +178,20 @@ def _check(fields: list[bytes], what: str) -> None:
 
 
 def _encoded(view: View) -> str:
-    if isinstance(view, int):
-        return f'{{"pidfd":{view}}}'
+    if isinstance(view, Inside):
+        return msgspec.json.encode(view).decode()
+    if isinstance(view, Mounted):
+        root = [view.device, view.inode]
+        view = Layer(Mount("bind", view.directory, ("bind",)))
+    else:
+        root = []
     points = [[p.destination, _fields(p.mount), p.subpath, p.writable, p.recursive] for p in view.points]
     body = {
         "mount": _fields(view.mount),
         "points": points,
         "writable": view.writable,
         "readonly": view.readonly,
+        "root": root,
     }
     return msgspec.json.encode(body).decode()
 

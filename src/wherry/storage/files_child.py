@@ -7,7 +7,7 @@ module of the container's is ever loaded (CVE-2019-14271), and a decompressor is
 
 Frames, fields separated by NUL: ``stat``, name, size, mode (Go's bits), mtime (ns), link target; then one of
 ``ok``, ``bad`` and a clause, ``refused`` and a sentence, ``readonly`` and ``rootfs`` or ``mount``,
-``not-directory``, ``os``, an errno and a clause. Before the end of the role ``changes`` come frames
+``not-directory``, ``ended``, ``os``, errno and clause. Before the end of the role ``changes`` come frames
 ``changes``, then kind and path of many.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from wherry.linux import confine
 from wherry.linux import containerroot as roots
 from wherry.linux import syscalls as calls
-from wherry.linux.containerroot import Layer, Point, Root
+from wherry.linux.containerroot import Ended, Inside, Layer, Point, Root
 from wherry.linux.pychild import send_frame
 from wherry.model.mount import Mount
 from wherry.model.tarformat import BadTar, Limits, TarReader
@@ -70,6 +70,8 @@ def main(arguments: list[str]) -> None:
         result = (b"refused", str(e).encode("utf-8", "replace"))
     except _Stopped as e:
         result = e.fields
+    except Ended:
+        result = (b"ended",)
     except OSError as e:
         result = (b"os", str(e.errno or 0).encode(), (e.strerror or str(e)).encode("utf-8", "replace"))
     except MemoryError:
@@ -92,17 +94,23 @@ def _enter(view: str, keep: tuple[int, ...]) -> Root:
     descriptors = roots.own_descriptors()
     os.umask(0)
     if "pidfd" in spec:
-        roots.enter_process(spec["pidfd"])
+        roots.enter_process(Inside(**spec))
         os.close(spec["pidfd"])
     else:
-        roots.enter_layer(
-            Layer(
-                _mount(spec["mount"]),
-                [Point(d, _mount(m), *rest) for d, m, *rest in spec["points"]],
-                writable=spec["writable"],
-                readonly=spec["readonly"],
-            )
+        layer = Layer(
+            _mount(spec["mount"]),
+            [Point(d, _mount(m), *rest) for d, m, *rest in spec["points"]],
+            writable=spec["writable"],
+            readonly=spec["readonly"],
         )
+        try:
+            roots.enter_layer(layer)
+        except FileNotFoundError:
+            if spec["root"]:
+                raise Ended from None  # the task's directory went meanwhile
+            raise
+        if spec["root"]:
+            roots.confirm_root(*spec["root"])
     root = Root(descriptors)
     _give_up(keep)
     return root

@@ -33,8 +33,9 @@ class Flag:
     """One flag: ``name`` without dashes, ``short`` letter or empty, its kind, a help text.
 
     ``default`` is what is returned when the flag is absent; ``shown`` is the default that help prints.
-    ``complete`` names what its values are, for completion: ``container``, ``image``, ``network``, ``volume``,
-    ``file``, or words separated by spaces. ``hidden`` flags work and are not in help.
+    ``complete`` names what its values are, for completion: ``container``, ``context``, ``image``,
+    ``network``, ``volume``, ``file``, or words separated by spaces. ``hidden`` flags work and are not in
+    help.
     """
 
     __slots__ = ("complete", "default", "hidden", "kind", "name", "short", "shown", "text")

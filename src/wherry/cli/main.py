@@ -42,6 +42,7 @@ def global_flags() -> tuple[Flag, ...]:
             "c",
             STRING,
             "Name of the context whose daemon to use (instead of DOCKER_HOST and the current context)",
+            complete="context",
         ),
         Flag("debug", "D", BOOL, "Show where an error comes from"),
         Flag("host", "H", LIST, "Daemon socket to connect to"),

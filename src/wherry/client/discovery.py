@@ -1,11 +1,7 @@
 """Which daemon is meant.
 
 In this order: ``--host`` or ``--context``, ``WHERRY_HOST``, ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current
-context of the configuration, and the local socket. Contexts are read where Docker's client keeps them:
-
-    <config>/config.json                            currentContext
-    <config>/contexts/meta/<sha256 of name>/meta.json
-    <config>/contexts/tls/<sha256 of name>/docker/{ca,cert,key}.pem
+context of the configuration (:mod:`wherry.client.contexts`), and the local socket.
 """
 
 from __future__ import annotations
@@ -22,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+DEFAULT = "default"
+"""The context that is not kept anywhere."""
 CANDIDATES = (DEFAULT_SOCKET, "/var/run/wherry/wherry.sock")
 
 
@@ -71,24 +69,40 @@ class Wanted:
         self.tlscacert, self.tlscert, self.tlskey = tlscacert, tlscert, tlskey
 
 
+def host_variable(environ: Mapping[str, str]) -> str:
+    """The environment variable that names a daemon, and so goes before the current context; else empty."""
+    return next((name for name in ("WHERRY_HOST", "DOCKER_HOST") if environ.get(name)), "")
+
+
+def current(wanted: Wanted, environ: Mapping[str, str], directory: str) -> str:
+    """The name of the context in force, whether it exists or not.
+
+    :raises InvalidArgument: ``--host`` together with ``--context``.
+    """
+    if wanted.host and wanted.context:
+        raise InvalidArgument("conflicting options: cannot specify both --host and --context")
+    if wanted.context:
+        return wanted.context
+    if wanted.host or host_variable(environ):
+        return DEFAULT
+    named = environ.get("DOCKER_CONTEXT") or read_config(directory).get("currentContext")
+    return str(named or DEFAULT)
+
+
 def find(wanted: Wanted, environ: Mapping[str, str], directory: str) -> tuple[Endpoint, bool]:
     """The daemon's endpoint, and whether it is the default one that nobody asked for by name.
+
+    The context ``default`` is what the environment says, else the local socket.
 
     :raises InvalidArgument: ``--host`` together with ``--context``, or a malformed address.
     :raises NotFound: no such context.
     """
-    if wanted.host and wanted.context:
-        raise InvalidArgument("conflicting options: cannot specify both --host and --context")
-    host = wanted.host
-    if not host and not wanted.context:
-        host = environ.get("WHERRY_HOST") or environ.get("DOCKER_HOST") or ""
+    name = current(wanted, environ, directory)
+    if name != DEFAULT:
+        return _from_context(name, directory), False
+    host = wanted.host or environ.get(host_variable(environ)) or ""
     if host:
         return Endpoint(host, _tls(wanted, environ, directory)), False
-    name = wanted.context or environ.get("DOCKER_CONTEXT") or ""
-    if not name:
-        name = str(read_config(directory).get("currentContext") or "")
-    if name and name != "default":
-        return _from_context(name, directory), False
     for path in CANDIDATES:
         if os.path.exists(path):
             return Endpoint(f"unix://{path}"), True
@@ -114,26 +128,9 @@ def _tls(wanted: Wanted, environ: Mapping[str, str], directory: str) -> Tls | No
 
 
 def _from_context(name: str, directory: str) -> Endpoint:
-    from hashlib import sha256
+    from wherry.client.contexts import Store
 
-    key = sha256(name.encode()).hexdigest()
-    path = f"{directory}/contexts/meta/{key}/meta.json"
     try:
-        meta = jsonwire.loads(read_file(path))
-        endpoint = meta["Endpoints"]["docker"]
-        host = str(endpoint["Host"])
-    except OSError as e:
-        raise NotFound(
-            f'Failed to initialize: unable to resolve docker endpoint: context "{name}": '
-            f"context not found: open {path}: {(e.strerror or '').lower()}"
-        ) from e
-    except (ValueError, KeyError, TypeError) as e:
-        raise InvalidArgument(
-            f'Failed to initialize: unable to resolve docker endpoint: context "{name}": '
-            f"{path} is not a context with a docker endpoint"
-        ) from e
-    place = f"{directory}/contexts/tls/{key}/docker"
-    skip = bool(endpoint.get("SkipTLSVerify"))
-    files = {n: f"{place}/{n}.pem" for n in ("ca", "cert", "key") if os.path.exists(f"{place}/{n}.pem")}
-    tls = Tls(verify=not skip, **files) if files or skip else None
-    return Endpoint(host, tls, context=name)
+        return Store(directory).endpoint(name)
+    except (InvalidArgument, NotFound) as e:
+        raise type(e)(f"Failed to initialize: unable to resolve docker endpoint: {e.message}") from e

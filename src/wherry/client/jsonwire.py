@@ -114,3 +114,28 @@ def _parts(value: Any, quote: Any) -> Iterator[str]:
         yield "]" if value else "[]"
     else:
         raise TypeError(f"cannot encode {type(value).__name__} as JSON")
+
+
+def indented(value: Any, indent: str) -> str:
+    """Encode over several lines, members in the order of the mapping; text stays as it is."""
+    return "".join(_lines(value, "\n", indent))
+
+
+def _lines(value: Any, newline: str, indent: str) -> Iterator[str]:
+    inner = newline + indent
+    if isinstance(value, dict) and value:
+        separator = "{"
+        for key, member in value.items():
+            yield f"{separator}{inner}{encode_basestring(str(key))}: "
+            yield from _lines(member, inner, indent)
+            separator = ","
+        yield newline + "}"
+    elif isinstance(value, list) and value:
+        separator = "["
+        for member in value:
+            yield separator + inner
+            yield from _lines(member, inner, indent)
+            separator = ","
+        yield newline + "]"
+    else:
+        yield dumps(value, ascii_only=False)

@@ -31,7 +31,7 @@ DEFAULT_SOCKET = "/run/wherry/wherry.sock"
 DEFAULT_HOST = f"unix://{DEFAULT_SOCKET}"
 DEFAULT_PORT, DEFAULT_TLS_PORT = 2375, 2376
 CONNECT_TIMEOUT = 30.0
-"""Seconds to wait for a TCP peer to answer."""
+"""Seconds to wait for a peer to answer, unless an endpoint says otherwise."""
 SHUT_WR: int = _socket.SHUT_WR
 
 
@@ -54,9 +54,11 @@ class Tls:
 class Endpoint:
     """One daemon's address: the ``host`` URL as given, taken apart, and TLS material where it is wanted."""
 
-    __slots__ = ("address", "base_path", "context", "host", "port", "scheme", "tls")
+    __slots__ = ("address", "base_path", "connect_timeout", "context", "host", "port", "scheme", "tls")
 
     def __init__(self, host: str, tls: Tls | None = None, *, context: str = "default") -> None:
+        self.connect_timeout = CONNECT_TIMEOUT
+        """Seconds until a connection must be there."""
         self.host, self.tls, self.context = normalise(host, tls is not None), tls, context
         self.scheme, _, rest = self.host.partition("://")
         self.port, self.base_path = 0, ""
@@ -123,7 +125,9 @@ def connect(endpoint: Endpoint) -> Stream:
     if endpoint.scheme == "unix":
         return _unix(endpoint)
     if endpoint.scheme == "ssh":
-        return _ssh(endpoint)
+        from wherry.client import ssh
+
+        return ssh.connect(endpoint)
     return _tcp(endpoint)
 
 
@@ -156,7 +160,7 @@ def _tcp(endpoint: Endpoint) -> Stream:
     for family, kind, protocol, _, address in addresses:
         sock = _socket.socket(family, kind | _socket.SOCK_CLOEXEC, protocol)
         try:
-            sock.settimeout(CONNECT_TIMEOUT)
+            sock.settimeout(endpoint.connect_timeout)
             sock.connect(address)
             sock.settimeout(None)
             sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
@@ -169,33 +173,3 @@ def _tcp(endpoint: Endpoint) -> Stream:
 
         return tls.connect(sock, endpoint, endpoint.tls)
     raise cannot_connect(endpoint)
-
-
-def _ssh(endpoint: Endpoint) -> Stream:
-    """Run ``wherry system dial-stdio`` on the other host; our end of a socket pair is the connection."""
-    import os
-    import socket
-    import subprocess
-
-    target, _, path = endpoint.address.partition("/")
-    user, at, name = target.rpartition("@")
-    name, _, port = name.partition(":")
-    if not name or name.startswith("-") or user.startswith("-"):
-        raise InvalidArgument(f"unable to parse docker host `{endpoint.host}`: invalid ssh host")
-    remote = ["wherry", *(["-H", f"unix:///{path}"] if path else []), "system", "dial-stdio"]
-    options = [*(["-p", port] if port else []), *(["-l", user] if at else [])]
-    ours, theirs = socket.socketpair()
-    try:
-        subprocess.Popen(
-            ["ssh", "-o", "ConnectTimeout=30", "-T", *options, "--", name, *remote],
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            env=dict(os.environ),
-            start_new_session=True,
-        )
-    except OSError as e:
-        ours.close()
-        raise CannotConnect(f"error during connect: ssh to {name}: {e.strerror}") from e
-    finally:
-        theirs.close()
-    return ours

@@ -38,6 +38,7 @@ GROUPS = {
     "image": "Manage images",
     "volume": "Manage volumes",
     "network": "Manage networks",
+    "context": "Manage contexts",
     "system": "Manage wherry",
     "daemon": "Run the daemon of this machine",
     "completion": "Write the completion script for a shell",
@@ -114,6 +115,15 @@ TABLE = (
     Entry("prune", "VOLUMES", "Remove unused local volumes", "volume prune"),
     Entry("network", "LS", "List networks", "network ls", "network list"),
     Entry("inspect", "NETWORK", "Show everything known about networks", "network inspect"),
+    Entry("context", "CREATE", "Create a context", "context create"),
+    Entry("context", "EXPORT", "Export a context to a tar archive FILE or stdout", "context export"),
+    Entry("context", "IMPORT", "Import a context from a tar or zip file", "context import"),
+    Entry("context", "INSPECT", "Show everything known about contexts", "context inspect"),
+    Entry("context", "LS", "List contexts", "context ls", "context list"),
+    Entry("context", "RM", "Remove one or more contexts", "context rm", "context remove"),
+    Entry("context", "SHOW", "Print the name of the current context", "context show"),
+    Entry("context", "UPDATE", "Update a context", "context update"),
+    Entry("context", "USE", "Set the current context", "context use"),
     Entry("df", "DF", "Show how much disk wherry uses", "system df"),
     Entry("prune", "SYSTEM", "Remove unused data", "system prune"),
     Entry("dial", "DIAL", "Connect stdin and stdout to the daemon", "system dial-stdio", hidden=True),
@@ -131,7 +141,7 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build pull push login logout search context builder buildx "
+    "build pull push login logout search builder buildx "
     "checkpoint manifest plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {

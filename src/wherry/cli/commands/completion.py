@@ -188,6 +188,8 @@ def _values(ctx: Context, kind: str) -> list[Candidate]:
         return [(FILES, "")]
     if kind.startswith("words:"):
         return [(word, "") for word in kind.removeprefix("words:").split(",")]
+    if kind == "context":
+        return _contexts(ctx)
     if kind not in ("container", "running", "image", "volume", "network", "any"):
         return [(word, "") for word in kind.split()]
     ctx.start_daemon = False
@@ -195,6 +197,13 @@ def _values(ctx: Context, kind: str) -> list[Candidate]:
         return _names(ctx, kind)
     except WherryError:
         return []
+
+
+def _contexts(ctx: Context) -> list[Candidate]:
+    from wherry.client.contexts import Store
+
+    names = sorted(name for name in Store(ctx.config_dir).names() if name.isprintable())
+    return [(name, "context") for name in ["default", *names]]
 
 
 def _names(ctx: Context, kind: str) -> list[Candidate]:

@@ -10,7 +10,6 @@ from wherry.client import jsonwire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
 INDENT = "    "
@@ -30,7 +29,7 @@ def compact(value: Any) -> str:
 
 def indented(value: Any, indent: str = INDENT) -> str:
     """Several lines, members in the order they came."""
-    return _without_controls("".join(_lines(plain(value), "\n", indent)))
+    return _without_controls(jsonwire.indented(plain(value), indent))
 
 
 def plain(value: Any) -> Any:
@@ -41,26 +40,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return plain(value.as_object()) if hasattr(value, "as_object") else None
-
-
-def _lines(value: Any, newline: str, indent: str) -> Iterator[str]:
-    inner = newline + indent
-    if isinstance(value, dict) and value:
-        separator = "{"
-        for key, member in value.items():
-            yield f"{separator}{inner}{jsonwire.dumps(key, ascii_only=False)}: "
-            yield from _lines(member, inner, indent)
-            separator = ","
-        yield newline + "}"
-    elif isinstance(value, list) and value:
-        separator = "["
-        for member in value:
-            yield separator + inner
-            yield from _lines(member, inner, indent)
-            separator = ","
-        yield newline + "]"
-    else:
-        yield jsonwire.dumps(value, ascii_only=False)
 
 
 def _without_controls(text: str) -> str:

@@ -58,6 +58,17 @@ def history(api: Api, image: str, *, platform: str = "") -> list[Object]:
     return api.json("GET", path(image, "history"), query={"platform": platform_json(platform)}) or []
 
 
+def versions(api: Api, name: str) -> list[Object]:
+    """What a name has pointed at, newest first (an addition of this engine)."""
+    return api.json("GET", path(name, "versions")) or []
+
+
+def rollback(api: Api, name: str, wanted: str) -> Object:
+    """Point a name at an earlier version; answers ``{"Id": …, "From": …, "Version": …}``."""
+    answer: Object = api.json("POST", path(name, "rollback"), query={"to": wanted})
+    return answer
+
+
 def tag(api: Api, source: str, repository: str, tag_name: str) -> None:
     api.call("POST", path(source, "tag"), query={"repo": repository, "tag": tag_name})
 

@@ -17,6 +17,7 @@ import msgspec
 
 from wherry import __version__
 from wherry.errors import InvalidArgument
+from wherry.images.versions import Keep
 from wherry.logs import options as log_options
 from wherry.model.container import LogConfig
 from wherry.state.events import KEEP, KEEP_DAYS
@@ -75,6 +76,7 @@ class Config:
     cpu_rt_runtime: int = 0
     event_limit: int = KEEP
     event_days: int = KEEP_DAYS
+    keep_versions: Keep = field(default_factory=Keep)
 
 
 class _Pool(msgspec.Struct):
@@ -129,6 +131,8 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     cpu_rt_runtime: int | None = None
     event_limit: int | None = None
     event_days: int | None = None
+    image_keep_days: int | None = None
+    image_keep_versions: int | None = None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -176,6 +180,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cpu-rt-runtime", type=int, metavar="US", help="real-time scheduling that containers may share")
     add("--event-limit", type=int, metavar="N", help=f"events that are kept (default {KEEP})")
     add("--event-days", type=int, metavar="N", help=f"days that events are kept (default {KEEP_DAYS})")
+    add(
+        "--image-keep-days",
+        type=int,
+        metavar="N",
+        help="days that a prune spares earlier versions (default 30)",
+    )
+    add("--image-keep-versions", type=int, metavar="N", help="how many of each name it spares (default 10)")
     add("-p", "--pidfile", metavar="FILE", help="where to write the pid (default <run>/wherryd.pid)")
     add("--validate", action="store_true", help="check the configuration and exit")
     add("--teardown", action="store_true", help="remove bridge, firewall table and namespaces, and exit")
@@ -304,6 +315,10 @@ def _config(m: dict[str, Any]) -> Config:
         shutdown_timeout=_between(m["shutdown_timeout"], 0, 3600, "shutdown-timeout", 15),
         pidfile=_absolute(m["pidfile"]) if m["pidfile"] else None,
         cdi_directories=_cdi(m["cdi_spec_dirs"]),
+        keep_versions=Keep(
+            _between(m["image_keep_days"], 0, 36_500, "image-keep-days", Keep.days),
+            _between(m["image_keep_versions"], 0, 9999, "image-keep-versions", Keep.versions),
+        ),
         event_limit=_between(m["event_limit"], 256, 100_000_000, "event-limit", KEEP),
         event_days=_between(m["event_days"], 0, 36_500, "event-days", KEEP_DAYS),
         cpu_rt_period=_between(m["cpu_rt_period"], 0, 1_000_000, "cpu-rt-period", 0),

@@ -132,7 +132,7 @@ def build(config: Config) -> Daemon:
         events=s.events,
         live=s.live,
     )
-    return Daemon(config, s, core, stats, reconciler, make_server(_services(s, core, stats)))
+    return Daemon(config, s, core, stats, reconciler, make_server(_services(s, core, stats, config)))
 
 
 def _core(s: Stores, config: Config) -> Core:
@@ -184,7 +184,7 @@ def _core(s: Stores, config: Config) -> Core:
     )
 
 
-def _services(s: Stores, core: Core, stats: StatsService) -> Services:
+def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Services:
     settings, containers, events, live = s.settings, s.containers, s.events, s.live
     service = ContainerService(
         settings=settings,
@@ -239,7 +239,13 @@ def _services(s: Stores, core: Core, stats: StatsService) -> Services:
         logs=LogService(settings=settings, containers=containers, live=live, keeper=core.logs.keeper),
         top=TopService(settings=settings, containers=containers, live=live),
         stats=stats,
-        images=ImageService(images=s.images, unpacker=s.unpacker, containers=containers, events=events),
+        images=ImageService(
+            images=s.images,
+            unpacker=s.unpacker,
+            containers=containers,
+            events=events,
+            keep=config.keep_versions,
+        ),
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),
         networks=NetworkService(network=s.network, containers=containers),
         prune=PruneService(containers=service, removal=core.removal, snapshotter=s.snapshotter),

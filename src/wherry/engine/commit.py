@@ -7,6 +7,8 @@ daemon killed meanwhile thaws it at its next start (see ``reconcile``), as a pau
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,7 +149,9 @@ class CommitService:
                     _set(cgroups.thaw, path)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # The context says who asked, for the history of names.
+        call = functools.partial(contextvars.copy_context().run, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
 def _set(how: Callable[[str], None], path: str) -> None:

@@ -65,6 +65,15 @@ class Caller:
         self.active = True
 
 
+def caller_name() -> str:
+    """Who is being answered, in a few words; empty where nobody is."""
+    caller = CALLER.get()
+    if caller is None or not caller.active:
+        return ""
+    who = caller.initiator
+    return who.user or (f"uid {who.uid}" if who.uid is not None else who.address)
+
+
 CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from wherry.engine.events import EventBus
+from wherry.engine.events import EventBus, caller_name
 from wherry.errors import InvalidArgument
 from wherry.images import archive, archive_save, assemble, bootstrap
 from wherry.images import delete as deletion
+from wherry.images import versions as image_versions
 from wherry.images.store import ImageStore
+from wherry.images.versions import Keep, protected
 from wherry.model import reference
 from wherry.model.digest import Digest
 from wherry.model.images import (
@@ -24,6 +27,7 @@ from wherry.model.images import (
     ImageSummary,
     ImageUser,
     ManifestSummary,
+    NameVersion,
     Untagged,
 )
 from wherry.model.oci import ImageRunConfig, Platform
@@ -46,8 +50,16 @@ class ImageDetails:
 
 class ImageService:
     def __init__(
-        self, *, images: ImageStore, unpacker: Unpacker, containers: Containers, events: EventBus
+        self,
+        *,
+        images: ImageStore,
+        unpacker: Unpacker,
+        containers: Containers,
+        events: EventBus,
+        keep: Keep,
     ) -> None:
+        images.who = caller_name
+        self._keep = keep
         self._images = images
         self._unpacker = unpacker
         self._containers = containers
@@ -56,7 +68,9 @@ class ImageService:
 
     async def _in_bulk(self, work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
         """Run what reads or writes for as long as a client likes on threads that nothing else needs."""
-        call = functools.partial(work, *arguments, **keywords)
+        # The context says who asked, for the history of names.
+        context = contextvars.copy_context()
+        call = functools.partial(context.run, functools.partial(work, *arguments, **keywords))
         return await asyncio.get_running_loop().run_in_executor(self._bulk, call)
 
     # ---- looking ---------------------------------------------------------------------------------------
@@ -131,19 +145,40 @@ class ImageService:
         ]
 
     async def prune(
-        self, *, dangling: bool, until: int | None, labels: Callable[[Mapping[str, str]], bool]
+        self,
+        *,
+        dangling: bool,
+        until: int | None,
+        labels: Callable[[Mapping[str, str]], bool],
+        versions: bool = False,
     ) -> tuple[list[Untagged | Deleted], int]:
-        """:param until: seconds since the epoch. :param labels: which may go."""
+        """:param until: seconds since the epoch. :param labels: which may go. :param versions: earlier
+        versions of names go as well, which are kept for a rollback otherwise."""
+        spared = set() if versions else await asyncio.to_thread(protected, self._images, self._keep)
         removed, freed = await asyncio.to_thread(
             deletion.prune,
             self._images,
             users=self._users,
             dangling=dangling,
-            keep=lambda image: not labels(image.labels),
+            keep=lambda image: not labels(image.labels) or (image.dangling and image.id in spared),
             until=until,
         )
         self._publish_removed(removed)
         return removed, freed
+
+    # ---- versions --------------------------------------------------------------------------------------
+
+    async def versions(self, name: str) -> list[NameVersion]:
+        """What a name has pointed at, newest first. :raises NotFound: it was never seen."""
+        return await asyncio.to_thread(image_versions.of_name, self._images, reference.parse(name))
+
+    async def rollback(self, name: str, wanted: str) -> tuple[NameVersion, NameVersion]:
+        """Point a name at an earlier version; that one, and the one it had."""
+        ref = reference.parse(name).with_default_tag()
+        version, before = await asyncio.to_thread(image_versions.rollback, self._images, ref, wanted)
+        attributes = {"name": ref.familiar(), "from": before.target, "why": "rollback"}
+        self._events.publish("image", "tag", version.target, attributes)
+        return version, before
 
     # ---- archives --------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ target without a name stays until it is deleted or pruned ("dangling"), as in Do
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.graph import Graph, PlatformImage
@@ -47,6 +47,8 @@ class ImageStore:
         self.graph = Graph(content)
         self._collector = collector
         self._driver = layers.snapshotter.name
+        self.who: Callable[[], str] = lambda: ""
+        """Set by the composition: who is being served, for the history of names."""
 
     # finding
 
@@ -65,6 +67,9 @@ class ImageStore:
         return _descriptor(self._row(text))
 
     def _row(self, text: str) -> ImageRow:
+        name_of, back = reference.split_version(text)
+        if back is not None:
+            return self._version(reference.parse(name_of).with_default_tag(), back, text)
         if digests.is_digest(text):
             digest = Digest(text)
             if (row := self.rows.get(digest)) is not None:
@@ -85,6 +90,15 @@ class ImageStore:
         if short is not None:
             return self._by_prefix(short[1], name.with_default_tag().familiar())
         raise NotFound(f"No such image: {name.with_default_tag().familiar()}")
+
+    def _version(self, name: Reference, back: int, shown: str) -> ImageRow:
+        """What a name pointed at before it moved ``back`` times (see ``images.versions``)."""
+        targets = [move.new for move in reversed(self.moves(name)) if move.new]
+        distinct = [t for i, t in enumerate(targets) if i == 0 or t != targets[i - 1]]
+        row = self.rows.get(Digest(distinct[back])) if back < len(distinct) else None
+        if row is None:
+            raise NotFound(f"No such image: {shown}")
+        return row
 
     def _by_name_and_digest(self, name: Reference) -> ImageRow:
         assert name.digest is not None
@@ -265,11 +279,11 @@ class ImageStore:
         digest = target.digest if isinstance(target, Descriptor) else target
         if self.rows.get(digest) is None:
             raise NotFound(f"No such image: {digest}")
-        return self.rows.move(str(name.with_default_tag()), digest, actor=by, why=why)
+        return self.rows.move(str(name.with_default_tag()), digest, actor=by or self.who(), why=why)
 
     def untag(self, name: Reference, *, why: str, by: str = "") -> Digest:
         """Remove a name; the image stays. :raises NotFound: no such name."""
-        old = self.rows.move(str(name.with_default_tag()), None, actor=by, why=why)
+        old = self.rows.move(str(name.with_default_tag()), None, actor=by or self.who(), why=why)
         if old is None:
             raise NotFound(f"No such image: {name.with_default_tag().familiar()}")
         return old

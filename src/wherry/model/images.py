@@ -159,3 +159,20 @@ def parse_time(text: str | None) -> int | None:
         offset = int(off_hours) * 3600 + int(off_minutes) * 60
         seconds -= offset if sign == "+" else -offset
     return seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+
+
+@dataclass(frozen=True)
+class NameVersion:
+    """``number`` counts back from 0, what the name points at now or pointed at last.
+
+    ``since`` is when it came to be, ``until`` when the name went on (0: it has not), in nanoseconds since the
+    epoch; ``present`` says whether the image is still in the store.
+    """
+
+    number: int
+    target: Digest
+    since: int
+    until: int
+    by: str
+    why: str
+    present: bool

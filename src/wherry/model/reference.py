@@ -22,6 +22,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _DOMAIN_LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = re.compile(rf"(?:{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?")
+_VERSION = re.compile(r"([^@]+)@\{([0-9]{1,4})\}")
 _TAG = re.compile(r"[\w][\w.-]{0,127}", re.ASCII)
 
 
@@ -65,6 +66,12 @@ class Reference:
 
     def with_tag(self, tag: str) -> Reference:
         return replace(self, tag=check_tag(tag), digest=None)
+
+
+def split_version(text: str) -> tuple[str, int | None]:
+    """``app:latest@{2}`` as the name and how many versions back; ``None`` for what is no such thing."""
+    found = _VERSION.fullmatch(text)
+    return (found[1], int(found[2])) if found is not None else (text, None)
 
 
 def check_tag(tag: str) -> str:

@@ -191,6 +191,13 @@ class Images:
         )
         return [NameMove(**dict(row)) for row in rows]
 
+    def names_moved_since(self, moment: int) -> list[str]:
+        """Names that moved at or after ``moment`` (nanoseconds), in alphabetical order."""
+        rows = self._db.all(
+            "SELECT DISTINCT name FROM image_history WHERE time >= ? ORDER BY name", (moment,)
+        )
+        return [row["name"] for row in rows]
+
     def targets_with_prefix(self, prefix: str) -> list[Digest]:
         """Targets whose hex digits start with ``prefix``, at most two."""
         low = f"sha256:{prefix}"

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.model.base import to_builtins
-from wherry.model.images import Deleted, HistoryEntry, Image, ImageSummary, ManifestSummary, Untagged
+from wherry.model.images import (
+    Deleted,
+    HistoryEntry,
+    Image,
+    ImageSummary,
+    ManifestSummary,
+    NameVersion,
+    Untagged,
+)
 from wherry.wire.times import rfc3339
 
 
@@ -108,3 +116,16 @@ def removed(items: Sequence[Untagged | Deleted]) -> list[dict[str, str]]:
     return [
         {"Untagged": item.reference} if isinstance(item, Untagged) else {"Deleted": item.id} for item in items
     ]
+
+
+def version(value: NameVersion) -> dict[str, Any]:
+    """One element of ``GET /images/{name}/versions``."""
+    return {
+        "Version": value.number,
+        "Id": value.target,
+        "Since": rfc3339(value.since),
+        "Until": rfc3339(value.until) if value.until else "",
+        "By": value.by,
+        "Why": value.why,
+        "Present": value.present,
+    }

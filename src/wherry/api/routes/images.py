@@ -23,7 +23,7 @@ from wherry.wire import images as wire
 from wherry.wire.times import parse_timestamp
 
 LIST_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
-PRUNE_FILTERS = frozenset({"dangling", "until", "label", "label!"})
+PRUNE_FILTERS = frozenset({"dangling", "until", "label", "label!", "versions"})
 
 
 async def list_images(ctx: Context) -> web.Response:
@@ -78,6 +78,18 @@ async def history(ctx: Context) -> web.Response:
     return json_response(wire.history(entries))
 
 
+async def versions(ctx: Context) -> web.Response:
+    """An addition: what a name has pointed at, newest first."""
+    found = await ctx.services.images.versions(ctx.params["name"])
+    return json_response([wire.version(one) for one in found])
+
+
+async def rollback(ctx: Context) -> web.Response:
+    """An addition: point a name at an earlier version, ``to`` counted back or a digest."""
+    version, before = await ctx.services.images.rollback(ctx.params["name"], ctx.text("to") or "1")
+    return json_response({"Id": version.target, "From": before.target, "Version": version.number})
+
+
 async def tag(ctx: Context) -> web.Response:
     await ctx.services.images.tag(ctx.params["name"], ctx.text("repo"), ctx.text("tag"))
     return web.Response(status=201)
@@ -98,6 +110,7 @@ async def prune(ctx: Context) -> web.Response:
         dangling=True if dangling is None else dangling,
         until=None if until is None else until // 10**9,
         labels=lambda labels: wire_filters.label_filters_match(filters, labels),
+        versions=bool(wire_filters.boolean(filters, "versions")),
     )
     return json_response({"ImagesDeleted": wire.removed(removed) or None, "SpaceReclaimed": freed})
 
@@ -234,6 +247,8 @@ ROUTES: list[Route] = [
     ("GET", "/images/{name:path}/json", inspect),
     ("GET", "/images/{name:path}/history", history),
     ("GET", "/images/{name:path}/get", save),
+    ("GET", "/images/{name:path}/versions", versions),
+    ("POST", "/images/{name:path}/rollback", rollback),
     ("POST", "/images/{name:path}/tag", tag),
     ("DELETE", "/images/{name:path}", delete),
 ]

@@ -53,7 +53,8 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
     try:
         answer = _create(ctx, options, body)
     except NotFound as e:
-        if pull == "never" or not any(words in e.message.lower() for words in IMAGE_MISSING):
+        is_version = "@{" in body["Image"]  # of a name here; no registry has such a thing
+        if pull == "never" or is_version or not any(words in e.message.lower() for words in IMAGE_MISSING):
             raise
         _announce_missing(ctx, options, body["Image"])
         _pull(ctx, options, body["Image"])
@@ -74,7 +75,7 @@ def _check_names(options: Options, image: str) -> None:
     if not image or not all(c in PLAIN for c in image):
         from wherry.model import reference
 
-        reference.parse(image)
+        reference.parse(reference.split_version(image)[0])
     platform = options.text("platform")
     parts = platform.split("/")
     if platform and (len(parts) > 3 or not all(parts)):

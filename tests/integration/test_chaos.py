@@ -176,10 +176,10 @@ class Client:
         if answer.status != 201:
             return
         exec_id = answer.json["Id"]
-        self.ask("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
+        began = self.ask("POST", f"/exec/{exec_id}/start", {"Detach": False, "Tty": False})
         answer = self.ask("GET", f"/exec/{exec_id}/json")
         if answer.status == 200 and answer.json["ExitCode"] is not None:
-            assert answer.json["ExitCode"] == 7
+            assert answer.json["ExitCode"] == 7, (answer.json, began.status, began.body)
 
     def copy_one(self) -> None:
         known = self.one("running", "created", "exited")

@@ -351,3 +351,51 @@ def test_exit_and_removal_on_a_full_disk(small_disk: LabDaemon) -> None:
     (daemon.root / "filler").unlink()
     daemon.api("DELETE", f"/containers/{running}?force=1")
     wait_until(lambda: lasting(daemon) == before, timeout=5)
+
+
+def test_commit_on_a_full_disk(small_disk: LabDaemon, name: str) -> None:
+    daemon = small_disk
+    daemon.docker(
+        "run", "-d", "--name", name, "busybox", "sh", "-c", "head -c 1m /dev/urandom > /f; sleep 1000"
+    ).ok()
+    wait_until(lambda: daemon.docker("exec", name, "sh", "-c", "wc -c < /f").out == str(1 << 20))
+    before, images = lasting(daemon), daemon.images()
+    fill(daemon)
+    answer = daemon.api("POST", f"/commit?container={name}&repo=full", {})
+    assert answer.status in (500, 503), answer.body
+    assert "o space left" in answer.message or "full" in answer.message, answer.message
+    assert (daemon.images(), daemon.tags()) == (images, {"busybox:latest"})
+    assert daemon.docker("exec", name, "true").code == 0  # not frozen
+    (daemon.root / "filler").unlink()
+    assert lasting(daemon) == before
+    assert daemon.docker("commit", name, "full:1").code == 0
+    assert daemon.docker("run", "--rm", "full:1", "sh", "-c", "wc -c < /f").ok() == str(1 << 20)
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie that its parent has not asked for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_orphans_without_a_runtime_directory_are_ended(victim: LabDaemon, name: str) -> None:
+    """Somebody cleared /run while the daemon was away: nothing can be adopted, and nothing may run on."""
+    victim.docker("run", "-d", "--name", name, "busybox", "sh", "-c", "sleep 1000 & sleep 1000").ok()
+    pid = victim.pid_of(name)
+    full = victim.api("GET", f"/containers/{name}/json").json["Id"]
+    victim.end(signal.SIGKILL)
+    task = victim.run / "tasks" / full
+    os.kill(int((task / "conmon.pid").read_text()), signal.SIGKILL)
+    subprocess.run(["umount", "-l", str(task / "rootfs")], check=True)
+    subprocess.run(["rm", "-rf", str(task), str(victim.run / "runtime" / "crun" / full)], check=True)
+    assert os.path.exists(f"/proc/{pid}")
+    victim.start()
+    wait_until(lambda: not alive(pid), "the orphan to end")
+    state = victim.state_of(name)
+    assert (state["Status"], state["ExitCode"]) == ("exited", 255)
+    assert "ended 2 orphan processes" in victim.log or "orphan processes" in victim.log
+    assert not [c for c in victim._cgroup_directories() if c.name == full]
+    victim.docker("start", name).ok()
+    victim.docker("rm", "-f", name).ok()

@@ -148,7 +148,7 @@ def test_a_flood_of_a_gigabyte(daemon: LabDaemon, name: str, long: None, driver:
     assert slowest < 2
     if driver == "local":
         # 20 MB a file; one may be larger by what came in while the loop was busy.
-        assert most < 6 * (20 << 20) + (60 << 20), most
+        assert most < 300 << 20, most  # of 1 GB, beside other work
     wait_until(lambda: sum(f.stat().st_size for f in directory.glob(f"{identifier}.log*")) < 7 * (20 << 20),
                timeout=HANG * 5)  # fmt: skip
 

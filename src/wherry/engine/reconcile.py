@@ -152,14 +152,29 @@ class Reconciler:
         present = {entry.name for entry in os.scandir(directory)} if directory.is_dir() else set()
         for runtime in self._runtimes.values():
             present |= set(runtime.known())
+        made = {directory / name for name in present}
+        for row in self._containers.all():
+            if row.state.status in _LIVING and row.id not in adopted:
+                present.add(row.id)
+                self._kill_orphans(row)
         for container_id in sorted(present - adopted):
             task_directory = directory / container_id
             found = tasks.read_exit(task_directory)
             if found is not None:
                 self._exits[container_id] = (*found, tasks.was_oom_killed(task_directory))
             self._end_task(container_id)
-            if found is None:
+            if found is None and task_directory in made:
                 log.info("removed half-made task %s", container_id[:12])
+
+    def _kill_orphans(self, row: ContainerRow) -> None:
+        """What runs on though nobody watches it: its conmon is gone, or its runtime directory."""
+        try:
+            count = cgroups.kill(bundle.cgroup_path(row.record, self._settings))
+        except OSError as e:
+            log.warning("cannot end what is left of container %s: %s", row.id[:12], e)
+            return
+        if count:
+            log.info("ended %d orphan processes of container %s (%s)", count, row.id[:12], row.name)
 
     def _end_task(self, container_id: str) -> None:
         task_directory = self._settings.run / "tasks" / container_id

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from wherry.cli.flags import Flag
+from wherry.cli.values import STRING
 from wherry.client import discovery
 
 TYPE_CHECKING = False
@@ -12,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.cli.flags import Flag, Options
+    from wherry.cli.flags import Options
     from wherry.client.api import Api
     from wherry.client.transport import Endpoint
 
     Run = Callable[["Context", Options, list[str]], int]
 
 UNLIMITED = -1
+CONTEXTS = Flag(
+    "context", "", STRING, 'Ask several daemons at once: "a,b", or "all" contexts', complete="context"
+)
 
 
 class Failure(Exception):
@@ -37,6 +42,7 @@ class Command:
 
     ``usage`` follows the command's name in help; ``least`` and ``most`` bound its arguments; ``complete``
     says what the arguments are, for completion (a space-separated word a position, the last repeats).
+    ``several`` commands only read and may be asked of several daemons at once (:mod:`wherry.cli.several`).
     ``prefixed`` commands print ``wherry: `` before an error and a hint after it, and exit with 125.
     """
 
@@ -49,6 +55,7 @@ class Command:
         "most",
         "prefixed",
         "run",
+        "several",
         "usage",
     )
 
@@ -62,10 +69,12 @@ class Command:
         most: int = 0,
         interspersed: bool = True,
         prefixed: bool = False,
+        several: bool = False,
         complete: str = "",
         description: str = "",
     ) -> None:
-        self.usage, self.run, self.flags = usage, run, tuple(flags)
+        self.usage, self.run, self.several = usage, run, several
+        self.flags = (*flags, CONTEXTS) if several else tuple(flags)
         self.least, self.most = least, most
         self.interspersed, self.prefixed = interspersed, prefixed
         self.complete, self.description = complete, description
@@ -81,6 +90,10 @@ class Context:
         self.config_dir = discovery.config_dir(os.environ, config)
         self.start_daemon = True
         """Whether root's default daemon is started when a command needs it and it is not there."""
+        self.connect_timeout: float | None = None
+        """Seconds until a connection must be there; None leaves it to the transport."""
+        self.several: list[str] = []
+        """The contexts that are asked at once, ordered; empty when it is one daemon."""
         self._api: Api | None = None
         self._config: dict[str, Any] | None = None
 
@@ -95,6 +108,18 @@ class Context:
         value = self.config.get(name)
         return value if isinstance(value, str) else ""
 
+    @property
+    def context_name(self) -> str:
+        return discovery.current(self.wanted, os.environ, self.config_dir)
+
+    def member(self, name: str) -> Context:
+        """The same command line with one context of several. Nothing is started for its sake."""
+        from wherry.cli.several import PATIENCE
+
+        member = Context(discovery.Wanted(context=name), config=self.config_dir, debug=self.debug)
+        member.path, member.start_daemon, member.connect_timeout = self.path, False, PATIENCE
+        return member
+
     def find_endpoint(self) -> tuple[Endpoint, bool]:
         return discovery.find(self.wanted, os.environ, self.config_dir)
 
@@ -107,6 +132,8 @@ class Context:
             endpoint, is_default = self.find_endpoint()
             if self.start_daemon and is_default and endpoint.scheme == "unix" and os.geteuid() == 0:
                 self._start_daemon_if_away(endpoint)
+            if self.connect_timeout is not None:
+                endpoint.connect_timeout = self.connect_timeout
             self._api = Api(
                 endpoint, version=os.environ.get("DOCKER_API_VERSION", ""), headers=self._headers()
             )

@@ -13,7 +13,7 @@ from wherry.cli.command import UNLIMITED, Command, Context, Failure, safe
 from wherry.cli.flags import Flag, FlagError, HelpWanted, parse
 from wherry.cli.values import BOOL, LIST, STRING
 from wherry.client.discovery import Wanted, config_dir
-from wherry.errors import WherryError
+from wherry.errors import InvalidArgument, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ def _arguments(count: int) -> str:
 
 def _guarded(ctx: Context, command: Command, options: Options, args: list[str]) -> int:
     try:
+        _choose_daemons(ctx, command, options)
         return command.run(ctx, options, args)
     except Failure as e:
         if e.text:
@@ -199,6 +200,23 @@ def _guarded(ctx: Context, command: Command, options: Options, args: list[str]) 
             return 1
         ctx.complain(f"wherry: {safe(e.message)}\n\nRun '{ctx.path} --help' for more information")
         return USAGE_ERROR
+
+
+def _choose_daemons(ctx: Context, command: Command, options: Options) -> None:
+    """Take ``--context`` apart where it names several daemons."""
+    if command.several and options.given("context"):
+        ctx.wanted.context = options.text("context")
+    text = ctx.wanted.context
+    if "," not in text and text != "all":
+        return
+    from wherry.cli import several
+
+    if not command.several:
+        several.refuse(ctx, ctx.path)
+        return
+    if ctx.wanted.host:
+        raise InvalidArgument("conflicting options: cannot specify both --host and --context")
+    ctx.several = several.names(text, ctx.config_dir)
 
 
 def _trace(error: WherryError) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 
 from wherry.cli.command import safe
+from wherry.cli.several import ask
 from wherry.cli.shared import on_terminal
 from wherry.client import containers, streams
 from wherry.client.files import write_all
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from wherry.cli.command import Context
 
+    Object = dict[str, Any]
     Line = tuple[int, bytes]
     """The descriptor it belongs to (1 or 2), and the line without its end."""
 
@@ -92,27 +94,45 @@ def show(ctx: Context, names: Sequence[str], *, follow: bool, timestamps: bool, 
 
 
 def _open(ctx: Context, names: Sequence[str], **query: Any) -> tuple[list[Source], int]:
-    """Every log that can be had; the others are named on stderr."""
-    found: list[tuple[dict[str, Any], Any]] = []
-    code = 0
+    """Every log that can be had, of every daemon that is asked; the others are named on stderr."""
+    answers = ask(ctx, lambda one: _find(one, names, **query))
+    code = answers.finish(ctx)
+    found: list[tuple[str, Object, Any]] = []
+    for answer in answers:
+        logs, problems = answer.value
+        for problem in problems:
+            code = 1
+            ctx.complain(safe(f"wherry: context {answer.name}: {problem}" if answer.several else problem))
+        found += [(f"{answer.name}/" if answer.several else "", *log) for log in logs]
+    shown = [where + str(c.get("Name") or c["Id"][:12]).removeprefix("/") for where, c, _ in found]
+    sources = []
+    for name, prefix, (_, container, response) in zip(shown, prefixes(shown), found, strict=True):
+        tty = bool((container.get("Config") or {}).get("Tty"))
+        sources.append(Source(name, prefix.encode("utf-8", "replace"), tty, response))
+    return sources, code
+
+
+def _find(ctx: Context, names: Sequence[str], **query: Any) -> tuple[list[tuple[Object, Any]], list[str]]:
+    """One daemon's containers and their logs, and why others cannot be had."""
+    found: list[tuple[Object, Any]] = []
+    problems = []
     for name in names:
         try:
             container = containers.inspect(ctx.api, name)
             found.append((container, containers.logs(ctx.api, container["Id"], **query)))
         except WherryError as e:
-            code = 1
-            ctx.complain(safe(f"{name}: {e.message}"))
-    shown = [safe(str(c.get("Name") or c["Id"][:12]).removeprefix("/")).replace("\n", " ") for c, _ in found]
+            problems.append(f"{name}: {e.message}")
+    return found, problems
+
+
+def prefixes(names: Sequence[str]) -> list[str]:
+    """What lines of several sources begin with: names of one width, each in its colour on a terminal."""
+    shown = [safe(name).replace("\n", " ") for name in names]
     width = max(map(len, shown), default=0)
-    coloured = on_terminal(1) and not os.environ.get("NO_COLOR")
-    sources = []
-    for number, ((container, response), name) in enumerate(zip(found, shown, strict=True)):
-        prefix = f"{name:<{width}} | "
-        if coloured:
-            prefix = f"\x1b[{COLOURS[number % len(COLOURS)]}m{prefix}\x1b[0m"
-        tty = bool((container.get("Config") or {}).get("Tty"))
-        sources.append(Source(name, prefix.encode("utf-8", "replace"), tty, response))
-    return sources, code
+    plain = [f"{name:<{width}} | " for name in shown]
+    if not on_terminal(1) or os.environ.get("NO_COLOR"):
+        return plain
+    return [f"\x1b[{COLOURS[n % len(COLOURS)]}m{text}\x1b[0m" for n, text in enumerate(plain)]
 
 
 def _follow(ctx: Context, sources: Sequence[Source]) -> int:

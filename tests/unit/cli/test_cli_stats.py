@@ -138,7 +138,7 @@ def test_history_grows_by_readings_not_by_drawing() -> None:
     line = histories.lines(usages)[1]
     assert line.count("█") >= 1
     histories.take([Usage(reading("b"))])
-    assert list(histories._cpu) == ["b" * 64]
+    assert list(histories._cpu) == [("", "b" * 64)]
 
 
 def test_sparklines() -> None:

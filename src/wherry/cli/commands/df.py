@@ -7,6 +7,7 @@ from wherry.cli.flags import Flag
 from wherry.cli.render import table, units
 from wherry.cli.render.rows import ContainerRow, VolumeRow, fields, image_rows
 from wherry.cli.render.table import Row
+from wherry.cli.several import ask
 from wherry.cli.shared import FORMAT_TABLE
 from wherry.cli.values import BOOL
 from wherry.client import system
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from wherry.cli.command import Context
     from wherry.cli.flags import Options
+    from wherry.cli.several import Answer, Answers
 
     Object = dict[str, Any]
 
@@ -140,38 +142,47 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     layout, verbose = options.text("format") or "table", options.on("verbose")
     if verbose and layout not in ("table", "json"):
         raise Failure("a custom format cannot be used with --verbose")
-    answer = usages(system.disk_usage(ctx.api, verbose=verbose))
+    answers = ask(ctx, lambda one: usages(system.disk_usage(one.api, verbose=verbose)))
     if not verbose:
-        rows = [UsageRow(usage) for usage in answer]
+        rows = [UsageRow(usage).of(answer) for answer in answers for usage in answer.value]
         table.show(ctx, rows, layout, default=UsageRow.TABLE, headers=UsageRow.HEADERS)
     elif layout == "json":
-        _as_json(ctx, answer)
+        for answer in answers:
+            _as_json(ctx, answer)
     else:
-        _as_tables(ctx, answer)
-    return 0
+        _as_tables(ctx, answers)
+    return answers.finish(ctx)
 
 
-def _detail_rows(answer: list[Usage]) -> tuple[list[Row], list[Row], list[Row]]:
-    images, containers, volumes, _ = answer
+def _detail_rows(answer: Answer) -> tuple[list[Row], list[Row], list[Row]]:
+    images, containers, volumes, _ = answer.value
     named = [{**image, "RepoTags": (image.get("RepoTags") or [])[:1]} for image in images.items]
     return (
-        list(image_rows(named, digests=False, truncate=True)),
-        [ContainerRow({**c, "SizeRootFs": 0}) for c in containers.items],
-        [VolumeRow(v) for v in volumes.items],
+        [row.of(answer) for row in image_rows(named, digests=False, truncate=True)],
+        [ContainerRow({**c, "SizeRootFs": 0}).of(answer) for c in containers.items],
+        [VolumeRow(v).of(answer) for v in volumes.items],
     )
 
 
-def _as_json(ctx: Context, answer: list[Usage]) -> None:
+def _as_json(ctx: Context, answer: Answer) -> None:
     from wherry.cli.render import gojson
 
     images, containers, volumes = _detail_rows(answer)
+    whose = {"Context": answer.name} if answer.several else {}
     ctx.say(
-        gojson.compact({"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []})
+        gojson.compact(
+            {**whose, "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []}
+        )
     )
 
 
-def _as_tables(ctx: Context, answer: list[Usage]) -> None:
-    images, containers, volumes = _detail_rows(answer)
+def _as_tables(ctx: Context, answers: Answers) -> None:
+    images: list[Row] = []
+    containers: list[Row] = []
+    volumes: list[Row] = []
+    for answer in answers:
+        for rows, more in zip((images, containers, volumes), _detail_rows(answer), strict=True):
+            rows += more
     sections: tuple[tuple[str, list[Row], str, dict[str, str]], ...] = (
         ("Images space usage:", images, IMAGES_TABLE, _IMAGE_HEADERS),
         ("Containers space usage:", containers, CONTAINERS_TABLE, ContainerRow.HEADERS),
@@ -180,8 +191,11 @@ def _as_tables(ctx: Context, answer: list[Usage]) -> None:
     for index, (title, rows, layout, headers) in enumerate(sections):
         ctx.write(("\n" if index else "") + f"{title}\n\n")
         table.show(ctx, rows, "table", default=layout, headers=headers)
-    ctx.say(f"\nBuild cache usage: {units.size(answer[3].size, 4)}\n")
-    ctx.write(table.align(["\t".join(CACHE_COLUMNS), *(_cache_line(item) for item in answer[3].items)]))
+    for answer in answers:
+        cache: Usage = answer.value[3]
+        whose = f" of {answer.name}" if answer.several else ""
+        ctx.say(f"\nBuild cache usage{safe(whose)}: {units.size(cache.size, 4)}\n")
+        ctx.write(table.align(["\t".join(CACHE_COLUMNS), *map(_cache_line, cache.items)]))
 
 
 def _cache_line(item: Object) -> str:
@@ -212,4 +226,5 @@ DF = Command(
     "[OPTIONS]",
     run,
     (FORMAT_TABLE, Flag("verbose", "v", BOOL, "Show detailed information on space usage")),
+    several=True,
 )

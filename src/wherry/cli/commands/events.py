@@ -8,6 +8,7 @@ import time
 from wherry.cli.command import Command, safe
 from wherry.cli.flags import Flag
 from wherry.cli.render import table
+from wherry.cli.several import Daemons, ask
 from wherry.cli.shared import FILTERS, FORMAT_LONG
 from wherry.cli.times import timestamp
 from wherry.cli.values import STRING
@@ -16,6 +17,7 @@ from wherry.errors import Internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from wherry.cli.command import Context
@@ -26,13 +28,46 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format")
     compiled = table.compile_format("{{json .}}" if layout == "json" else layout) if layout else None
     since, until = timestamp(options.text("since")), timestamp(options.text("until"))
-    try:
-        for event in system.events(ctx.api, since=since, until=until, given=options.filters()):
-            ctx.say(table.render(compiled, event) if compiled else safe(line(event)))
-            sys.stdout.flush()
-    except ValueError as e:
-        raise Internal(f"cannot read the daemon's events: {e}") from e
+
+    def work(one: Context) -> Iterator[dict[str, Any]]:
+        try:
+            yield from system.events(one.api, since=since, until=until, given=options.filters())
+        except ValueError as e:
+            raise Internal(f"cannot read the daemon's events: {e}") from e
+
+    def show(event: dict[str, Any], prefix: str = "") -> None:
+        ctx.say(table.render(compiled, event) if compiled else prefix + safe(line(event)))
+        sys.stdout.flush()
+
+    if ctx.several:
+        return _of_several(ctx, work, show, ended=bool(until) and float(until) <= time.time())
+    named = {"Context": ctx.context_name} if ".Context" in layout else {}
+    for event in work(ctx):
+        show(event | named)
     return 0
+
+
+def _of_several(
+    ctx: Context,
+    work: Callable[[Context], Iterator[dict[str, Any]]],
+    show: Callable[[dict[str, Any], str], None],
+    *,
+    ended: bool,
+) -> int:
+    """All daemons' events as they come; those of a time that is over (``ended``) in its order."""
+    from wherry.cli.manylogs import prefixes
+
+    shown = dict(zip(ctx.several, prefixes(ctx.several), strict=True))
+    if ended:
+        answers = ask(ctx, lambda one: list(work(one)))
+        found = [(event, answer.name) for answer in answers for event in answer.value]
+        for event, name in sorted(found, key=lambda pair: _nanoseconds(pair[0])):
+            show({"Context": name, **event}, shown[name])
+        return answers.finish(ctx)
+    daemons = Daemons(ctx)
+    for name, event in daemons.stream(work, lambda problem: ctx.complain(safe(problem))):
+        show({"Context": name, **event}, shown[name])
+    return 1 if daemons.problems else 0
 
 
 def line(event: dict[str, Any]) -> str:
@@ -45,8 +80,12 @@ def line(event: dict[str, Any]) -> str:
     return text
 
 
+def _nanoseconds(event: dict[str, Any]) -> int:
+    return int(event.get("timeNano") or int(event.get("time") or 0) * 10**9)
+
+
 def _moment(event: dict[str, Any]) -> str:
-    nanoseconds = int(event.get("timeNano") or int(event.get("time") or 0) * 10**9)
+    nanoseconds = _nanoseconds(event)
     local = time.localtime(nanoseconds // 10**9)
     zone = time.strftime("%z", local)
     shown = "Z" if zone == "+0000" else f"{zone[:3]}:{zone[3:]}"
@@ -62,4 +101,5 @@ EVENTS = Command(
         Flag("since", "", STRING, "Show all events created since timestamp"),
         Flag("until", "", STRING, "Stream events until this timestamp"),
     ),
+    several=True,
 )

@@ -6,6 +6,7 @@ from wherry.cli.command import UNLIMITED, Command, Failure, safe
 from wherry.cli.flags import Flag
 from wherry.cli.render import table
 from wherry.cli.render.rows import HistoryRow, ImageRow, image_rows
+from wherry.cli.several import ask
 from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
 from wherry.cli.values import BOOL, STRINGS
 from wherry.client import images
@@ -27,18 +28,21 @@ def listing(ctx: Context, options: Options, args: list[str]) -> int:
     if args:
         given.setdefault("reference", []).append(args[0])
     table.compile_format(table.split_format(layout, ImageRow.TABLE)[1])
-    found = images.listing(ctx.api, all=options.on("all"), given=given)
-    found.sort(key=lambda image: -int(image.get("Created") or 0))
+    answers = ask(ctx, lambda one: images.listing(one.api, all=options.on("all"), given=given))
     digests = options.on("digests")
-    rows = image_rows(
-        found,
-        digests=digests or ".Digest" in layout,
-        truncate=not options.on("no-trunc"),
-        digest_rows=digests,
+    rows = (
+        row.of(answer)
+        for answer in answers
+        for row in image_rows(
+            sorted(answer.value, key=lambda image: -int(image.get("Created") or 0)),
+            digests=digests or ".Digest" in layout,
+            truncate=not options.on("no-trunc"),
+            digest_rows=digests,
+        )
     )
     default = ImageRow.TABLE_DIGEST if digests else ImageRow.TABLE
     table.show(ctx, rows, layout, default=default, headers=ImageRow.HEADERS)
-    return 0
+    return answers.finish(ctx)
 
 
 def history(ctx: Context, options: Options, args: list[str]) -> int:
@@ -108,6 +112,7 @@ LS = Command(
         Flag("quiet", "q", BOOL, "Only show image IDs"),
         Flag("tree", "", BOOL, "List multi-platform images as a tree", hidden=True),
     ),
+    several=True,
     most=1,
     complete="image none",
 )

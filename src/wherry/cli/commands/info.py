@@ -6,6 +6,7 @@ from wherry import __version__
 from wherry.cli.command import Command, Failure, safe
 from wherry.cli.render import gojson, template, units
 from wherry.cli.render.table import compile_format
+from wherry.cli.several import ask
 from wherry.cli.shared import FORMAT
 from wherry.client import system
 from wherry.errors import WherryError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 def run(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format")
     compiled = compile_format(layout) if layout and layout != "json" else None
+    if ctx.several:
+        return _of_several(ctx, layout, compiled)
     problem = ""
     info: Object = {}
     try:
@@ -44,6 +47,20 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     for warning in info.get("Warnings") or []:
         ctx.complain(safe(str(warning)))
     return 0
+
+
+def _of_several(ctx: Context, layout: str, compiled: template.Template | None) -> int:
+    from wherry.cli.render import table
+    from wherry.cli.render.daemons import InfoRow
+
+    answers = ask(ctx, lambda one: system.info(one.api))
+    if layout:
+        for answer in answers:
+            _formatted(ctx, compiled, {"Context": answer.name, **answer.value})
+    else:
+        rows = [InfoRow(answer.value).of(answer) for answer in answers]
+        table.show(ctx, rows, "table", default=InfoRow.TABLE, headers=InfoRow.HEADERS)
+    return answers.finish(ctx)
 
 
 def _context(ctx: Context) -> str:
@@ -164,4 +181,4 @@ def _settings(info: Object) -> list[str]:
     return lines
 
 
-INFO = Command("[OPTIONS]", run, (FORMAT,))
+INFO = Command("[OPTIONS]", run, (FORMAT,), several=True)

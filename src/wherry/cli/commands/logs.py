@@ -28,7 +28,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         "timestamps": options.on("timestamps"),
         "details": options.on("details"),
     }
-    if len(args) > 1:
+    if len(args) > 1 or ctx.several:
         from wherry.cli.manylogs import show
 
         return show(ctx, args, **asked)
@@ -67,5 +67,6 @@ LOGS = Command(
     ),
     least=1,
     most=UNLIMITED,
+    several=True,
     complete="container",
 )

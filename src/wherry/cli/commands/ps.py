@@ -6,6 +6,7 @@ from wherry.cli.command import Command
 from wherry.cli.flags import Flag
 from wherry.cli.render import table
 from wherry.cli.render.rows import ContainerRow
+from wherry.cli.several import ask
 from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC
 from wherry.cli.values import BOOL, INT
 from wherry.client import containers
@@ -27,20 +28,22 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     if ".Size" in layout:
         size = True
     _check(layout)
-    found = containers.listing(
-        ctx.api, all=options.on("all"), limit=limit, size=size, given=options.filters()
+    given = options.filters()
+    answers = ask(
+        ctx,
+        lambda one: containers.listing(one.api, all=options.on("all"), limit=limit, size=size, given=given),
     )
     truncate = not options.on("no-trunc")
     if quiet and options.text("format") and layout in ("table", "json"):
         layout = "table {{.ID}}" if layout == "table" else layout
     table.show(
         ctx,
-        [ContainerRow(c, truncate=truncate) for c in found],
+        [ContainerRow(c, truncate=truncate).of(answer) for answer in answers for c in answer.value],
         layout,
         default=ContainerRow.TABLE_SIZE if size else ContainerRow.TABLE,
         headers=ContainerRow.HEADERS,
     )
-    return 0
+    return answers.finish(ctx)
 
 
 def _check(layout: str) -> None:
@@ -65,4 +68,5 @@ LS = Command(
         Flag("quiet", "q", BOOL, "Only display container IDs"),
         Flag("size", "s", BOOL, "Display total file sizes"),
     ),
+    several=True,
 )

@@ -8,6 +8,7 @@ from wherry.cli.command import UNLIMITED, Command, safe
 from wherry.cli.flags import Flag
 from wherry.cli.render import table
 from wherry.cli.render.usage import Usage, UsageRow, sparkline
+from wherry.cli.several import ask
 from wherry.cli.shared import FORMAT_TABLE, NO_TRUNC, on_terminal
 from wherry.cli.values import BOOL
 from wherry.client import containers
@@ -15,7 +16,7 @@ from wherry.errors import Internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from wherry.cli.command import Context
@@ -32,11 +33,12 @@ def readings(ctx: Context, wanted: list[str], *, everything: bool, stream: bool)
 
     :raises NotFound: one of them is not there.
     """
+    context = ctx.context_name
     ids = [str(containers.inspect(ctx.api, name)["Id"]) for name in wanted]
     found = containers.all_stats(ctx.api, stopped=everything or bool(ids), stream=stream)
     try:
         for answer in found:
-            usages = [Usage(reading) for reading in answer]
+            usages = [Usage(reading, context) for reading in answer]
             if ids:
                 usages = [usage for usage in usages if usage.id in ids]
             yield sorted(usages, key=lambda usage: usage.name)
@@ -47,44 +49,98 @@ def readings(ctx: Context, wanted: list[str], *, everything: bool, stream: bool)
 def run(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format") or ctx.setting("statsFormat") or "table"
     stream, truncate = not options.on("no-stream"), not options.on("no-trunc")
-    news = readings(ctx, args, everything=options.on("all"), stream=stream)
-    if stream and layout == "table" and on_terminal(1):
+
+    def work(one: Context) -> Iterator[list[Usage]]:
+        return readings(one, args, everything=options.on("all"), stream=stream)
+
+    if not stream:
+        answers = ask(ctx, lambda one: [usage for usages in work(one) for usage in usages])
+        _show(ctx, [usage for answer in answers for usage in answer.value], layout, truncate=truncate)
+        return answers.finish(ctx)
+    problems: list[str] = []
+    if layout == "table" and on_terminal(1):
         from wherry.cli import live
 
         histories = Histories()
 
         def draw(usages: list[Usage]) -> list[str]:
             histories.take(usages)
-            return histories.lines(usages, truncate=truncate)
+            lines = histories.lines(usages, truncate=truncate, several=bool(ctx.several))
+            return lines + [safe(problem) for problem in problems]
 
-        live.run(news, draw, lambda key: key not in "qQ")
-        return 0
-    for usages in news:
-        rows = [UsageRow(usage, truncate=truncate) for usage in usages]
-        table.show(ctx, rows, layout, default=UsageRow.TABLE, headers=UsageRow.HEADERS)
+        live.run(_rounds(ctx, work, problems.append), draw, lambda key: key not in "qQ")
+        for problem in problems:
+            ctx.complain(safe(problem))
+        return 1 if problems else 0
+
+    def complain(problem: str) -> None:
+        problems.append(problem)
+        ctx.complain(safe(problem))
+
+    for usages in _rounds(ctx, work, complain):
+        _show(ctx, usages, layout, truncate=truncate)
         sys.stdout.flush()
-    return 0
+    return 1 if problems else 0
+
+
+def _rounds(
+    ctx: Context, work: Callable[[Context], Iterator[list[Usage]]], on_problem: Callable[[str], None]
+) -> Iterator[list[Usage]]:
+    """Everybody's last readings, ordered by context: when every daemon has sent new ones, or one of them has
+    for the second time, so that none holds up the others."""
+    if not ctx.several:
+        yield from work(ctx)
+        return
+    from wherry.cli.several import Daemons
+
+    daemons = Daemons(ctx)
+    last: dict[str, list[Usage]] = {}
+    fresh: set[str] = set()
+    for name, usages in daemons.stream(work, on_problem):
+        if name in fresh:
+            yield _together(ctx, last, daemons.left)
+            fresh.clear()
+        last[name] = usages
+        fresh.add(name)
+        if fresh >= daemons.left:
+            yield _together(ctx, last, daemons.left)
+            fresh.clear()
+
+
+def _together(ctx: Context, last: dict[str, list[Usage]], left: set[str]) -> list[Usage]:
+    return [usage for name in ctx.several if name in left for usage in last.get(name, [])]
+
+
+def _show(ctx: Context, usages: list[Usage], layout: str, *, truncate: bool) -> None:
+    rows = [UsageRow(usage, truncate=truncate, several=bool(ctx.several)) for usage in usages]
+    table.show(ctx, rows, layout, default=UsageRow.TABLE, headers=UsageRow.HEADERS)
 
 
 class Histories:
     """The last readings of every container, drawn beside its numbers."""
 
     def __init__(self) -> None:
-        self._cpu: dict[str, list[float]] = {}
-        self._memory: dict[str, list[float]] = {}
+        self._cpu: dict[tuple[str, str], list[float]] = {}
+        self._memory: dict[tuple[str, str], list[float]] = {}
         self._last: object = None
 
-    def lines(self, usages: list[Usage], *, truncate: bool = True) -> list[str]:
-        """The table. :meth:`take` has seen every one of ``usages``."""
-        compiled = table.compile_format(UsageRow.TABLE)
-        header = "\t".join([compiled.render(table.Header(UsageRow.HEADERS), header=True), "CPU", "MEMORY"])
+    def lines(self, usages: list[Usage], *, truncate: bool = True, several: bool = False) -> list[str]:
+        """The table, with contexts when there are several. :meth:`take` has seen every one of ``usages``."""
+        compiled = table.compile_format(("{{.Context}}\t" if several else "") + UsageRow.TABLE)
+        header = "\t".join(
+            [
+                compiled.render(table.Header(UsageRow.HEADERS | {"Context": "CONTEXT"}), header=True),
+                "CPU",
+                "MEMORY",
+            ]
+        )
         rows = [self._row(compiled, usage, truncate=truncate) for usage in usages]
         return table.align([header, *rows]).splitlines()
 
     def _row(self, compiled: Any, usage: Usage, *, truncate: bool) -> str:
         cells = safe(table.render(compiled, UsageRow(usage, truncate=truncate)))
-        cpu = sparkline(self._cpu[usage.id], HISTORY, _CPU_LEAST)
-        memory = sparkline(self._memory[usage.id], HISTORY, _MEMORY_LEAST)
+        cpu = sparkline(self._cpu[usage.key], HISTORY, _CPU_LEAST)
+        memory = sparkline(self._memory[usage.key], HISTORY, _MEMORY_LEAST)
         return f"{cells}\t{cpu}\t{memory}"
 
     def take(self, usages: Sequence[Usage]) -> None:
@@ -93,7 +149,9 @@ class Histories:
             return  # Drawn again for a key.
         self._last = usages
         for store, name in ((self._cpu, "cpu"), (self._memory, "memory")):
-            kept = {usage.id: [*store.get(usage.id, []), getattr(usage, name)][-HISTORY:] for usage in usages}
+            kept = {
+                usage.key: [*store.get(usage.key, []), getattr(usage, name)][-HISTORY:] for usage in usages
+            }
             store.clear()
             store.update(kept)
 
@@ -108,5 +166,6 @@ STATS = Command(
         NO_TRUNC,
     ),
     most=UNLIMITED,
+    several=True,
     complete="running",
 )

@@ -6,6 +6,7 @@ import os
 
 from wherry import __version__
 from wherry.cli.command import Command, Failure
+from wherry.cli.several import ask
 from wherry.cli.shared import FORMAT
 from wherry.client import system
 from wherry.client.api import VERSION as API_VERSION
@@ -25,6 +26,8 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         from wherry.cli.render import table
 
         table.compile_format("{{json .}}" if layout == "json" else layout)
+    if ctx.several:
+        return _of_several(ctx, layout)
     problem = ""
     server: dict[str, Any] | None = None
     try:
@@ -40,6 +43,22 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     if problem:
         raise Failure(problem)
     return 0
+
+
+def _of_several(ctx: Context, layout: str) -> int:
+    from wherry.cli.render import table
+    from wherry.cli.render.daemons import VersionRow
+
+    answers = ask(ctx, lambda one: (system.version(one.api), one.api.version))
+    if layout:
+        for answer in answers:
+            server, spoken = answer.value
+            client = _client(spoken, ctx.member(answer.name))
+            _formatted(ctx, layout, {"Context": answer.name, "Client": client, "Server": server})
+    else:
+        rows = [VersionRow(answer.value[0]).of(answer) for answer in answers]
+        table.show(ctx, rows, "table", default=VersionRow.TABLE, headers=VersionRow.HEADERS)
+    return answers.finish(ctx)
 
 
 def _client(spoken: str, ctx: Context) -> dict[str, Any]:
@@ -121,4 +140,4 @@ def _engine_lines(details: dict[str, Any]) -> list[str]:
     return lines
 
 
-VERSION = Command("[OPTIONS]", run, (FORMAT,))
+VERSION = Command("[OPTIONS]", run, (FORMAT,), several=True)

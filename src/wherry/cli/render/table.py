@@ -13,20 +13,36 @@ from wherry.cli.render.template.execute import Record, TemplateFailure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Any
+    from typing import Any, Self
 
     from wherry.cli.command import Context
+    from wherry.cli.several import Answer
 
 WIDTH_MIN, PADDING = 10, 3
 
 
 class Row(Record):
     """A record with column headers. ``HEADERS`` maps a field to its header; fields without one print their
-    name's header as ``<no value>``, as Docker's do."""
+    name's header as ``<no value>``, as Docker's do.
+
+    ``context`` is whose record it is; it is a field like the others where several daemons were asked."""
 
     HEADERS: dict[str, str] = {}
+    context = ""
+    several = False
+
+    def of(self, answer: Answer) -> Self:
+        """The same row, as a part of a daemon's answer."""
+        self.context, self.several = answer.name, answer.several
+        return self
+
+    def as_object(self) -> dict[str, Any]:
+        found = super().as_object()
+        return {"Context": self.context, **found} if self.several else found
 
     def value(self, name: str, args: Sequence[Any]) -> Any:
+        if name == "Context":
+            return _one_line(self.context)
         if name not in self.FIELDS and name != "Label":
             raise KeyError(name)
         method = getattr(self, f"get_{name.lower()}")
@@ -79,10 +95,13 @@ def split_format(layout: str, default: str) -> tuple[bool, str]:
 
 
 def show(ctx: Context, rows: Iterable[Row], layout: str, *, default: str, headers: dict[str, str]) -> None:
-    """Print rows in a ``--format``; ``default`` is the template of the plain table.
+    """Print rows in a ``--format``; ``default`` is the template of the plain table, which begins with the
+    context where several daemons were asked.
 
     :raises Failure: the format is no template, or asks for what a row does not have.
     """
+    if ctx.several:
+        default = "{{.Context}}\t" + default
     is_table, text = split_format(layout, default)
     compiled = compile_format(text)
     if not is_table:
@@ -90,7 +109,7 @@ def show(ctx: Context, rows: Iterable[Row], layout: str, *, default: str, header
             ctx.say(render(compiled, row))
         return
     lines = [render(compiled, row) for row in rows]
-    ctx.write(align([_header_line(compiled, headers), *lines]))
+    ctx.write(align([_header_line(compiled, headers | {"Context": "CONTEXT"}), *lines]))
 
 
 def _header_line(compiled: template.Template, headers: dict[str, str]) -> str:

@@ -22,6 +22,7 @@ class Usage:
     __slots__ = (
         "block_read",
         "block_write",
+        "context",
         "cpu",
         "id",
         "limit",
@@ -33,7 +34,8 @@ class Usage:
         "sent",
     )
 
-    def __init__(self, reading: Object) -> None:
+    def __init__(self, reading: Object, context: str = "") -> None:
+        self.context = context
         self.id, self.name = str(reading.get("id", "")), str(reading.get("name", "")).removeprefix("/")
         memory = reading.get("memory_stats") or {}
         self.running = bool(memory.get("usage"))
@@ -45,6 +47,11 @@ class Usage:
         self.received = float(sum(n.get("rx_bytes", 0) for n in networks))
         self.sent = float(sum(n.get("tx_bytes", 0) for n in networks))
         self.block_read, self.block_write = _block_io(reading.get("blkio_stats") or {})
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from others also where several daemons are watched, or one under two names."""
+        return self.context, self.id
 
     @property
     def memory_percent(self) -> float:
@@ -113,8 +120,11 @@ class UsageRow(Row):
         "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
     )
 
-    def __init__(self, usage: Usage, *, asked: str = "", truncate: bool = True) -> None:
+    def __init__(
+        self, usage: Usage, *, asked: str = "", truncate: bool = True, several: bool = False
+    ) -> None:
         self.u, self.asked, self.truncate = usage, asked, truncate
+        self.context, self.several = usage.context, several
 
     def get_container(self) -> str:
         return self.asked or self.get_id()

@@ -17,6 +17,7 @@ from wherry.engine.listing import ListingService
 from wherry.engine.logs import LogService
 from wherry.engine.networks import NetworkService
 from wherry.engine.prune import PruneService
+from wherry.engine.pulls import PullService
 from wherry.engine.removal import Removal
 from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
@@ -41,6 +42,7 @@ class Services:
     top: TopService
     stats: StatsService
     images: ImageService
+    pulls: PullService
     volumes: VolumeService
     networks: NetworkService
     prune: PruneService

@@ -16,10 +16,12 @@ from typing import Any
 import msgspec
 
 from wherry import __version__
+from wherry.daemon import registries
 from wherry.errors import InvalidArgument
 from wherry.images.versions import Keep
 from wherry.logs import options as log_options
 from wherry.model.container import LogConfig
+from wherry.registry.config import ATTEMPTS, DOWNLOADS, UPLOADS, RegistryConfig
 from wherry.state.events import KEEP, KEEP_DAYS
 
 DEFAULT_ROOT = Path("/var/lib/wherry")
@@ -77,6 +79,7 @@ class Config:
     event_limit: int = KEEP
     event_days: int = KEEP_DAYS
     keep_versions: Keep = field(default_factory=Keep)
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
 
 
 class _Pool(msgspec.Struct):
@@ -86,6 +89,21 @@ class _Pool(msgspec.Struct):
 
 class _Runtime(msgspec.Struct):
     path: str
+
+
+class _Proxies(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+
+class _Rule(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
+    """Ours: for one registry, or names below one (``registries`` of the file)."""
+
+    mirrors: list[str] = msgspec.field(default_factory=list)
+    location: str = ""
+    insecure: bool = False
+    blocked: bool = False
 
 
 class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
@@ -133,6 +151,15 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     event_days: int | None = None
     image_keep_days: int | None = None
     image_keep_versions: int | None = None
+    registry_mirrors: list[str] | None = None
+    insecure_registries: list[str] | None = None
+    blocked_registries: list[str] | None = None
+    registries: dict[str, _Rule] | None = None
+    registry_timeout: int | None = None
+    max_concurrent_downloads: int | None = None
+    max_concurrent_uploads: int | None = None
+    max_download_attempts: int | None = None
+    proxies: _Proxies | None = None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -187,6 +214,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="days that a prune spares earlier versions (default 30)",
     )
     add("--image-keep-versions", type=int, metavar="N", help="how many of each name it spares (default 10)")
+    add("--registry-mirror", action="append", metavar="URL", help="mirror of Docker Hub, asked first")
+    add("--insecure-registry", action="append", metavar="HOST", help="registry that needs no good TLS")
+    add("--max-concurrent-downloads", type=int, metavar="N", help=f"of one pull (default {DOWNLOADS})")
+    add("--max-concurrent-uploads", type=int, metavar="N", help=f"of one push (default {UPLOADS})")
+    add("--max-download-attempts", type=int, metavar="N", help=f"of one transfer (default {ATTEMPTS})")
+    add("--http-proxy", metavar="URL", help="proxy for registries over HTTP")
+    add("--https-proxy", metavar="URL", help="proxy for registries over HTTPS")
+    add("--no-proxy", metavar="HOSTS", help="registries reached without a proxy, with commas between")
     add("-p", "--pidfile", metavar="FILE", help="where to write the pid (default <run>/wherryd.pid)")
     add("--validate", action="store_true", help="check the configuration and exit")
     add("--teardown", action="store_true", help="remove bridge, firewall table and namespaces, and exit")
@@ -226,6 +261,8 @@ _KEYS = {
     "label": "labels",
     "log_opt": "log_opts",
     "cdi_spec_dir": "cdi_spec_dirs",
+    "registry_mirror": "registry_mirrors",
+    "insecure_registry": "insecure_registries",
 }
 
 
@@ -235,6 +272,8 @@ def _merge(options: argparse.Namespace, file: _File) -> dict[str, Any]:
     merged["runtimes"] = {n: r.path for n, r in (file.runtimes or {}).items()}
     pools = file.default_address_pools
     merged["default_address_pools"] = None if pools is None else [(p.base, p.size) for p in pools]
+    given = file.proxies or _Proxies()
+    merged["proxies"] = {name.replace("_", "-"): getattr(given, name) for name in _Proxies.__struct_fields__}
     flags = vars(options)
     for flag, value in flags.items():
         key = _KEYS.get(flag, flag)
@@ -242,6 +281,9 @@ def _merge(options: argparse.Namespace, file: _File) -> dict[str, Any]:
             continue
         if flag == "add_runtime":
             merged["runtimes"] |= dict(_pair(text) for text in value)
+            continue
+        if flag in _Proxies.__struct_fields__:
+            merged["proxies"][flag.replace("_", "-")] = value
             continue
         if flag == "default_address_pool":
             key, value = "default_address_pools", [_pool(text) for text in value]
@@ -321,6 +363,7 @@ def _config(m: dict[str, Any]) -> Config:
         ),
         event_limit=_between(m["event_limit"], 256, 100_000_000, "event-limit", KEEP),
         event_days=_between(m["event_days"], 0, 36_500, "event-days", KEEP_DAYS),
+        registry=registries.configured(m),
         cpu_rt_period=_between(m["cpu_rt_period"], 0, 1_000_000, "cpu-rt-period", 0),
         cpu_rt_runtime=_between(m["cpu_rt_runtime"], 0, 1_000_000, "cpu-rt-runtime", 0),
     )

@@ -20,6 +20,7 @@ from wherry.images.store import ImageStore
 from wherry.linux import cgroups
 from wherry.network.manager import NetworkManager
 from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
+from wherry.registry.distribution import Distribution
 from wherry.runtime.task import Runtime, find_program
 from wherry.state.containers import Containers
 from wherry.state.content import Contents, LeaseRows
@@ -55,6 +56,7 @@ class Stores:
     db: Database
     containers: Containers
     images: ImageStore
+    distribution: Distribution
     unpacker: Unpacker
     snapshotter: Snapshotter
     volumes: VolumeStore
@@ -80,12 +82,14 @@ def open_stores(config: Config) -> Stores:
     snapshotter = _snapshotter(config, db, meta)
     runtimes = _runtimes(config)
     unpacker = Unpacker()
+    images = _images(config, db, snapshotter, unpacker)
     return Stores(
         settings=_settings(config, runtimes),
         engine_id=engine_id,
         db=db,
         containers=Containers(db),
-        images=_images(config, db, snapshotter, unpacker),
+        images=images,
+        distribution=Distribution(config.registry, images.content),
         unpacker=unpacker,
         snapshotter=snapshotter,
         volumes=VolumeStore(config.root / "volumes", Volumes(db)),

@@ -30,6 +30,7 @@ from wherry.engine.logs import LogService
 from wherry.engine.networks import NetworkService
 from wherry.engine.probes import Prober
 from wherry.engine.prune import PruneService
+from wherry.engine.pulls import PullService
 from wherry.engine.reconcile import Reconciler
 from wherry.engine.removal import Removal
 from wherry.engine.sandboxes import Sandboxes
@@ -78,6 +79,7 @@ class Daemon:
     core: Core
     stats: StatsService
     reconciler: Reconciler
+    services: Services
     server: ApiServer
     _background: list[asyncio.Task[object]] = field(default_factory=list)
 
@@ -93,6 +95,7 @@ class Daemon:
     async def stop(self) -> None:
         """Let go of everything; containers run on."""
         self.stores.events.close()
+        await self.services.pulls.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.core.health.close()
         await self.stats.close()
@@ -132,7 +135,8 @@ def build(config: Config) -> Daemon:
         events=s.events,
         live=s.live,
     )
-    return Daemon(config, s, core, stats, reconciler, make_server(_services(s, core, stats, config)))
+    services = _services(s, core, stats, config)
+    return Daemon(config, s, core, stats, reconciler, services, make_server(services))
 
 
 def _core(s: Stores, config: Config) -> Core:
@@ -246,6 +250,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
             events=events,
             keep=config.keep_versions,
         ),
+        pulls=PullService(images=s.images, distribution=s.distribution, events=events),
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),
         networks=NetworkService(network=s.network, containers=containers),
         prune=PruneService(containers=service, removal=core.removal, snapshotter=s.snapshotter),

@@ -232,7 +232,7 @@ class Loader:
         for chain_id in image.chain_ids:
             lease.keep_snapshot(chain_id)
         layers = layers_of(image.manifest.layers, image.config.rootfs.diff_ids)
-        self._store.layers.ensure(layers, self._ready)
+        self._store.layers.ensure(layers, lambda at: self._ready.pop(layers[at].digest, None))
 
 
 def load(

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 
 from wherry.errors import InvalidArgument
-from wherry.images.graph import decode_config, decode_document, decode_strict
 from wherry.images.store import ImageStore
 from wherry.model import oci, reference
 from wherry.model.base import convert
 from wherry.model.digest import Digest
+from wherry.model.documents import decode_config, decode_document, decode_strict
 from wherry.model.oci import Descriptor, Index, Manifest
 from wherry.model.reference import Reference
 from wherry.storage import streams

@@ -103,7 +103,7 @@ def _repository_tags(store: ImageStore, ref: str) -> list[Reference]:
     if wanted.tag or wanted.digest:
         return []
     names = [reference.parse(name) for name, _ in store.rows.names()]
-    return [name for name in names if name.name == wanted.name]
+    return [name for name in names if name.name == wanted.name and name.tag]
 
 
 def _one(store: ImageStore, ref: str, name: Reference | None, platforms: Sequence[Platform]) -> Saved:

@@ -88,6 +88,7 @@ def prune(
         removed += [_untag(store, name) for name in store.rows.names_of(image.id)]
         store.rows.delete(image.id)
         removed.append(Deleted(image.id))
+    store.leases.forget_unfinished()
     store.collect()
     return removed, max(0, before - disk_usage(store).total)
 

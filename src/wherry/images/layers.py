@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from wherry.errors import Conflict, InvalidArgument, NotFound, WherryError
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.model import digest as digests
 from wherry.model.digest import Digest
 from wherry.storage.apply import MERGE, OVERLAY
 from wherry.storage.content import ContentStore
 from wherry.storage.snapshots import UNPACK_PREFIX, Snapshotter, Usage
 from wherry.storage.unpack import NeedsParent, Unpacked, Unpacker
+
+_OTHERS_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,17 @@ class Prepared:
     @property
     def usage(self) -> Usage:
         return Usage(self.unpacked.size, self.unpacked.inodes)
+
+
+class _OthersFailed(Internal):
+    """Whoever was unpacking a layer that we wait for did not get to its end."""
+
+
+class Coming(Future[Prepared]):
+    """A layer that will be prepared once its blob has come. It may be given up until then (``cancel``)."""
+
+
+Ready = Callable[[int], Future[Prepared] | None]
 
 
 class LayerStore:
@@ -84,17 +97,25 @@ class LayerStore:
 
     def discard(self, prepared: Future[Prepared]) -> None:
         """Wait for a prepared layer nobody wants, and remove it."""
+        if isinstance(prepared, Coming) and prepared.cancel():
+            return
         try:
             self.snapshotter.remove(prepared.result().key)
         except (WherryError, OSError):
             return  # it failed, and cleaned up after itself
 
     def ensure(
-        self, layers: Sequence[Layer], ready: dict[Digest, Future[Prepared]] | None = None
+        self,
+        layers: Sequence[Layer],
+        ready: Ready = lambda position: None,
+        *,
+        done: Callable[[int], None] = lambda position: None,
     ) -> Digest | None:
         """Have all of a chain unpacked and committed; return its ChainID (``None`` without layers).
 
-        :param ready: layers prepared already, by blob; those used are taken out.
+        :param ready: asked for each layer that this call has to unpack (``rebase`` drivers only): one that
+            is prepared already or will be, else None.
+        :param done: called when a layer is there, lowest first.
         :raises InvalidArgument: a layer is hostile, broken, or not what the configuration promises.
         :raises NotFound: a blob is missing. :raises Unavailable: the disk is full.
         """
@@ -102,23 +123,35 @@ class LayerStore:
         for layer in layers:
             chain.append(digests.chain_id(chain[-1] if chain else None, layer.diff_id))
         if not chain or self.has(chain[-1]):
+            for position in range(len(chain)):
+                done(position)
             return chain[-1] if chain else None
+        for _ in range(_OTHERS_FAILURES):
+            try:
+                return self._ensure(layers, chain, ready, done)
+            except _OthersFailed:
+                continue  # they left, or had a broken copy: what they had begun is ours now
+        return self._ensure(layers, chain, ready, done)
+
+    def _ensure(
+        self, layers: Sequence[Layer], chain: list[Digest], ready: Ready, done: Callable[[int], None]
+    ) -> Digest:
         mine, theirs = self._claim(chain)
         jobs: dict[Digest, Future[Prepared]] = {}
         try:
             if self.snapshotter.rebase:
-                for layer, name in zip(layers, chain, strict=True):
+                for position, (layer, name) in enumerate(zip(layers, chain, strict=True)):
                     if name in mine:
-                        taken = ready.pop(layer.digest, None) if ready else None
-                        jobs[name] = taken or self._pool.submit(
+                        jobs[name] = ready(position) or self._pool.submit(
                             self._prepare, layer.digest, layer.diff_id, None
                         )
             for position, (layer, name) in enumerate(zip(layers, chain, strict=True)):
                 if name in mine:
                     self._commit(layer, name, chain[position - 1] if position else None, jobs.pop(name, None))
                     self._settle(name, None)
-                elif name in theirs:
-                    theirs[name].result()
+                elif name in theirs and (error := theirs[name].exception()) is not None:
+                    raise _OthersFailed(str(error)) from error
+                done(position)
         except BaseException as e:
             for name in mine:
                 self._settle(name, e)

@@ -8,7 +8,7 @@ target without a name stays until it is deleted or pruned ("dangling"), as in Do
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.graph import Graph, PlatformImage
@@ -18,6 +18,7 @@ from wherry.model import oci, reference
 from wherry.model.digest import Digest
 from wherry.model.images import HistoryEntry, Image, ImageSummary, ManifestSummary, parse_time
 from wherry.model.oci import Descriptor, Platform
+from wherry.model.platforms import preferred_platforms, rank
 from wherry.model.reference import Reference
 from wherry.state.images import ImageRow, Images, NameMove, Sizes
 from wherry.storage.content import ContentStore
@@ -133,7 +134,7 @@ class ImageStore:
         if not here:
             raise NotFound(f"No such image: {text}")
         preferred = preferred_platforms(oci.host())
-        return min(here, key=lambda image: _rank(image.platform, preferred))
+        return min(here, key=lambda image: rank(image.platform, preferred))
 
     def _image(self, row: ImageRow, chosen: PlatformImage) -> Image:
         assert chosen.config is not None
@@ -281,6 +282,14 @@ class ImageStore:
             raise NotFound(f"No such image: {digest}")
         return self.rows.move(str(name.with_default_tag()), digest, actor=by or self.who(), why=why)
 
+    def keep_as(self, name: Reference, target: Digest, *, why: str, by: str = "") -> None:
+        """Note that a target came as ``repository@digest``, so that it is found as such and is not dangling.
+
+        A tag of the repository that points at it already is enough.
+        """
+        if all(known.name != name.name for known in self._names(target)):
+            self.rows.move(f"{name.name}@{target}", target, actor=by or self.who(), why=why)
+
     def untag(self, name: Reference, *, why: str, by: str = "") -> Digest:
         """Remove a name; the image stays. :raises NotFound: no such name."""
         old = self.rows.move(str(name.with_default_tag()), None, actor=by or self.who(), why=why)
@@ -291,6 +300,13 @@ class ImageStore:
     def moves(self, name: Reference) -> Sequence[NameMove]:
         """Every move of a name, oldest first."""
         return self.rows.moves(str(name.with_default_tag()))
+
+    def is_whole(self, image: Image) -> bool:
+        """Whether all its blobs are here, and its layers unpacked."""
+        parts = (image.manifest.config, *image.manifest.layers)
+        return all(self.content.has(part.digest) for part in parts) and all(
+            self.layers.has(chain_id) for chain_id in image.chain_ids
+        )
 
     def ensure_unpacked(self, image: Image) -> Digest | None:
         """Have the image's layers unpacked; return the snapshot to start from (``None``: it has no layers).
@@ -311,32 +327,6 @@ def layers_of(blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]) -> list[L
             f"invalid image: its manifest has {len(blobs)} layers, its configuration {len(diff_ids)}"
         )
     return [Layer(blob.digest, diff_id) for blob, diff_id in zip(blobs, diff_ids, strict=True)]
-
-
-def preferred_platforms(host: Platform) -> list[Platform]:
-    """What this host can run, best first."""
-    found = [host.normalised()]
-    older = {"v8": ("v7", "v6", "v5"), "v7": ("v6", "v5"), "v6": ("v5",)}
-    if host.architecture == "arm":
-        found += [
-            Platform(os="linux", architecture="arm", variant=v) for v in older.get(host.variant or "v7", ())
-        ]
-    if host.architecture == "arm64":
-        found += [Platform(os="linux", architecture="arm", variant=v) for v in ("v7", "v6", "v5")]
-    if host.architecture == "amd64":
-        found.append(Platform(os="linux", architecture="386"))
-    return found
-
-
-def _rank(platform: Platform, preferred: Iterable[Platform]) -> int:
-    count = 0
-    for candidate in preferred:
-        if platform.normalised() == candidate.normalised():
-            return count
-        count += 1
-    # a newer variant of the right architecture may not run, but is nearer than another architecture
-    first = next(iter(preferred))
-    return count if platform.satisfies(Platform(os=first.os, architecture=first.architecture)) else count + 1
 
 
 def _descriptor(row: ImageRow) -> Descriptor:

@@ -47,7 +47,7 @@ class Image:
 
     @property
     def repo_tags(self) -> list[str]:
-        return [name.familiar() for name in self.names]
+        return [name.familiar() for name in self.names if name.tag]
 
     @property
     def repo_digests(self) -> list[str]:
@@ -86,7 +86,7 @@ class ImageSummary:
 
     @property
     def repo_tags(self) -> list[str]:
-        return [name.familiar() for name in self.names]
+        return [name.familiar() for name in self.names if name.tag]
 
     @property
     def repo_digests(self) -> list[str]:

@@ -107,7 +107,11 @@ class LeaseRows:
         self._db = db
 
     def create(self, lease: str, why: str) -> None:
-        self._db.execute("INSERT INTO leases VALUES (?, ?, ?)", (lease, time.time_ns(), why))
+        """Make a lease, or renew one."""
+        self._db.execute(
+            "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET created = excluded.created",
+            (lease, time.time_ns(), why),
+        )
 
     def add(self, lease: str, kind: str, key: str) -> None:
         """Keep ``key``, which need not exist yet."""
@@ -118,6 +122,14 @@ class LeaseRows:
     def delete(self, lease: str) -> None:
         self._db.execute("DELETE FROM leases WHERE id = ?", (lease,))
 
-    def delete_all(self) -> int:
-        """Drop the leases of an earlier process; return how many there were."""
-        return self._db.execute("DELETE FROM leases")
+    def delete_all(self, *, but: str, since: int) -> int:
+        """Drop the leases of an earlier process, except those whose ``why`` begins with ``but`` and that were
+        renewed ``since`` (nanoseconds since the epoch); return how many there were."""
+        return self._db.execute(
+            "DELETE FROM leases WHERE substr(why, 1, ?) != ? OR created < ?", (len(but), but, since)
+        )
+
+    def named(self, beginning: str) -> list[str]:
+        """Leases whose ``why`` begins so."""
+        rows = self._db.all("SELECT id FROM leases WHERE substr(why, 1, ?) = ?", (len(beginning), beginning))
+        return [row["id"] for row in rows]

@@ -14,13 +14,13 @@ from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.archive import load
 from wherry.images.assemble import import_rootfs
 from wherry.images.delete import delete, disk_usage, prune
-from wherry.images.graph import decode_document, guess_media_type
-from wherry.images.store import preferred_platforms
 from wherry.model import digest as digests
 from wherry.model import oci, reference
 from wherry.model.digest import Digest
+from wherry.model.documents import decode_document, guess_media_type
 from wherry.model.images import Deleted, ImageUser, Untagged
 from wherry.model.oci import ImageRunConfig, Platform
+from wherry.model.platforms import preferred_platforms
 
 pytestmark = pytest.mark.kernel
 

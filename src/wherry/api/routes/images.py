@@ -15,15 +15,18 @@ from wherry.api.router import Route
 from wherry.api.server import JsonStream, begin_stream
 from wherry.engine.changes import parse_changes
 from wherry.errors import InvalidArgument, NotImplemented_, WherryError
-from wherry.model import oci
+from wherry.model import oci, reference
 from wherry.model.base import convert
+from wherry.model.credentials import Credentials
 from wherry.model.oci import Platform
+from wherry.wire import auth as wire_auth
 from wherry.wire import filters as wire_filters
 from wherry.wire import images as wire
 from wherry.wire.times import parse_timestamp
 
 LIST_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 PRUNE_FILTERS = frozenset({"dangling", "until", "label", "label!", "versions"})
+_BACKLOG = 1000
 
 
 async def list_images(ctx: Context) -> web.Response:
@@ -154,20 +157,22 @@ def _names(ctx: Context) -> list[str]:
 async def load(ctx: Context) -> web.StreamResponse:
     async with request_file(ctx.request) as source:
 
-        async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
+        async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
             platforms = _platforms(ctx)
             lines = await ctx.services.images.load(source, platforms=platforms, progress=progress)
             # The progress has told of each image already, where it was asked for.
             return [{"stream": f"{line}\n"} for line in lines] if ctx.flag("quiet") else []
 
-        return await _with_progress(ctx, work, quiet=ctx.flag("quiet"))
+        return await with_progress(ctx, work, quiet=ctx.flag("quiet"))
 
 
 async def create(ctx: Context) -> web.StreamResponse:
-    """Import a root file system (``fromSrc``); pulling is not there yet."""
+    """Pull an image (``fromImage``), or import a root file system (``fromSrc``)."""
+    if ctx.text("fromImage"):
+        return await pull(ctx)
     source_name = ctx.text("fromSrc")
-    if ctx.text("fromImage") or not source_name:
-        raise NotImplemented_("pulling images is not implemented yet: use image load, import or bootstrap")
+    if not source_name:
+        raise InvalidArgument("neither fromImage nor fromSrc says what to create an image from")
     if source_name != "-":
         raise NotImplemented_("importing from a URL is not implemented yet: send the archive as the body")
     config = parse_changes(ctx.query.getall("changes", []))
@@ -176,17 +181,44 @@ async def create(ctx: Context) -> web.StreamResponse:
         name = f"{name}:{ctx.text('tag')}"
     async with request_file(ctx.request) as source:
 
-        async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
+        async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
             image = await ctx.services.images.import_rootfs(
                 source, name=name, message=ctx.text("message"), config=config, platform=_platform(ctx)
             )
             return [{"status": image.id}]
 
-        return await _with_progress(ctx, work, quiet=True)
+        return await with_progress(ctx, work, quiet=True)
+
+
+async def pull(ctx: Context) -> web.StreamResponse:
+    wanted = reference.parse(ctx.text("fromImage"))
+    if wanted.digest is None and (tag_or_digest := ctx.text("tag")):
+        wanted = (
+            reference.parse(f"{wanted.name}@{tag_or_digest}")
+            if ":" in tag_or_digest
+            else wanted.with_tag(tag_or_digest)
+        )
+    credentials = registry_credentials(ctx)
+    platform = _platform(ctx)
+
+    async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
+        await ctx.services.pulls.pull(
+            wanted, platform=platform, credentials=credentials, progress=progress.on_loop
+        )
+        return []
+
+    return await with_progress(ctx, work, quiet=False, abandon=True)
+
+
+def registry_credentials(ctx: Context) -> list[Credentials]:
+    """Of ``X-Registry-Config``, then of ``X-Registry-Auth``, which counts more."""
+    headers = ctx.request.headers
+    found = wire_auth.parse_config(headers.get("X-Registry-Config", ""))
+    return [*found, wire_auth.parse_auth(headers.get("X-Registry-Auth", ""))]
 
 
 async def bootstrap(ctx: Context) -> web.StreamResponse:
-    async def work(progress: _Reporter) -> Sequence[dict[str, Any]]:
+    async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
         image = await ctx.services.images.bootstrap(
             ctx.text("name"),
             progress=progress,
@@ -196,10 +228,10 @@ async def bootstrap(ctx: Context) -> web.StreamResponse:
         )
         return [{"status": f"Image {ctx.text('name')} is ready", "aux": {"ID": image.id}}]
 
-    return await _with_progress(ctx, work, quiet=False)
+    return await with_progress(ctx, work, quiet=False)
 
 
-class _Reporter:
+class Reporter:
     """Called on a thread with progress messages; the loop sends them."""
 
     def __init__(self, queue: asyncio.Queue[dict[str, Any] | None], *, quiet: bool) -> None:
@@ -209,13 +241,21 @@ class _Reporter:
 
     def __call__(self, message: dict[str, Any]) -> None:
         if not self._quiet:
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, message)
+            self._loop.call_soon_threadsafe(self.on_loop, message)
+
+    def on_loop(self, message: dict[str, Any]) -> None:
+        """From the loop's own thread. To a client that does not read, no numbers are told."""
+        if self._queue.qsize() < _BACKLOG or not message.get("progressDetail"):
+            self._queue.put_nowait(message)
 
 
-async def _with_progress(ctx: Context, work: Any, *, quiet: bool) -> web.StreamResponse:
-    """Run ``work`` and send what it reports. What fails at once is an HTTP error; later, a line says so."""
+async def with_progress(ctx: Context, work: Any, *, quiet: bool, abandon: bool = False) -> web.StreamResponse:
+    """Run ``work`` and send what it reports. What fails at once is an HTTP error; later, a line says so.
+
+    :param abandon: whether a client that goes away ends the work; otherwise it comes to its end.
+    """
     queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    task = asyncio.ensure_future(work(_Reporter(queue, quiet=quiet)))
+    task = asyncio.ensure_future(work(Reporter(queue, quiet=quiet)))
     task.add_done_callback(lambda _task: queue.put_nowait(None))
     try:
         first = await queue.get()
@@ -233,6 +273,8 @@ async def _with_progress(ctx: Context, work: Any, *, quiet: bool) -> web.StreamR
             await stream.send({"errorDetail": {"message": e.message}, "error": e.message})
         return stream.response
     finally:
+        if abandon:
+            task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 

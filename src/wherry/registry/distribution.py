@@ -1,0 +1,75 @@
+"""The way in: registries as the daemon knows them, opened for one reference at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from wherry.model.credentials import ANONYMOUS, Credentials
+from wherry.model.reference import Reference
+from wherry.registry.config import HUB_NAMES, Blocked, Place, RegistryConfig, places
+from wherry.registry.errors import BLOCKED, RegistryError
+from wherry.registry.fetch import Fetcher
+from wherry.registry.repository import Repository
+from wherry.registry.transport import Session, TlsContexts
+from wherry.storage.content import ContentStore
+
+
+class Distribution:
+    """Lives as long as the daemon; used on the loop only."""
+
+    def __init__(self, config: RegistryConfig, content: ContentStore) -> None:
+        self.config = config
+        self.fetcher = Fetcher(content)
+        self._tls = TlsContexts(config.certificates)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """Connections for one operation."""
+        async with Session(self.config, self._tls) as session:
+            yield session
+
+    async def open(
+        self,
+        session: Session,
+        reference: Reference,
+        credentials: Iterable[Credentials],
+        *,
+        actions: str = "pull",
+    ) -> Sequence[Repository]:
+        """Where a reference is: mirrors first (when only pulling), the registry itself last.
+
+        :param credentials: each is used for the registry it is for, and for no other.
+        :raises RegistryError: the registry is blocked.
+        """
+        try:
+            found = places(self.config, reference, mirrors=actions == "pull")
+        except Blocked as e:
+            raise RegistryError(e.host, BLOCKED, "the daemon's configuration blocks it") from e
+        known = {key_of(one.server or reference.domain): one for one in credentials if one}
+        return [
+            Repository(
+                session,
+                place,
+                await session.base(place.host, insecure=place.insecure, scheme=place.scheme),
+                _credentials(place, known),
+                actions=actions,
+            )
+            for place in found
+        ]
+
+
+def _credentials(place: Place, known: Mapping[str, Credentials]) -> Credentials:
+    if place.userinfo is not None:
+        return Credentials(*place.userinfo)
+    return known.get(key_of(place.host), ANONYMOUS)
+
+
+def key_of(server: str) -> str:
+    """The name that a registry's credentials go by: its host, for every way to write it.
+
+    ``https://index.docker.io/v1/`` is ``docker.io``.
+    """
+    host = server.partition("://")[2] or server
+    host = host.partition("/")[0].lower()
+    return "docker.io" if host in HUB_NAMES else host

@@ -1,0 +1,103 @@
+"""What a registry refuses, and what goes wrong on the way to it: one type, with the codes of the field.
+
+A :class:`RegistryError` says which registry and why; :func:`explain` adds the reference and turns it into the
+kind of error that the API answers with, in Docker's words where its clients match on them.
+"""
+
+from __future__ import annotations
+
+from wherry.errors import (
+    Forbidden,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    NotImplemented_,
+    Unauthorized,
+    Unavailable,
+    WherryError,
+)
+from wherry.model.reference import Reference
+
+# The codes of the distribution spec ("Error Codes"), and four of our own for what no registry says.
+DENIED = "DENIED"
+UNAUTHORIZED = "UNAUTHORIZED"
+NAME_UNKNOWN = "NAME_UNKNOWN"
+MANIFEST_UNKNOWN = "MANIFEST_UNKNOWN"
+BLOB_UNKNOWN = "BLOB_UNKNOWN"
+TOO_MANY = "TOOMANYREQUESTS"
+UNSUPPORTED = "UNSUPPORTED"
+UNREACHABLE = "unreachable"
+"""No connection, or it broke off, or it was too slow."""
+REFUSED = "refused"
+"""Ours: what the registry says or does is not acceptable."""
+BLOCKED = "blocked"
+"""Ours: the daemon's configuration forbids this registry."""
+BROKEN = "broken"
+"""Ours: the registry failed (HTTP 5xx), or answers what no specification knows."""
+
+_TEXT_MAX = 300
+
+
+class RegistryError(WherryError):
+    """``host`` is the registry, ``status`` the HTTP status (0 for none), ``reason`` a clause.
+
+    :ivar retry_after: seconds the registry asks to wait, None when it does not say.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        code: str,
+        reason: str,
+        *,
+        status: int = 0,
+        retry_after: float | None = None,
+    ) -> None:
+        self.host, self.code, self.status, self.retry_after = host, code, status, retry_after
+        self.reason = clean(reason)
+        super().__init__(f"registry {host}: {self.reason}")
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same request may succeed a moment later."""
+        return self.code in (UNREACHABLE, TOO_MANY) or self.status in (408, 500, 502, 503, 504)
+
+    @property
+    def words(self) -> str:
+        """As Docker prints an error of a registry: ``manifest unknown: manifest unknown``."""
+        return f"{self.code.lower().replace('_', ' ')}: {self.reason}" if self.code.isupper() else self.reason
+
+
+def clean(text: str) -> str:
+    """What a stranger wrote, on one line, without control characters, and short."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _TEXT_MAX else line[:_TEXT_MAX] + "…"
+
+
+def explain(error: RegistryError, reference: Reference, *, action: str = "pull") -> WherryError:
+    """The error to answer with: names the registry, the reference and the reason."""
+    name, shown, words = reference.familiar_name, reference.familiar(), error.words
+    if error.code == MANIFEST_UNKNOWN and action == "pull":
+        return NotFound(f"manifest for {shown} not found: {words}")
+    if error.code == NAME_UNKNOWN and action == "pull":
+        return NotFound(f"repository {name} not found: {words}")
+    if error.code == DENIED and action == "pull":
+        text = f"pull access denied for {name}, repository does not exist or may require 'docker login'"
+        return NotFound(f"{text}: {words}")
+    if error.code in (DENIED, UNAUTHORIZED):
+        kind = Unauthorized if error.code == UNAUTHORIZED else Forbidden
+        return kind(f"{words} (registry {error.host}, cannot {action} {shown})")
+    if error.code == TOO_MANY:
+        return Unavailable(f"{words} (registry {error.host}, cannot {action} {shown})")
+    text = f"cannot {action} {shown}: registry {error.host}: {words}"
+    if error.code == BLOCKED:
+        return Forbidden(text)
+    if error.code in (MANIFEST_UNKNOWN, NAME_UNKNOWN, BLOB_UNKNOWN):
+        return NotFound(text)
+    if error.code == UNSUPPORTED:
+        return NotImplemented_(text)
+    if error.code == UNREACHABLE:
+        return Unavailable(text)
+    if error.code == REFUSED or 400 <= error.status < 500:
+        return InvalidArgument(text)
+    return Internal(text)

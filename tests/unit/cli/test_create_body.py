@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from wherry.cli.command import Failure
 from wherry.cli.commands.run import RUN
 from wherry.cli.create.body import build
 from wherry.cli.flags import FlagError, parse
@@ -296,3 +297,61 @@ def test_values_that_cannot_be(argv: str, reason: str) -> None:
     with pytest.raises(FlagError) as caught:
         host(*argv.split())
     assert caught.value.message.endswith(f"flag: {reason}")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--cpu-count=2", "--cpu-percent=2", "--io-maxbandwidth=2m", "--io-maxiops=2"]
+)
+def test_flags_for_windows_are_refused_by_name(flag: str) -> None:
+    with pytest.raises(Failure) as caught:
+        body(flag, "x")
+    name = flag.partition("=")[0]
+    assert caught.value.text.startswith(f'"{name}" is only supported on a Docker daemon running on windows')
+
+
+@pytest.mark.parametrize(
+    ("field", "member", "options"),
+    [
+        ("create-mountpoint", "BindOptions", {"CreateMountpoint": True}),
+        ("bind-create-mountpoint=false", "BindOptions", {"CreateMountpoint": False}),
+        ("bind-create-src", "BindOptions", {"CreateMountpoint": True}),
+        ("tmpfs-options=noexec", "TmpfsOptions", {"Options": [["noexec"]]}),
+        (
+            '"tmpfs-options=noexec,size=1m",tmpfs-options=uid=5',
+            "TmpfsOptions",
+            {"Options": [["noexec"], ["size", "1m"], ["uid", "5"]]},
+        ),
+        (
+            "ro,bind-recursive=readonly,bind-propagation=rprivate",
+            "BindOptions",
+            {"ReadOnlyForceRecursive": True, "Propagation": "rprivate"},
+        ),
+    ],
+)
+def test_options_of_mounts(field: str, member: str, options: dict[str, Any]) -> None:
+    kind = "tmpfs" if member == "TmpfsOptions" else "bind"
+    assert host("--mount", f"type={kind},dst=/b,{field}")["Mounts"][0][member] == options
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("bind-recursive=readonly", "requires 'readonly'"),
+        ("bind-recursive=writable", "requires 'readonly'"),
+        ("ro,bind-recursive=readonly", "requires 'bind-propagation=rprivate'"),
+        ("ro,bind-recursive=readonly,bind-propagation=shared", "requires 'bind-propagation=rprivate'"),
+        ("bind-recursive=", "invalid value for bind-recursive: "),
+        ("tmpfs-options=noexec", "cannot mix 'tmpfs-*' options with mount type 'bind'"),
+    ],
+)
+def test_options_of_mounts_that_contradict(field: str, message: str) -> None:
+    with pytest.raises(FlagError, match=message.replace("*", r"\*")):
+        host("--mount", f"type=bind,src=/a,dst=/b,{field}")
+
+
+def test_devices_that_vendors_describe_are_told_from_paths() -> None:
+    found = host("--device", "vendor.com/class=name", "--device", "/dev/a=b")
+    assert found["DeviceRequests"] == [{"Driver": "cdi", "DeviceIDs": ["vendor.com/class=name"]}]
+    assert found["Devices"][0]["PathOnHost"] == "/dev/a=b"
+    with pytest.raises(InvalidArgument, match="a=b is not an absolute path"):
+        host("--device", "a=b")

@@ -31,7 +31,11 @@ CANNOT_RUN, NOT_FOUND, ENGINE_ERROR = 126, 127, 125
 
 def create(ctx: Context, options: Options, args: list[str]) -> int:
     body = build(options, args[0], args[1:])
-    ctx.say(create_container(ctx, options, body))
+    try:
+        identifier = create_container(ctx, options, body)
+    except WherryError as e:
+        raise Failure(e.message) from e
+    ctx.say(identifier)
     return 0
 
 
@@ -48,6 +52,11 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
         raise InvalidArgument(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
+    logins = b""
+    if options.on("use-api-socket"):
+        from wherry.cli.create import apisocket
+
+        logins = apisocket.add(ctx, body)
     if pull == "always":
         _pull(ctx, options, body["Image"])
     try:
@@ -62,9 +71,20 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
     for warning in answer.get("Warnings") or []:
         ctx.complain(f"WARNING: {safe(str(warning))}")
     identifier = str(answer["Id"])
+    if logins:
+        _hand_over(ctx, identifier, logins)
     if cidfile:
         _write_cidfile(cidfile, identifier)
     return identifier
+
+
+def _hand_over(ctx: Context, identifier: str, logins: bytes) -> None:
+    """Put an archive into a container that was just made; one that cannot have it is removed again."""
+    try:
+        containers.put_archive(ctx.api, identifier, "/", [logins])
+    except BaseException:
+        containers.remove(ctx.api, identifier, force=True)
+        raise
 
 
 def _check_names(options: Options, image: str) -> None:

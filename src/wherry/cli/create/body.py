@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 
+from wherry.cli.command import Failure
 from wherry.cli.create import mounts, networks, ports, security
 from wherry.client.files import read_file
 from wherry.errors import InvalidArgument
@@ -27,6 +28,7 @@ def build(options: Options, image: str, command: Sequence[str]) -> Object:
     :raises InvalidArgument: options that are malformed or contradict each other, in Docker's words.
     """
     _fold_old_names(options)
+    _refuse_windows(options)
     swappiness = options.number("memory-swappiness")
     if swappiness != -1 and not 0 <= swappiness <= 100:
         raise InvalidArgument(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
@@ -42,6 +44,15 @@ def build(options: Options, image: str, command: Sequence[str]) -> Object:
     if options.on("rm") and body["HostConfig"]["RestartPolicy"]["Name"] not in ("", "no"):
         raise InvalidArgument("conflicting options: cannot specify both --restart and --rm")
     return body
+
+
+def _refuse_windows(options: Options) -> None:
+    for name in ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"):
+        if options.given(name):
+            raise Failure(
+                f'"--{name}" is only supported on a Docker daemon running on windows, '
+                "but the Docker daemon is running on linux"
+            )
 
 
 def _fold_old_names(options: Options) -> None:
@@ -279,7 +290,7 @@ def _devices(specs: Sequence[str]) -> tuple[list[Object], list[Object]]:
     devices: list[Object] = []
     cdi: list[str] = []
     for spec in specs:
-        if "=" in spec and not spec.startswith("/"):
+        if not spec.startswith("/") and "/" in spec.partition("=")[0] and "=" in spec:
             cdi.append(spec)
         else:
             devices.append(device(spec))

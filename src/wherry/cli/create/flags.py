@@ -104,6 +104,7 @@ ISOLATION = (
     Flag("read-only", "", BOOL, "Mount the container's root filesystem as read only"),
     Flag("security-opt", "", LIST, "Security Options"),
     Flag("sysctl", "", kinds.SYSCTLS, "Sysctl options", shown="map[]"),
+    Flag("use-api-socket", "", BOOL, "Bind mount the daemon's API socket, and copy the registry logins"),
     Flag("userns", "", STRING, "User namespace to use"),
     Flag("uts", "", STRING, "UTS namespace to use"),
 )
@@ -233,4 +234,18 @@ HEALTH = (
     Flag("no-healthcheck", "", BOOL, "Disable any container-specified HEALTHCHECK"),
 )
 
-CREATE = PROCESS + IDENTITY + ISOLATION + RESOURCES + STORAGE + NETWORKS + HEALTH
+WINDOWS = (
+    Flag("cpu-count", "", INT, "CPU count (Windows only)", hidden=True),
+    Flag("cpu-percent", "", INT, "CPU percent (Windows only)", hidden=True),
+    Flag(
+        "io-maxbandwidth",
+        "",
+        BYTES,
+        "Maximum IO bandwidth limit for the system drive (Windows only)",
+        hidden=True,
+    ),
+    Flag("io-maxiops", "", INT, "Maximum IOps limit for the system drive (Windows only)", hidden=True),
+)
+"""Known, so that they can be refused by name."""
+
+CREATE = WINDOWS + PROCESS + IDENTITY + ISOLATION + RESOURCES + STORAGE + NETWORKS + HEALTH

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+CREATE_MOUNTPOINT = ("create-mountpoint", "bind-create-mountpoint", "bind-create-src")
+"""All names under which "make the source where it is missing" is known."""
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
@@ -56,6 +58,8 @@ def parse_mount(text: str) -> dict[str, Any]:
     from csv import reader
 
     fields = next(reader([text]), [])
+    if not fields:
+        raise ValueError("EOF")
     mount: dict[str, Any] = {"Type": "volume"}
     groups: dict[str, dict[str, Any]] = {"bind": {}, "volume": {}, "tmpfs": {}, "image": {}}
     for field in fields:
@@ -69,6 +73,7 @@ def parse_mount(text: str) -> dict[str, Any]:
             raise ValueError(f"cannot mix '{kind}-*' options with mount type '{mount['Type']}'")
         if options:
             mount[f"{kind.capitalize()}Options"] = options
+    _check_recursion(mount, groups["bind"])
     if mount["Type"] == "bind" and str(mount.get("Source", "")).startswith("."):
         mount["Source"] = os.path.abspath(mount["Source"])
     return mount
@@ -78,7 +83,7 @@ def _field(mount: dict[str, Any], groups: dict[str, dict[str, Any]], field: str)
     key, equals, value = field.partition("=")
     key = key.lower()
     if not equals:
-        if key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"):
+        if key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", *CREATE_MOUNTPOINT):
             raise ValueError(f"invalid field '{field}' must be a key=value pair")
         value = "true"
     names = {
@@ -106,7 +111,7 @@ def _option(groups: dict[str, dict[str, Any]], key: str, value: str, field: str)
         bind["Propagation"] = value.lower()
     elif key == "bind-nonrecursive":
         bind["NonRecursive"] = _boolean(key, value)
-    elif key == "bind-create-src":
+    elif key in CREATE_MOUNTPOINT:
         bind["CreateMountpoint"] = _boolean(key, value)
     elif key == "bind-recursive":
         _bind_recursive(bind, value)
@@ -124,6 +129,8 @@ def _option(groups: dict[str, dict[str, Any]], key: str, value: str, field: str)
         tmpfs_["SizeBytes"] = _size(key, value)
     elif key == "tmpfs-mode":
         tmpfs_["Mode"] = _octal(key, value)
+    elif key == "tmpfs-options":
+        tmpfs_.setdefault("Options", []).extend(one.split("=", 1) for one in value.split(",") if one)
     elif key == "image-subpath":
         image["Subpath"] = value
     else:
@@ -131,7 +138,7 @@ def _option(groups: dict[str, dict[str, Any]], key: str, value: str, field: str)
 
 
 def _bind_recursive(bind: dict[str, Any], value: str) -> None:
-    if value in ("enabled", ""):
+    if value == "enabled":
         return
     if value == "disabled":
         bind["NonRecursive"] = True
@@ -143,6 +150,19 @@ def _bind_recursive(bind: dict[str, Any], value: str) -> None:
         raise ValueError(
             f"invalid value for bind-recursive: {value} "
             '(must be "enabled", "disabled", "writable", or "readonly")'
+        )
+
+
+def _check_recursion(mount: dict[str, Any], bind: dict[str, Any]) -> None:
+    """:raises ValueError: read-only in depth is asked for, and not what it takes."""
+    forced = bind.get("ReadOnlyForceRecursive")
+    if not mount.get("ReadOnly") and (forced or bind.get("ReadOnlyNonRecursive")):
+        how = "readonly" if forced else "writable"
+        raise ValueError(f"option 'bind-recursive={how}' requires 'readonly' to be specified in conjunction")
+    if forced and bind.get("Propagation") != "rprivate":
+        raise ValueError(
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' "
+            "to be specified in conjunction"
         )
 
 

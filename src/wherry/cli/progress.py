@@ -2,6 +2,8 @@
 
 A message is ``{"status", "id", "progressDetail": {"current", "total"}}``, ``{"stream"}``, ``{"aux"}``, or the
 end of it all: ``{"error", "errorDetail"}``. On a terminal every id keeps a line of its own.
+
+What says nothing while it lasts has :class:`Working`: one line with what is done, the bytes and the seconds.
 """
 
 from __future__ import annotations
@@ -14,29 +16,121 @@ from wherry.errors import Internal, InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 BAR_WIDTH = 50
+QUICK = 0.5
+"""Seconds that nothing is shown for: what is over by then needs no words."""
+EVERY = 0.1
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
-def show(messages: Iterable[Any], *, quiet: bool = False, descriptor: int = 1) -> list[Any]:
-    """Show a stream to its end; returns its ``aux`` values.
+class Working:
+    """A line on the terminal while something takes its time; nothing without a terminal, or when ``quiet``.
+
+        with Working("Saving", total=0) as working:
+            write(path, working.over(pieces))
+
+    The line is on stderr, drawn by a thread, and gone at the end, whatever that was. ``total`` is in bytes;
+    0 for what is not known. Others may write between :meth:`clear` and :meth:`resume`.
+    """
+
+    def __init__(self, text: str, *, total: int = 0, quiet: bool = False) -> None:
+        self._text, self._total = safe(text), total
+        self._count = 0
+        self._live = not quiet and on_terminal(2)
+        self._drawn = False
+        if self._live:
+            from threading import Event, Lock, Thread
+
+            self._lock, self._over = Lock(), Event()
+            self._thread = Thread(target=self._draw_on, daemon=True)
+
+    def __enter__(self) -> Working:
+        if self._live:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        if self._live:
+            self._over.set()
+            self._thread.join()
+            self.clear()
+            self.resume()
+
+    def over(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces, counted."""
+        for piece in pieces:
+            self._count += len(piece)
+            yield piece
+
+    def clear(self) -> None:
+        """Take the line away, and draw none until :meth:`resume`."""
+        if self._live:
+            self._lock.acquire()
+            if self._drawn:
+                self._put("\r\x1b[K")
+                self._drawn = False
+
+    def resume(self) -> None:
+        if self._live:
+            self._lock.release()
+
+    def _put(self, text: str) -> None:
+        try:
+            write_all(2, text.encode())
+        except OSError:
+            self._over.set()  # the terminal went away; the work goes on
+
+    def _draw_on(self) -> None:
+        import time
+
+        begun = time.monotonic()
+        turn = 0
+        pause = QUICK
+        while not self._over.wait(pause):
+            pause, turn = EVERY, turn + 1
+            line = self.line(time.monotonic() - begun, SPINNER[turn % len(SPINNER)])
+            with self._lock:
+                self._put(f"\r\x1b[K{line}")
+                self._drawn = True
+
+    def line(self, seconds: float, mark: str) -> str:
+        """``⠙ Saving 12.3MB/45MB 7s``"""
+        parts = [mark, self._text]
+        if self._count:
+            parts.append(
+                units.size(self._count, 4) + (f"/{units.size(self._total, 4)}" if self._total else "")
+            )
+        minutes, rest = divmod(int(seconds), 60)
+        return " ".join([*parts, f"{minutes}m{rest:02}s" if minutes else f"{rest}s"])
+
+
+def show(
+    messages: Iterable[Any], *, quiet: bool = False, descriptor: int = 1, waiting: str = ""
+) -> list[Any]:
+    """Show a stream to its end; returns its ``aux`` values. ``waiting`` stands there between messages.
 
     :raises InvalidArgument: the stream ended with an error, or is no progress stream.
     """
     screen = Screen(descriptor, on_terminal(descriptor))
     aux: list[Any] = []
     try:
-        for message in messages:
-            if not isinstance(message, dict):
-                raise Internal("cannot read the daemon's answer: not a progress message")
-            if message.get("error") or message.get("errorDetail"):
-                raise InvalidArgument(_error_text(message))
-            if message.get("aux") is not None:
-                aux.append(message["aux"])
-            elif not quiet:
-                screen.put(message)
+        with Working(waiting, quiet=quiet or not waiting) as working:
+            for message in messages:
+                if not isinstance(message, dict):
+                    raise Internal("cannot read the daemon's answer: not a progress message")
+                if message.get("error") or message.get("errorDetail"):
+                    raise InvalidArgument(_error_text(message))
+                if message.get("aux") is not None:
+                    aux.append(message["aux"])
+                elif not quiet:
+                    working.clear()
+                    try:
+                        screen.put(message)
+                    finally:
+                        working.resume()
     except ValueError as e:
         raise Internal(f"cannot read the daemon's answer: {e}") from e
     return aux

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from wherry.cli.command import UNLIMITED, Command, Failure
 from wherry.cli.flags import Flag
-from wherry.cli.progress import show
+from wherry.cli.progress import Working, show
 from wherry.cli.shared import PLATFORM, on_terminal
 from wherry.cli.values import BOOL, LIST, STRING
 from wherry.client import images, jsonwire
@@ -36,6 +37,12 @@ def _open(path: str) -> int:
         raise InvalidArgument(f"open {path}: {(e.strerror or '').lower()}") from e
 
 
+def _size(descriptor: int) -> int:
+    """A file's bytes; 0 of what is no file."""
+    status = os.fstat(descriptor)
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
 def load(ctx: Context, options: Options, args: list[str]) -> int:
     path = options.text("input")
     if not path and on_terminal(0):
@@ -43,15 +50,16 @@ def load(ctx: Context, options: Options, args: list[str]) -> int:
     descriptor = _open(path) if path else 0
     quiet = options.on("quiet")
     try:
-        response = images.load(
-            ctx.api,
-            _pieces(descriptor),
-            quiet=quiet or not on_terminal(1),
-            platform=options.text("platform"),
-        )
+        with Working("Sending images", total=_size(descriptor), quiet=quiet) as working:
+            response = images.load(
+                ctx.api,
+                working.over(_pieces(descriptor)),
+                quiet=quiet or not on_terminal(1),
+                platform=options.text("platform"),
+            )
         sys.stdout.flush()
         if "json" in response.headers.get("content-type", ""):
-            show(jsonwire.messages(response))
+            show(jsonwire.messages(response), quiet=False, waiting="" if quiet else "Loading images")
         else:
             for piece in response:
                 write_all(1, piece)
@@ -77,7 +85,8 @@ def save(ctx: Context, options: Options, args: list[str]) -> int:
         for piece in archive:
             write_all(1, piece)
         return 0
-    write_whole(path, archive)
+    with Working("Saving") as working:
+        write_whole(path, working.over(archive))
     return 0
 
 
@@ -120,17 +129,18 @@ def import_(ctx: Context, options: Options, args: list[str]) -> int:
     is_url = source.startswith(("http://", "https://"))
     descriptor = -1 if is_url else 0 if source == "-" else _open(source)
     try:
-        stream = images.import_(
-            ctx.api,
-            source if is_url else "-",
-            None if is_url else _pieces(descriptor),
-            repository=repository,
-            tag_name=tag,
-            message=options.text("message"),
-            changes=options.many("change"),
-            platform=options.text("platform"),
-        )
-        show(stream)
+        with Working("Sending", total=0 if is_url else _size(descriptor)) as working:
+            stream = images.import_(
+                ctx.api,
+                source if is_url else "-",
+                None if is_url else working.over(_pieces(descriptor)),
+                repository=repository,
+                tag_name=tag,
+                message=options.text("message"),
+                changes=options.many("change"),
+                platform=options.text("platform"),
+            )
+        show(stream, waiting="Importing")
     finally:
         if descriptor > 0:
             os.close(descriptor)
@@ -139,7 +149,7 @@ def import_(ctx: Context, options: Options, args: list[str]) -> int:
 
 def bootstrap(ctx: Context, options: Options, args: list[str]) -> int:
     stream = images.bootstrap(ctx.api, args[0], mirror=options.text("mirror"), variant=options.text("suite"))
-    aux = show(stream, quiet=options.on("quiet"))
+    aux = show(stream, quiet=options.on("quiet"), waiting=f"Making {args[0]}")
     if options.on("quiet"):
         for value in aux:
             if isinstance(value, dict) and value.get("ID"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.command import Command, Failure
 from wherry.cli.flags import Flag
+from wherry.cli.progress import Working
 from wherry.cli.values import BOOL, LIST, STRING
 from wherry.client import containers
 
@@ -25,16 +26,17 @@ def commit(ctx: Context, options: Options, args: list[str]) -> int:
         repository, tag = target.familiar_name, target.tag or ""
     if options.given("pause") and options.given("no-pause"):
         raise Failure("conflicting options: --no-pause and --pause cannot be used together")
-    image = containers.commit(
-        ctx.api,
-        args[0],
-        repository=repository,
-        tag=tag,
-        comment=options.text("message"),
-        author=options.text("author"),
-        pause=options.on("pause") and not options.on("no-pause"),
-        changes=options.many("change"),
-    )
+    with Working("Committing"):
+        image = containers.commit(
+            ctx.api,
+            args[0],
+            repository=repository,
+            tag=tag,
+            comment=options.text("message"),
+            author=options.text("author"),
+            pause=options.on("pause") and not options.on("no-pause"),
+            changes=options.many("change"),
+        )
     ctx.say(image)
     return 0
 

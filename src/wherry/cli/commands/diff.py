@@ -27,6 +27,7 @@ def diff(ctx: Context, options: Options, args: list[str]) -> int:
 
 def export(ctx: Context, options: Options, args: list[str]) -> int:
     from wherry.cli.commands.archive import write_whole
+    from wherry.cli.progress import Working
 
     path = options.text("output")
     if not path and on_terminal(1):
@@ -39,7 +40,8 @@ def export(ctx: Context, options: Options, args: list[str]) -> int:
         raise Failure(f"failed to export container: invalid output path: {what}")
     archive = containers.export(ctx.api, args[0])
     if path:
-        write_whole(path, archive)
+        with Working("Exporting") as working:
+            write_whole(path, working.over(archive))
         return 0
     for piece in archive:
         write_all(1, piece)

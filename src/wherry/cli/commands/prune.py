@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.command import Command, Failure, safe
 from wherry.cli.flags import Flag
+from wherry.cli.progress import Working
 from wherry.cli.render import units
 from wherry.cli.shared import FORCE_PRUNE, confirm
 from wherry.cli.values import BOOL, FILTER
@@ -27,14 +28,16 @@ UNUSED_VOLUMES = "all local volumes not used by at least one container"
 
 
 def _prune_containers(api: Api, given: Filters) -> Report:
-    answer = containers.prune(api, given)
+    with Working("Removing containers"):
+        answer = containers.prune(api, given)
     deleted = answer.get("ContainersDeleted") or []
     lines = ["Deleted Containers:", *deleted, ""] if deleted else []
     return lines, int(answer.get("SpaceReclaimed") or 0)
 
 
 def _prune_images(api: Api, given: Filters, *, all: bool) -> Report:
-    answer = images.prune(api, given | {"dangling": ["false" if all else "true"]})
+    with Working("Removing images"):
+        answer = images.prune(api, given | {"dangling": ["false" if all else "true"]})
     lines = [
         f"untagged: {one['Untagged']}" if one.get("Untagged") else f"deleted: {one.get('Deleted')}"
         for one in answer.get("ImagesDeleted") or []
@@ -43,7 +46,8 @@ def _prune_images(api: Api, given: Filters, *, all: bool) -> Report:
 
 
 def _prune_volumes(api: Api, given: Filters, *, all: bool) -> Report:
-    answer = volumes.prune(api, given | ({"all": ["true"]} if all else {}))
+    with Working("Removing volumes"):
+        answer = volumes.prune(api, given | ({"all": ["true"]} if all else {}))
     deleted = answer.get("VolumesDeleted") or []
     return (["Deleted Volumes:", *deleted, ""] if deleted else []), int(answer.get("SpaceReclaimed") or 0)
 

@@ -6,7 +6,9 @@ measured on, ``import msgspec`` alone 28 more, ``json`` 6 and ``socket`` 6, whil
 ``docker version`` takes 11. The C modules beneath them (``_socket``, ``_json``) cost nothing.
 
     discovery  which daemon is meant: flags, environment, contexts
+    contexts   daemons by name, on disk as the docker CLI keeps them; contextfile: in a file, for others
     transport  a connected socket for unix://, tcp:// (TLS or not) and ssh://
+    ssh        the last of these: ssh runs dial-stdio on the other machine
     http       requests and responses over one connection, chunked bodies, upgrades
     api        a session: version negotiation, errors as :mod:`wherry.errors`
     streams    the framing of attached and logged output

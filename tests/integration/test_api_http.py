@@ -88,7 +88,6 @@ def test_every_path_of_the_reference_is_known(daemon: LabDaemon) -> None:
         ("POST", "/build"),
         ("GET", "/swarm"),
         ("POST", "/images/a/b/push"),
-        ("POST", "/images/create?fromImage=x"),
         ("POST", "/session"),
         ("POST", "/networks/create"),
     ],

@@ -90,10 +90,11 @@ def test_import(daemon: LabDaemon, name: str) -> None:
     assert "RUN is not a valid change command" in bad.errors
 
 
-def test_pulling_says_what_is_missing(daemon: LabDaemon) -> None:
-    done = daemon.docker("pull", "busybox")
+def test_a_registry_that_is_not_there_is_named(daemon: LabDaemon) -> None:
+    done = daemon.docker("pull", "127.0.0.1:1/busybox")
     assert done.code == 1
-    assert "not implemented yet" in done.errors
+    assert "127.0.0.1:1" in done.errors
+    assert "refused" in done.errors
 
 
 # ---- volumes and networks --------------------------------------------------------------------------------

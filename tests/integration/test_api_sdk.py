@@ -106,7 +106,7 @@ def test_exec(client: Any) -> None:
 
 def test_what_is_missing_is_501(client: Any) -> None:
     with pytest.raises(docker.errors.APIError) as caught:
-        client.images.pull("busybox:x")
+        client.networks.create("some")
     assert caught.value.response.status_code == 501
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.client import jsonwire
 from wherry.client.api import filters, quote
+from wherry.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,14 +92,46 @@ def top(api: Api, container: str, ps_args: str = "") -> Object:
 
 
 def all_stats(api: Api, *, stopped: bool = False, stream: bool = True) -> Iterator[list[Object]]:
-    """What all containers use, a list a second (wherry's own endpoint).
+    """What all containers use, a list a second. A daemon without wherry's own endpoint is asked for each.
 
     ``stopped``: those that do not run as well.
 
     :raises ValueError: while iterating, what is no JSON.
     """
     query = {"all": stopped, "stream": "1" if stream else "0"}
-    return jsonwire.messages(api.request("GET", "/containers/stats", query=query))
+    try:
+        return jsonwire.messages(api.request("GET", "/containers/stats", query=query))
+    except NotFound:
+        return one_by_one(api, stopped=stopped, stream=stream)
+
+
+def one_by_one(api: Api, *, stopped: bool = False, stream: bool = True) -> Iterator[list[Object]]:
+    """As :func:`all_stats`, by the endpoint that every Docker daemon has.
+
+    Nothing is waited for there (``one-shot``), so each reading is completed by the one before it.
+    """
+    from time import sleep
+
+    before: dict[str, Object] = {}
+    while True:
+        found, seen = [], before
+        before = {}
+        for container in listing(api, all=stopped):
+            identifier = str(container.get("Id"))
+            try:
+                reading: Object = api.json(
+                    "GET", path(identifier, "stats"), query={"stream": "0", "one-shot": True}
+                )
+            except NotFound:
+                continue  # It went meanwhile.
+            before[identifier] = reading.get("cpu_stats") or {}
+            if identifier in seen:
+                found.append(reading | {"precpu_stats": seen[identifier]})
+        if seen or not before:
+            yield found
+            if not stream:
+                return
+        sleep(1)
 
 
 def wait(api: Api, container: str, condition: str = "") -> Response:

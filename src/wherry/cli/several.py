@@ -79,10 +79,11 @@ def ask(ctx: Context, work: Callable[[Context], Any]) -> Answers:
         return Answers([Answer(ctx.context_name, work(ctx), several=False)], [])
     daemons = Daemons(ctx)
     found = dict(daemons.stream(lambda member: [work(member)]))
+    problems = [daemons.failed[name] for name in ctx.several if name in daemons.failed]
     if not found:
-        raise Failure("\n".join(daemons.problems))
+        raise Failure("\n".join(problems))
     ordered = [Answer(name, found[name], several=True) for name in ctx.several if name in found]
-    return Answers(ordered, daemons.problems)
+    return Answers(ordered, problems)
 
 
 class Answers:
@@ -104,12 +105,14 @@ class Answers:
 class Daemons:
     """Several daemons, and what they send as it comes.
 
-    ``problems`` are lines for stderr; ``left`` are the contexts from which there is more to come.
+    ``problems`` are lines for stderr as they came, ``failed`` the same by context; ``left`` are the contexts
+    from which there is more to come.
     """
 
     def __init__(self, ctx: Context) -> None:
         self._members = {name: ctx.member(name) for name in ctx.several}
         self.problems: list[str] = []
+        self.failed: dict[str, str] = {}
         self.left = set(self._members)
         self._silent: dict[str, float] = {}
         """Those that have not answered yet, and when that is too late."""
@@ -159,7 +162,8 @@ class Daemons:
         if not isinstance(failure, (WherryError, OSError, ValueError)):
             raise failure
         text = failure.message if isinstance(failure, WherryError) else str(failure)
-        self.problems.append(f"wherry: context {name}: {text[:1].lower()}{text[1:]}")
+        self.failed[name] = f"wherry: context {name}: {text[:1].lower()}{text[1:]}"
+        self.problems.append(self.failed[name])
         self.left.discard(name)
         self._silent.pop(name, None)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from wherry.engine import mountsources
+from wherry.engine import mountpoints, mountsources
 from wherry.engine.etcfiles import write_etc_files
 from wherry.engine.links import Peer
 from wherry.engine.mountsources import MountSources
@@ -94,6 +94,7 @@ def prepare(
         sources.append(OciMount("/dev/shm", "bind", shm, ("rbind", "nosuid", "noexec", "nodev")))
     root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        mountpoints.check(root_fd, rootfs, record.mounts)
         user = users.lookup(root_fd, record.config.user, record.host_config.group_add or ())
         cwd = record.config.working_dir or "/"
         _make_workdir(root_fd, cwd, rootfs, user, [m.destination for m in sources])

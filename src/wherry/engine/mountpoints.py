@@ -1,0 +1,69 @@
+"""Where in a container nothing may be mounted: what an image or a user says is held against procfs.
+
+A file system of the container's own over ``/proc``, or over parts of it, would be taken for the kernel's by
+the runtime, which writes sysctls and looks descriptors up there (CVE-2019-19921, CVE-2025-52881). An image
+asks for it with ``VOLUME``, and may lay a symbolic link on the way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wherry.errors import InvalidArgument
+from wherry.linux import syscalls
+from wherry.model.container import MountPoint
+
+_PROCFS = 0x9FA0
+_SINGLE = frozenset(
+    f"/proc/{name}"
+    for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
+)
+"""Files that lxcfs and its like put numbers of the container's own over, as with Docker."""
+
+
+def check(root_fd: int, rootfs: Path, points: Sequence[MountPoint]) -> None:
+    """Hold every mount point against the root, which nobody else changes yet.
+
+    :raises InvalidArgument: it is procfs, or lies in it, also by way of a link.
+    """
+    for point in points:
+        where = _resolved(root_fd, rootfs, point.destination)
+        if where == "/proc" and not (point.type == "bind" and _is_procfs(point.source)):
+            raise _refused(point, "because it is not of type proc")
+        if where.startswith("/proc/") and not (point.type == "bind" and where in _SINGLE):
+            raise _refused(point, "because it is inside /proc")
+
+
+def _refused(point: MountPoint, why: str) -> InvalidArgument:
+    return InvalidArgument(f'"{point.destination}" cannot be mounted {why}')
+
+
+def _resolved(root_fd: int, rootfs: Path, path: str) -> str:
+    """Where ``path`` leads beneath the root; what is not there yet is taken by its name."""
+    existing, missing = path, ""
+    while existing not in ("", "/"):
+        try:
+            fd = syscalls.openat2(root_fd, existing, os.O_PATH)
+        except OSError:  # not there, or a loop of links: then its parent decides
+            existing, _, name = existing.rpartition("/")
+            missing = f"/{name}{missing}"
+            continue
+        try:
+            inside = os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), rootfs)
+        finally:
+            os.close(fd)
+        return ("" if inside == "." else f"/{inside}") + missing or "/"
+    return missing or "/"
+
+
+def _is_procfs(source: str) -> bool:
+    try:
+        fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return syscalls.filesystem_type(fd) == _PROCFS
+    finally:
+        os.close(fd)

@@ -22,7 +22,7 @@ from wherry.engine.holds import Holds
 from wherry.engine.live import Task
 from wherry.engine.mountsources import MountSources
 from wherry.engine.sandboxes import Sandboxes, port_mappings
-from wherry.errors import Conflict, Internal, InvalidArgument
+from wherry.errors import Conflict, Internal, InvalidArgument, WherryError
 from wherry.linux import cgroups, hotplug
 from wherry.model.container import (
     Container,
@@ -130,7 +130,7 @@ class Hotplug:
             raise InvalidArgument(f"cannot remove mount {destination}: the container has none there")
         if task is not None:
             try:
-                hotplug.detach(task.process_fd, destination)
+                hotplug.detach(task.process_fd, destination, self._others(record, point))
             except OSError as e:
                 raise Internal(f"cannot unmount {destination}: {(e.strerror or str(e)).lower()}") from e
             changes.undo.callback(self._attach, point, task, ExitStack())
@@ -142,6 +142,22 @@ class Hotplug:
             mounts=_without(host.mounts, lambda spec: _cleaned(spec.target), destination),
             tmpfs={k: v for k, v in (host.tmpfs or {}).items() if _cleaned(k) != destination} or None,
         )
+
+    def _others(self, record: Container, point: MountPoint) -> set[tuple[int, int]]:
+        """What the container's other mounts are of, as far as the host can tell by name."""
+        own = self._identity(point)
+        found = {self._identity(other) for other in record.mounts if other is not point}
+        return {identity for identity in found if identity is not None and identity != own}
+
+    def _identity(self, point: MountPoint) -> tuple[int, int] | None:
+        if point.type not in ("bind", "volume") or point.subpath:
+            return None
+        try:
+            source = self._volumes.path(point.name) if point.type == "volume" else point.source
+            status = os.stat(source)
+        except (OSError, WherryError):
+            return None
+        return status.st_dev, status.st_ino
 
     # ---- devices ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
@@ -98,10 +98,22 @@ def attach(process_fd: int, mount_fd: int, target: str) -> None:
     _inside(process_fd, work)
 
 
-def detach(process_fd: int, target: str) -> None:
+_DEFAULTS = frozenset(
+    {"/", "/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"}
+    | {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")}
+)
+"""Mount points every container has; they are its walls, or the engine's own."""
+
+
+def detach(process_fd: int, target: str, keep: Collection[tuple[int, int]] = ()) -> None:
     """Unmount what is on top of ``target`` inside, also while it is in use.
 
-    :raises OSError: nothing is mounted there (EINVAL), or the path now leads where it did not ask to (ELOOP).
+    The container may have renamed directories on the way, so that ``target`` is another mount of its by now:
+    that one is left alone.
+
+    :param keep: device and inode of what must stay mounted.
+    :raises OSError: nothing is mounted there (EINVAL), the path now leads where it did not ask to (ELOOP,
+        EPERM), or the container keeps renaming it (EAGAIN).
     """
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -109,9 +121,14 @@ def detach(process_fd: int, target: str) -> None:
         with _opened(root, target) as place:
             # Where it really is: umount2(2) takes a path, and that path must have no link to follow.
             real = os.readlink(f"thread-self/fd/{place}", dir_fd=proc)
-        parent, name = os.path.split(real)
-        if real == "/" or real.startswith(("/proc/", "/sys/")):
+            mount = _mount_of(proc, place)
+            status = os.fstat(place)
+        moved = real in _DEFAULTS and real != target
+        if real == "/" or moved or real.startswith(("/proc/", "/sys/")):
             raise OSError(errno.EPERM, "not a place of the container's own", target)
+        if (status.st_dev, status.st_ino) in keep:
+            raise OSError(errno.EPERM, "another mount is there by now", target)
+        parent, name = os.path.split(real)
         parent_fd = syscalls.openat2(
             root,
             parent,
@@ -119,6 +136,10 @@ def detach(process_fd: int, target: str) -> None:
             resolve=syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS,
         )
         try:
+            with _opened(parent_fd, name, os.O_PATH | os.O_NOFOLLOW) as found:
+                if _mount_of(proc, found) != mount:
+                    raise OSError(errno.EAGAIN, "the place is being renamed", target)
+            # From here on the name is a mount point, which its own namespace cannot rename.
             os.fchdir(parent_fd)  # of this thread alone
             syscalls.umount(name, syscalls.UMOUNT_NOFOLLOW | syscalls.MNT_DETACH)
         finally:
@@ -128,6 +149,16 @@ def detach(process_fd: int, target: str) -> None:
         _inside(process_fd, work)
     finally:
         os.close(proc)
+
+
+def _mount_of(proc: int, fd: int) -> str:
+    """The number of the mount ``fd`` lies on (proc_pid_fdinfo(5))."""
+    info = os.open(f"thread-self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        text = os.read(info, 4096).decode()
+    finally:
+        os.close(info)
+    return next(line.split()[1] for line in text.splitlines() if line.startswith("mnt_id:"))
 
 
 def make_node(process_fd: int, path: str, mode: int, device: int, owner: tuple[int, int]) -> None:

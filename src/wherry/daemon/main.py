@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         logs.configure(config.log_level, config.log_format)
         if os.geteuid() != 0:
             raise Unavailable("wherryd must run as root")
+        # Whoever started it: what the daemon and its children make is not for others to write.
+        os.umask(0o022)
         with PidFile(config):
             if mode == "teardown":
                 wiring.teardown(config)
@@ -60,9 +62,9 @@ class PidFile:
         self._lock = -1
 
     def __enter__(self) -> PidFile:
-        for directory in (self._path.parent, self._lock_path.parent):
+        for directory, mode in ((self._path.parent, 0o711), (self._lock_path.parent, 0o710)):
             try:
-                directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+                directory.mkdir(parents=True, exist_ok=True, mode=mode)
             except OSError as e:
                 raise Unavailable(f"cannot make {directory}: {e.strerror}") from e
         self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

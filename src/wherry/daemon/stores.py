@@ -101,7 +101,9 @@ def open_stores(config: Config) -> Stores:
 
 
 def _make_directories(config: Config) -> None:
-    for directory, mode in ((config.root, 0o711), (config.run, 0o711)):
+    # A volume may hold a set-user-ID program of a container's root: nobody else may come as far as to run it
+    # (CVE-2021-41091). The socket's directory is passed by whoever may use the socket.
+    for directory, mode in ((config.root, 0o710), (config.run, 0o711)):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(mode)
     # Nothing below is for other users, whatever the modes inside layers say.

@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 _KEEP_ENDED = 256
 """Ended execs whose result can still be asked for, per container."""
 
+_KEEP_WAITING = 1024
+_KEEP_WAITING_SIZE = 16 << 20
+"""Execs that nobody has started yet, per container, and the bytes their configurations may have together: a
+client can make any number of them (CVE-2025-64329), so the oldest are forgotten."""
+
 _KEEP_AFTER = 300.0
 """Seconds that an exec is known after its container's end."""
 
@@ -48,6 +53,7 @@ class Exec:
     """One exec. ``ended`` is set with its exit code.
 
     :ivar started_at: nanoseconds since the epoch. :ivar left: its first process has ended, others run on.
+    :ivar size: bytes of its configuration.
     """
 
     id: str
@@ -62,6 +68,7 @@ class Exec:
     directory: Path | None = None
     started_at: int = 0
     left: bool = False
+    size: int = 0
 
     @property
     def group(self) -> str:
@@ -123,7 +130,7 @@ class ExecService:
         if not as_list(config.cmd):
             raise InvalidArgument("No exec command specified")
         expect_start()
-        execution = Exec(new_id(), row, config, detach_keys)
+        execution = Exec(new_id(), row, config, detach_keys, size=len(encode(config)))
         live = self._live.get(row.id)
         self._keep(live, execution)
         self._forget_old(live)
@@ -145,9 +152,20 @@ class ExecService:
         ended = [
             i for i in live.exec_ids if (e := self._execs.get(i)) and e.started and not (e.running or e.left)
         ]
-        for exec_id in ended[:-_KEEP_ENDED]:
+        for exec_id in (*ended[:-_KEEP_ENDED], *self._waited_too_long(live)):
             live.exec_ids.remove(exec_id)
             self._execs.pop(exec_id, None)
+
+    def _waited_too_long(self, live: Live) -> list[str]:
+        """Execs that were never started, but for the newest that fit the bounds."""
+        waiting = [e for i in live.exec_ids if (e := self._execs.get(i)) and not e.started]
+        size, kept = 0, 0
+        for execution in reversed(waiting):
+            size += execution.size
+            if kept and (kept == _KEEP_WAITING or size > _KEEP_WAITING_SIZE):
+                break
+            kept += 1
+        return [e.id for e in waiting[: len(waiting) - kept]]
 
     def _forget(self, live: Live, execution: Exec) -> None:
         if execution.id in live.exec_ids:

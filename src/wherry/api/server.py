@@ -22,6 +22,7 @@ from wherry.engine.events import CALLER, Caller
 from wherry.errors import Forbidden, NotFound, WherryError
 
 log = logging.getLogger(__name__)
+_http_log = logging.getLogger("wherry.api.http")
 
 _HEADERS = {
     "Api-Version": version_text(API_VERSION),
@@ -64,6 +65,14 @@ async def begin_stream(
     return response
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Bytes that are no HTTP are the client's mistake, and are answered; they must not fill the log."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log.addFilter(_is_ours)
+
+
 class ApiServer:
     """Answers requests of every listener."""
 
@@ -75,6 +84,7 @@ class ApiServer:
             self._handle,
             handler_cancellation=True,
             access_log=None,
+            logger=_http_log,
             keepalive_timeout=75,
             lingering_time=1.0,
             auto_decompress=False,

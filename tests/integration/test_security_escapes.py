@@ -195,8 +195,9 @@ def bind(source: Path, target: str) -> dict[str, Any]:
 def test_mounts_added_while_the_place_is_swapped(daemon: LabDaemon, name: str, tmp_path: Path) -> None:
     """CVE-2021-30465 for mounts of running containers. By path, one in a few rounds would land on, or take
     away, what the links lead to."""
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "f").write_text("mine")
+    for source in ("src", "more"):
+        (tmp_path / source).mkdir()
+        (tmp_path / source / "f").write_text("mine")
     (tmp_path / "host" / "in").mkdir(parents=True)
     daemon.docker("run", "-d", "--name", name, "-v", f"{tmp_path}/src:/walled/in", *SLEEP).ok()
     root = Path(f"/proc/{daemon.pid_of(name)}/root")
@@ -209,7 +210,7 @@ def test_mounts_added_while_the_place_is_swapped(daemon: LabDaemon, name: str, t
     for number in range(4):
         with swapping(root / "work", "dir", f"link{number}"):
             for _ in range(12):
-                added = changed(daemon, name, MountsAdd=[bind(tmp_path / "src", "/work/dir/in")])
+                added = changed(daemon, name, MountsAdd=[bind(tmp_path / "more", "/work/dir/in")])
                 if added == 200:
                     removed = 0
                     while removed != 200:  # each try meets one side of the race

@@ -9,6 +9,7 @@ from wherry.api.routes import (
     images,
     missing,
     networks,
+    registries,
     stats,
     streams,
     system,
@@ -20,5 +21,17 @@ from wherry.api.services import Services
 
 def make_server(services: Services) -> ApiServer:
     """The API of ``services``, ready to be given to listeners."""
-    modules = (system, containers, files, commit, streams, stats, images, volumes, networks, missing)
+    modules = (
+        system,
+        containers,
+        files,
+        commit,
+        streams,
+        stats,
+        images,
+        registries,
+        volumes,
+        networks,
+        missing,
+    )
     return ApiServer(services, [route for module in modules for route in module.ROUTES])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
+from wherry.engine.copies import CopyService
 from wherry.engine.events import EventBus
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
@@ -18,6 +19,8 @@ from wherry.engine.logs import LogService
 from wherry.engine.networks import NetworkService
 from wherry.engine.prune import PruneService
 from wherry.engine.pulls import PullService
+from wherry.engine.pushes import PushService
+from wherry.engine.registries import RegistryService
 from wherry.engine.removal import Removal
 from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
@@ -43,6 +46,9 @@ class Services:
     stats: StatsService
     images: ImageService
     pulls: PullService
+    pushes: PushService
+    copies: CopyService
+    registries: RegistryService
     volumes: VolumeService
     networks: NetworkService
     prune: PruneService

@@ -126,10 +126,17 @@ def import_(
     return _progress(api.request("POST", "/images/create", query=query, data=archive))
 
 
-def pull(api: Api, repository: str, tag_name: str, *, platform: str = "") -> Iterator[Object]:
-    """Ask the daemon to fetch an image; a progress stream."""
+def pull(
+    api: Api,
+    repository: str,
+    tag_name: str,
+    *,
+    platform: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Iterator[Object]:
+    """Ask the daemon to fetch an image; a progress stream. ``headers`` say who asks."""
     query = {"fromImage": repository, "tag": tag_name or None, "platform": platform.lower() or None}
-    return _progress(api.request("POST", "/images/create", query=query))
+    return _progress(api.request("POST", "/images/create", query=query, headers=headers))
 
 
 def bootstrap(api: Api, name: str, *, mirror: str = "", variant: str = "") -> Iterator[Object]:

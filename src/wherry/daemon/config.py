@@ -156,6 +156,7 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     blocked_registries: list[str] | None = None
     registries: dict[str, _Rule] | None = None
     registry_timeout: int | None = None
+    registry_certs: str | None = None
     max_concurrent_downloads: int | None = None
     max_concurrent_uploads: int | None = None
     max_download_attempts: int | None = None

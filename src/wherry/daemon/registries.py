@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ def configured(merged: dict[str, Any]) -> RegistryConfig:
         rules=tuple(rules.values()),
         insecure=tuple(registry.check_insecure(entry) for entry in merged["insecure_registries"] or ()),
         proxies=registry.proxies_from(merged["proxies"], os.environ),
+        certificates=(Path(certs),) if (certs := merged["registry_certs"]) else registry.CERTS,
         downloads=_count(merged, "max_concurrent_downloads", registry.DOWNLOADS),
         uploads=_count(merged, "max_concurrent_uploads", registry.UPLOADS),
         attempts=_count(merged, "max_download_attempts", registry.ATTEMPTS),

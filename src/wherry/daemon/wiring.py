@@ -14,6 +14,7 @@ from wherry.daemon.stores import Stores, open_network, open_stores
 from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
+from wherry.engine.copies import CopyService
 from wherry.engine.devices import Devices
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
@@ -31,7 +32,9 @@ from wherry.engine.networks import NetworkService
 from wherry.engine.probes import Prober
 from wherry.engine.prune import PruneService
 from wherry.engine.pulls import PullService
+from wherry.engine.pushes import PushService
 from wherry.engine.reconcile import Reconciler
+from wherry.engine.registries import RegistryService
 from wherry.engine.removal import Removal
 from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.stats import StatsService
@@ -251,6 +254,9 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
             keep=config.keep_versions,
         ),
         pulls=PullService(images=s.images, distribution=s.distribution, events=events),
+        pushes=PushService(images=s.images, distribution=s.distribution, events=events),
+        copies=CopyService(images=s.images, distribution=s.distribution),
+        registries=RegistryService(distribution=s.distribution, content=s.images.content),
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),
         networks=NetworkService(network=s.network, containers=containers),
         prune=PruneService(containers=service, removal=core.removal, snapshotter=s.snapshotter),

@@ -80,6 +80,8 @@ class Authorizer:
     async def header(self, scope: str) -> str:
         """The value of ``Authorization`` as far as is known by now; empty before any challenge.
 
+        :param scope: one, or several with spaces between.
+
         :raises RegistryError: the realm refuses.
         """
         if self._credentials.registry_token:
@@ -112,7 +114,7 @@ class Authorizer:
 
     async def _fetch(self, challenge: Challenge, scope: str) -> _Token:
         realm = self._realm(challenge.parameters["realm"])
-        scopes = list(dict.fromkeys(s for s in (scope, challenge.parameters.get("scope", "")) if s))
+        scopes = list(dict.fromkeys(f"{scope} {challenge.parameters.get('scope', '')}".split()))
         fields: list[tuple[str, str]] = []
         if challenge.parameters.get("service"):
             fields.append(("service", challenge.parameters["service"]))

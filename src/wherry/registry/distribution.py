@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from wherry.model.credentials import ANONYMOUS, Credentials
-from wherry.model.reference import Reference
-from wherry.registry.config import HUB_NAMES, Blocked, Place, RegistryConfig, places
+from wherry.model.reference import DEFAULT_DOMAIN, Reference
+from wherry.registry.config import HUB_HOST, HUB_NAMES, Blocked, Place, RegistryConfig, places
 from wherry.registry.errors import BLOCKED, RegistryError
 from wherry.registry.fetch import Fetcher
 from wherry.registry.repository import Repository
@@ -57,6 +57,23 @@ class Distribution:
             )
             for place in found
         ]
+
+    async def open_host(
+        self, session: Session, host: str, credentials: Credentials, *, offline: bool = False
+    ) -> Repository:
+        """A registry as such, not one of its repositories.
+
+        :param offline: whether to ask for a token that outlives this operation.
+        :raises RegistryError: the registry is blocked.
+        """
+        rule = self.config.rule_for(host)
+        if rule is not None and rule.blocked:
+            raise RegistryError(host, BLOCKED, "the daemon's configuration blocks it")
+        name = HUB_HOST if host == DEFAULT_DOMAIN else host
+        insecure = self.config.is_insecure(name) or (rule is not None and rule.insecure)
+        place = Place(name, "", insecure)
+        base = await session.base(name, insecure=insecure)
+        return Repository(session, place, base, credentials, actions="", offline=offline)
 
 
 def _credentials(place: Place, known: Mapping[str, Credentials]) -> Credentials:

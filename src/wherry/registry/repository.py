@@ -89,7 +89,8 @@ class Repository:
     def url(self, path: str) -> URL:
         return self.base.join(URL(f"/v2/{path}", encoded=True))
 
-    def _below(self, path: str) -> URL:
+    def below(self, path: str) -> URL:
+        """The address of something in the repository."""
         return self.url(f"{self.place.path}/{path}")
 
     @asynccontextmanager
@@ -177,7 +178,7 @@ class Repository:
         """What a tag or a digest is, without the registry counting it as a pull."""
 
         async def once() -> Head:
-            url = self._below(f"manifests/{reference}")
+            url = self.below(f"manifests/{reference}")
             headers = {"Accept": ACCEPT}
             async with self.request(
                 "HEAD", url, headers=headers, unknown=errors.MANIFEST_UNKNOWN
@@ -201,7 +202,7 @@ class Repository:
         return found
 
     async def _manifest(self, reference: str, accept: str) -> Document:
-        url = self._below(f"manifests/{reference}")
+        url = self.below(f"manifests/{reference}")
         headers = {"Accept": accept}
         async with self.request("GET", url, headers=headers, unknown=errors.MANIFEST_UNKNOWN) as response:
             check_encoding(self.host, response)
@@ -224,7 +225,7 @@ class Repository:
         """Bytes of a blob that the repository has, None where it has none."""
 
         async def once() -> int | None:
-            url = self._below(f"blobs/{digest}")
+            url = self.below(f"blobs/{digest}")
             async with self.request("HEAD", url, ok=(200, 404)) as response:
                 return (response.content_length or 0) if response.status == 200 else None
 
@@ -238,7 +239,7 @@ class Repository:
         """A blob's bytes from ``offset`` on, as a response and where it really starts: a registry that knows
         no ranges starts at 0."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        url = self._below(f"blobs/{digest}")
+        url = self.below(f"blobs/{digest}")
         async with self.request(
             "GET", url, ok=(200, 206, 416), headers=headers, unknown=errors.BLOB_UNKNOWN
         ) as response:
@@ -258,17 +259,17 @@ class Repository:
     async def tags(self) -> list[str]:
         """Every tag, in the registry's order."""
         found: list[str] = []
-        async for page in self.pages(self._below("tags/list?n=1000")):
+        async for page in self.pages(self.below("tags/list?n=1000")):
             names = page.get("tags") or []
             if not isinstance(names, list):
                 raise self.error(errors.REFUSED, "its list of tags is none")
             found += [check_tag(str(name)) for name in names]
         return found
 
-    async def pages(self, url: URL) -> AsyncIterator[dict[str, Any]]:
+    async def pages(self, url: URL, scope: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """JSON objects, following ``Link: <…>; rel="next"`` within the registry."""
         for _ in range(_PAGES_MAX):
-            page, link = await self.retrying(self._page, url)
+            page, link = await self.retrying(self._page, url, scope)
             yield page
             match = _NEXT.search(link)
             if match is None:
@@ -279,8 +280,9 @@ class Repository:
             url = following
         raise self.error(errors.REFUSED, "its list does not end")
 
-    async def _page(self, url: URL) -> tuple[dict[str, Any], str]:
-        async with self.request("GET", url, headers={"Accept": "application/json"}) as response:
+    async def _page(self, url: URL, scope: str | None) -> tuple[dict[str, Any], str]:
+        headers = {"Accept": "application/json"}
+        async with self.request("GET", url, headers=headers, scope=scope) as response:
             data = await read_bounded(response, _LIST_MAX, self.host, timeout=self.config.timeout)
             link = response.headers.get("Link", "")
         try:

@@ -161,6 +161,15 @@ class Images:
         rows = self._db.all("SELECT name FROM image_names WHERE target = ? ORDER BY name", (target,))
         return [row["name"] for row in rows]
 
+    def names_with(self, digest: Digest) -> list[str]:
+        """Names of every image that reaches a blob."""
+        rows = self._db.all(
+            "SELECT n.name AS name FROM image_content AS c JOIN image_names AS n ON n.target = c.target "
+            "WHERE c.digest = ? ORDER BY n.name",
+            (digest,),
+        )
+        return [row["name"] for row in rows]
+
     def move(self, name: str, target: Digest | None, *, actor: str, why: str) -> Digest | None:
         """Point ``name`` at ``target`` (``None``: remove it), write it down, return the earlier target."""
         now = time.time_ns()

@@ -6,27 +6,22 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from wherry.api.bodies import ResponseFile, request_file
 from wherry.api.context import Context, json_response
+from wherry.api.progress import Reporter, platform, platforms, registry_credentials, with_progress
 from wherry.api.router import Route
-from wherry.api.server import JsonStream, begin_stream
+from wherry.api.server import begin_stream
 from wherry.engine.changes import parse_changes
-from wherry.errors import InvalidArgument, NotImplemented_, WherryError
-from wherry.model import oci, reference
-from wherry.model.base import convert
-from wherry.model.credentials import Credentials
-from wherry.model.oci import Platform
-from wherry.wire import auth as wire_auth
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.model import reference
 from wherry.wire import filters as wire_filters
 from wherry.wire import images as wire
 from wherry.wire.times import parse_timestamp
 
 LIST_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 PRUNE_FILTERS = frozenset({"dangling", "until", "label", "label!", "versions"})
-_BACKLOG = 1000
 
 
 async def list_images(ctx: Context) -> web.Response:
@@ -45,29 +40,8 @@ async def list_images(ctx: Context) -> web.Response:
     )
 
 
-def _platform(ctx: Context) -> Platform | None:
-    """``platform`` is an OCI platform as JSON, or ``os/arch[/variant]``."""
-    text = ctx.text("platform")
-    if not text:
-        return None
-    return _parse_platform(text)
-
-
-def _parse_platform(text: str) -> Platform:
-    if text.startswith("{"):
-        try:
-            return convert(msgspec.json.decode(text), Platform)
-        except msgspec.DecodeError as e:
-            raise InvalidArgument(f"failed to parse platform: {e}") from e
-    return oci.parse_platform(text)
-
-
-def _platforms(ctx: Context) -> list[Platform]:
-    return [_parse_platform(text) for text in ctx.query.getall("platform", []) if text]
-
-
 async def inspect(ctx: Context) -> web.Response:
-    details = await ctx.services.images.inspect(ctx.params["name"], _platform(ctx))
+    details = await ctx.services.images.inspect(ctx.params["name"], platform(ctx))
     info = ctx.services.system.driver
     return json_response(
         wire.inspect(
@@ -77,7 +51,7 @@ async def inspect(ctx: Context) -> web.Response:
 
 
 async def history(ctx: Context) -> web.Response:
-    entries = await ctx.services.images.history(ctx.params["name"], _platform(ctx))
+    entries = await ctx.services.images.history(ctx.params["name"], platform(ctx))
     return json_response(wire.history(entries))
 
 
@@ -99,7 +73,7 @@ async def tag(ctx: Context) -> web.Response:
 
 
 async def delete(ctx: Context) -> web.Response:
-    if _platforms(ctx):
+    if platforms(ctx):
         raise NotImplemented_("removing single platforms of an image is not implemented yet")
     removed = await ctx.services.images.delete(ctx.params["name"], force=ctx.flag("force"))
     return json_response(wire.removed(removed))
@@ -133,7 +107,7 @@ async def save(ctx: Context) -> web.StreamResponse:
 
     async def produce() -> None:
         try:
-            await ctx.services.images.save(names, out.file, platforms=_platforms(ctx))
+            await ctx.services.images.save(names, out.file, platforms=platforms(ctx))
         finally:
             await asyncio.to_thread(out.close_write)
 
@@ -158,8 +132,7 @@ async def load(ctx: Context) -> web.StreamResponse:
     async with request_file(ctx.request) as source:
 
         async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-            platforms = _platforms(ctx)
-            lines = await ctx.services.images.load(source, platforms=platforms, progress=progress)
+            lines = await ctx.services.images.load(source, platforms=platforms(ctx), progress=progress)
             # The progress has told of each image already, where it was asked for.
             return [{"stream": f"{line}\n"} for line in lines] if ctx.flag("quiet") else []
 
@@ -183,7 +156,7 @@ async def create(ctx: Context) -> web.StreamResponse:
 
         async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
             image = await ctx.services.images.import_rootfs(
-                source, name=name, message=ctx.text("message"), config=config, platform=_platform(ctx)
+                source, name=name, message=ctx.text("message"), config=config, platform=platform(ctx)
             )
             return [{"status": image.id}]
 
@@ -199,22 +172,15 @@ async def pull(ctx: Context) -> web.StreamResponse:
             else wanted.with_tag(tag_or_digest)
         )
     credentials = registry_credentials(ctx)
-    platform = _platform(ctx)
+    chosen = platform(ctx)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
         await ctx.services.pulls.pull(
-            wanted, platform=platform, credentials=credentials, progress=progress.on_loop
+            wanted, platform=chosen, credentials=credentials, progress=progress.on_loop
         )
         return []
 
     return await with_progress(ctx, work, quiet=False, abandon=True)
-
-
-def registry_credentials(ctx: Context) -> list[Credentials]:
-    """Of ``X-Registry-Config``, then of ``X-Registry-Auth``, which counts more."""
-    headers = ctx.request.headers
-    found = wire_auth.parse_config(headers.get("X-Registry-Config", ""))
-    return [*found, wire_auth.parse_auth(headers.get("X-Registry-Auth", ""))]
 
 
 async def bootstrap(ctx: Context) -> web.StreamResponse:
@@ -229,53 +195,6 @@ async def bootstrap(ctx: Context) -> web.StreamResponse:
         return [{"status": f"Image {ctx.text('name')} is ready", "aux": {"ID": image.id}}]
 
     return await with_progress(ctx, work, quiet=False)
-
-
-class Reporter:
-    """Called on a thread with progress messages; the loop sends them."""
-
-    def __init__(self, queue: asyncio.Queue[dict[str, Any] | None], *, quiet: bool) -> None:
-        self._queue = queue
-        self._loop = asyncio.get_running_loop()
-        self._quiet = quiet
-
-    def __call__(self, message: dict[str, Any]) -> None:
-        if not self._quiet:
-            self._loop.call_soon_threadsafe(self.on_loop, message)
-
-    def on_loop(self, message: dict[str, Any]) -> None:
-        """From the loop's own thread. To a client that does not read, no numbers are told."""
-        if self._queue.qsize() < _BACKLOG or not message.get("progressDetail"):
-            self._queue.put_nowait(message)
-
-
-async def with_progress(ctx: Context, work: Any, *, quiet: bool, abandon: bool = False) -> web.StreamResponse:
-    """Run ``work`` and send what it reports. What fails at once is an HTTP error; later, a line says so.
-
-    :param abandon: whether a client that goes away ends the work; otherwise it comes to its end.
-    """
-    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    task = asyncio.ensure_future(work(Reporter(queue, quiet=quiet)))
-    task.add_done_callback(lambda _task: queue.put_nowait(None))
-    try:
-        first = await queue.get()
-        if first is None and task.exception() is not None:
-            raise task.exception()
-        stream = await JsonStream.begin(ctx.request)
-        message = first
-        while message is not None:
-            await stream.send(message)
-            message = await queue.get()
-        try:
-            for line in await task:
-                await stream.send(line)
-        except WherryError as e:
-            await stream.send({"errorDetail": {"message": e.message}, "error": e.message})
-        return stream.response
-    finally:
-        if abandon:
-            task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 ROUTES: list[Route] = [

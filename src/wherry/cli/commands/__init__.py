@@ -72,6 +72,12 @@ TABLE = (
     Entry("logs", "LOGS", "Show the logs of a container", "container logs", "logs"),
     Entry("lifecycle", "PAUSE", "Pause all processes in one or more containers", "container pause", "pause"),
     Entry("port", "PORT", "List a container's published ports", "container port", "port"),
+    Entry("registry", "PULL", "Fetch an image from its registry", "image pull", "pull"),
+    Entry("registry", "PUSH", "Send an image to its registry", "image push", "push"),
+    Entry("registry", "COPY", "Copy an image from registry to registry", "image copy"),
+    Entry("registry", "SEARCH", "Search a registry for repositories, or list tags", "search"),
+    Entry("login", "LOGIN", "Log in to a registry", "login"),
+    Entry("login", "LOGOUT", "Log out from a registry", "logout"),
     Entry("lifecycle", "RENAME", "Rename a container", "container rename", "rename"),
     Entry("lifecycle", "RESTART", "Restart one or more containers", "container restart", "restart"),
     Entry("lifecycle", "RM", "Remove one or more containers", "container rm", "container remove", "rm"),
@@ -144,11 +150,10 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build pull push login logout search builder buildx "
-    "checkpoint manifest plugin trust swarm node secret service stack config compose"
+    "build builder buildx checkpoint manifest plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {
-    "image": "build pull push",
+    "image": "build",
     "volume": "update",
     "network": "connect create disconnect prune rm",
     "completion": "powershell",

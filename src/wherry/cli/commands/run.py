@@ -120,12 +120,16 @@ def _announce_missing(ctx: Context, options: Options, image: str) -> None:
 
 def _pull(ctx: Context, options: Options, image: str) -> None:
     from wherry.cli.progress import show
-    from wherry.client import images
+    from wherry.client import credentials, images
     from wherry.model import reference
 
     wanted = reference.parse(image).with_default_tag()
     stream = images.pull(
-        ctx.api, wanted.familiar_name, wanted.digest or wanted.tag or "", platform=options.text("platform")
+        ctx.api,
+        wanted.familiar_name,
+        wanted.digest or wanted.tag or "",
+        platform=options.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),
+        headers=credentials.header_for(ctx.config_dir, image),
     )
     show(stream, quiet=options.on("quiet"), descriptor=2)
 

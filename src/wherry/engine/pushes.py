@@ -1,0 +1,104 @@
+"""Pushes: which names go where, in Docker's words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wherry.engine.events import EventBus
+from wherry.engine.pushing import Pushed, Pushing
+from wherry.errors import NotFound
+from wherry.images.store import ImageStore
+from wherry.model import reference
+from wherry.model.credentials import Credentials
+from wherry.model.oci import Descriptor, Platform
+from wherry.model.reference import Reference
+from wherry.registry.distribution import Distribution
+from wherry.registry.errors import RegistryError, explain
+
+Progress = Callable[[dict[str, Any]], None]
+
+
+class PushService:
+    """Used on the loop only."""
+
+    def __init__(self, *, images: ImageStore, distribution: Distribution, events: EventBus) -> None:
+        self._images = images
+        self._distribution = distribution
+        self._events = events
+
+    async def push(
+        self,
+        name: Reference,
+        *,
+        platform: Platform | None,
+        credentials: Sequence[Credentials],
+        progress: Progress,
+    ) -> None:
+        """Send an image, or with a bare repository every tag of it.
+
+        :raises NotFound: no such image. :raises WherryError: see :func:`wherry.registry.errors.explain`.
+        """
+        names = [name] if name.tag else await asyncio.to_thread(self._tags, name)
+        targets = [(one, await asyncio.to_thread(self._target, one)) for one in names]
+        progress({"status": f"The push refers to repository [{name.name}]"})
+        for one, target in targets:
+            pushed = await self._one(one, target, platform, credentials, progress)
+            self._tell(one, pushed, progress)
+            self._events.publish("image", "push", one.familiar(), {"name": one.familiar_name})
+
+    def _tags(self, name: Reference) -> list[Reference]:
+        names = [reference.parse(text) for text, _ in self._images.rows.names()]
+        found = [one for one in names if one.name == name.name and one.tag]
+        if not found:
+            raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}")
+        return found
+
+    def _target(self, name: Reference) -> Descriptor:
+        if self._images.rows.target_of(str(name)) is None:
+            raise NotFound(f"tag does not exist: {name.familiar()}")
+        return self._images.find(str(name))
+
+    async def _one(
+        self,
+        name: Reference,
+        target: Descriptor,
+        platform: Platform | None,
+        credentials: Sequence[Credentials],
+        progress: Progress,
+    ) -> Pushed:
+        try:
+            with self._images.leases.hold("push") as lease:
+                await asyncio.to_thread(self._keep, target, lease.keep_content)
+                async with self._distribution.session() as session:
+                    (repository,) = await self._distribution.open(
+                        session, name, credentials, actions="pull,push"
+                    )
+                    uploads = self._distribution.config.uploads
+                    pushing = Pushing(self._images, repository, name, progress, uploads=uploads)
+                    return await pushing.run(target, platform)
+        except RegistryError as e:
+            raise explain(e, name, action="push") from e
+
+    def _keep(self, target: Descriptor, keep: Callable[[Any], None]) -> None:
+        """Keep what is sent, should the image be removed meanwhile."""
+        roles, _ = self._images.graph.closure(target)
+        for digest in roles:
+            keep(digest)
+
+    def _tell(self, name: Reference, pushed: Pushed, progress: Progress) -> None:
+        sent = pushed.target
+        progress({"status": f"{name.tag}: digest: {sent.digest} size: {sent.size}"})
+        if pushed.instead_of is not None:
+            aux = {
+                "manifestPushedInsteadOfIndex": True,
+                "originalIndex": _shown(pushed.instead_of),
+                "selectedManifest": _shown(sent),
+            }
+            progress({"progressDetail": {}, "aux": aux})
+        progress({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": sent.digest, "Size": sent.size}})
+
+
+def _shown(descriptor: Descriptor) -> dict[str, Any]:
+    return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}

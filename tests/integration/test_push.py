@@ -1,0 +1,77 @@
+"""Pushes to a real registry, read back by skopeo and pulled again; logins and searches."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from daemonlab import TIMEOUT, LabDaemon
+from registrylab import LabRegistry, registry, skopeo
+
+pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("registry")]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabRegistry]:
+    with registry() as made:
+        yield made
+
+
+def wherry(daemon: LabDaemon, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from wherry.cli.main import entry; raise SystemExit(entry())", *arguments],
+        env={**daemon.environment, "WHERRY_HOST": f"unix://{daemon.socket}"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+def test_what_is_pushed_others_read_and_it_comes_back(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    where = f"{lab.host}/team/{name}:1"
+    daemon.docker("run", "--name", name, "busybox", "sh", "-c", "echo mine > /v").ok()
+    daemon.docker("commit", name, where).ok()
+    pushed = daemon.docker("push", where).ok()
+    assert "digest: sha256:" in pushed
+    assert '"Architecture"' in skopeo("inspect", "--tls-verify=false", f"docker://{where}")
+    again = daemon.docker("push", where).ok()
+    assert "Layer already exists" in again
+    daemon.docker("rm", name).ok()
+    daemon.docker("rmi", where).ok()
+    assert daemon.docker("run", "--rm", where, "cat", "/v").ok() == "mine"
+
+
+def test_all_tags(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    for tag in ("a", "b"):
+        daemon.docker("tag", "busybox", f"{lab.host}/all/{name}:{tag}").ok()
+    daemon.docker("push", "-a", f"{lab.host}/all/{name}").ok()
+    status, body, _ = lab.get(f"/v2/all/{name}/tags/list")
+    assert status == 200
+    assert b'"a"' in body and b'"b"' in body
+
+
+def test_the_client_pulls_and_pushes(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    where = f"{lab.host}/own/{name}:1"
+    daemon.docker("tag", "busybox", where).ok()
+    done = wherry(daemon, "push", where)
+    assert done.returncode == 0, done.stderr
+    daemon.docker("rmi", where).ok()
+    done = wherry(daemon, "pull", where)
+    assert done.returncode == 0, done.stderr
+    assert wherry(daemon, "run", "--rm", where, "echo", "there").stdout == "there\n"
+
+
+def test_what_cannot_be_pushed(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    done = daemon.docker("push", f"{lab.host}/none/{name}:1")
+    assert done.code == 1
+    assert "does not exist" in done.errors
+    daemon.docker("tag", "busybox", f"127.0.0.1:1/x/{name}:1").ok()
+    done = daemon.docker("push", f"127.0.0.1:1/x/{name}:1")
+    assert done.code == 1
+    assert "127.0.0.1:1" in done.errors
+    done = wherry(daemon, "image", "push", f"ssh://nowhere/{name}")
+    assert done.returncode == 1
+    assert "not implemented yet" in done.stderr

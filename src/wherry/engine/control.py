@@ -150,6 +150,8 @@ class Control:
                 pass
 
     def _signal(self, row: ContainerRow, task: Task, number: int) -> None:
+        if task.process_fd < 0:
+            return  # it ended, and was cleaned up after, while this waited for something else
         tasks.send_signal(task.process_fd, number)
         self._events.publish("container", "kill", row.id, event_attributes(row, signal=str(int(number))))
 

@@ -14,6 +14,7 @@ from wherry.api.routes import (
     images,
     missing,
     networks,
+    registries,
     stats,
     streams,
     system,
@@ -21,7 +22,7 @@ from wherry.api.routes import (
 )
 from wherry.errors import InvalidArgument
 
-MODULES = (system, containers, files, commit, streams, stats, images, volumes, networks, missing)
+MODULES = (system, containers, files, commit, streams, stats, images, registries, volumes, networks, missing)
 ROUTER = Router([route for module in MODULES for route in module.ROUTES])
 
 

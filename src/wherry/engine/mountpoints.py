@@ -7,6 +7,7 @@ asks for it with ``VOLUME``, and may lay a symbolic link on the way.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from wherry.linux import syscalls
 from wherry.model.container import MountPoint
 
 _PROCFS = 0x9FA0
+_NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _SINGLE = frozenset(
     f"/proc/{name}"
     for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
@@ -46,7 +48,10 @@ def _resolved(root_fd: int, rootfs: Path, path: str) -> str:
     while existing not in ("", "/"):
         try:
             fd = syscalls.openat2(root_fd, existing, os.O_PATH)
-        except OSError:  # not there, or a loop of links: then its parent decides
+        except OSError as e:
+            if e.errno not in _NOT_THERE:
+                raise InvalidArgument(f"cannot mount over {path}: {e.strerror}") from e
+            # Its parent decides.
             existing, _, name = existing.rpartition("/")
             missing = f"/{name}{missing}"
             continue

@@ -25,7 +25,6 @@ from wherry.linux.overlay import mount_overlay
 from wherry.model.mount import Mount
 
 IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
-_RETRIES = 64
 _INERT = sys.MOUNT_ATTR_NOSUID | sys.MOUNT_ATTR_NODEV | sys.MOUNT_ATTR_NOEXEC
 _SCRATCH = "/proc"
 """Where the scratch file system is mounted, in the child's namespace only: a directory every host has."""
@@ -92,15 +91,7 @@ def own_descriptors() -> int:
 
 
 def find(root: int, path: str, flags: int, resolve: int = IN_ROOT) -> int:
-    """openat2(2) that tries again when something was renamed meanwhile.
-
-    :raises OSError: as openat2(2); EAGAIN after many tries.
-    """
-    for _ in range(_RETRIES):
-        try:
-            return sys.openat2(root, path or ".", flags, resolve=resolve)
-        except BlockingIOError:
-            continue
+    """openat2(2), where the empty path is the root itself. :raises OSError: as there."""
     return sys.openat2(root, path or ".", flags, resolve=resolve)
 
 

@@ -7,6 +7,7 @@ architecture since Linux 5.0's table was unified).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -43,11 +44,13 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 
+_OPENAT2_TRIES = 256
+
 
 def _check(result: int, *names: str) -> int:
     if result < 0:
-        errno = ctypes.get_errno()
-        raise OSError(errno, os.strerror(errno), *names[:1])
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), *names[:1])
     return result
 
 
@@ -81,9 +84,20 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
 
 
 def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
-    """openat2(2): open ``path`` with the kernel holding it beneath ``dirfd``. The descriptor is CLOEXEC."""
+    """openat2(2): open ``path`` with the kernel holding it beneath ``dirfd``. The descriptor is CLOEXEC.
+
+    The kernel gives up a path with ``..`` in it when anything at all on the host is renamed or mounted in
+    that moment, and says EAGAIN: that is no answer about the path, so it is asked again.
+
+    :raises OSError: as openat2(2); EAGAIN after very many tries.
+    """
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
-    return _check(_libc.syscall(SYS_OPENAT2, dirfd, os.fsencode(path), how, ctypes.c_size_t(len(how))), path)
+    encoded, size = os.fsencode(path), ctypes.c_size_t(len(how))
+    for _ in range(_OPENAT2_TRIES):
+        result = _libc.syscall(SYS_OPENAT2, dirfd, encoded, how, size)
+        if result >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check(result, path)
 
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:

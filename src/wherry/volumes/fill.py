@@ -14,7 +14,6 @@ from wherry.linux import copy, syscalls
 
 _MARK = ".filling"
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_RETRIES = 32
 
 
 def copy_up(source_root: Path | int, inner_path: str, volume_path: Path) -> None:
@@ -45,15 +44,11 @@ def _open_source(root: Path | int, inner_path: str) -> int | None:
     resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
     base = root if isinstance(root, int) else os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for _ in range(_RETRIES):
-            try:
-                return syscalls.openat2(base, inner_path, flags, resolve=resolve)
-            except OSError as e:
-                if e.errno in _NOTHING_THERE:
-                    return None
-                if e.errno != errno.EAGAIN:  # something was renamed meanwhile (openat2(2))
-                    raise Internal(f"cannot fill a volume from {inner_path}: {e.strerror}") from e
-        raise Internal(f"cannot fill a volume from {inner_path}: it keeps moving")
+        return syscalls.openat2(base, inner_path, flags, resolve=resolve)
+    except OSError as e:
+        if e.errno in _NOTHING_THERE:
+            return None
+        raise Internal(f"cannot fill a volume from {inner_path}: {e.strerror}") from e
     finally:
         if not isinstance(root, int):
             os.close(base)

@@ -143,6 +143,20 @@ def test_two_that_start_together_share_nothing(room: Room, layout: Layout) -> No
     assert [len(room.processes(name)) for name in ("exec-1", "exec-2")] == [3, 3]
 
 
+def test_a_killed_daemons_start_is_taken_over(room: Room, layout: Layout) -> None:
+    """It died between the runtime's start of the process and the claim."""
+    if layout.version == 2:
+        pytest.skip("the runtime puts each into its own group")
+    room.groups.reclaim(room.path, "probe", os.getpid())
+    assert room.processes("probe") == []
+    bystander, mine = room.start(), room.start("sleep 901 & wait")
+    wait_until(lambda: len((room.top / "cgroup.procs").read_text().split()) == 3)
+    room.groups.reclaim(room.path, "probe", mine)
+    assert len(room.processes("probe")) == 2
+    room.groups.kill(room.path, "probe")
+    assert (room.top / "cgroup.procs").read_text().split() == [str(bystander)]
+
+
 def test_what_is_gone_is_no_trouble(layout: Layout) -> None:
     groups, path = ExecGroups(), "/wherry-t-none/c"
     assert groups.processes(path, "g") == []

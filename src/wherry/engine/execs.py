@@ -368,6 +368,7 @@ class ExecService:
                 execution.exit_code = found[0] if found is not None else None
                 execution.ended.set()
                 continue
+            self._groups.reclaim(cgroup_path(row.record, self._settings), execution.group, execution.pid)
             self._watch(execution, directory, conmon_pid)
         for name in self._groups.names(cgroup_path(row.record, self._settings)):
             if name.startswith(EXEC) and name not in {e.group for e in self.of(container_id)}:

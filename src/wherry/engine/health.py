@@ -159,6 +159,7 @@ class _Watch:
     healthy_since: int = 0
     timer: Cancellable | None = None
     task: asyncio.Task[None] | None = None
+    sweeping: asyncio.Future[None] | None = None
     over: bool = False
 
 
@@ -206,7 +207,7 @@ class HealthMonitor:
         if adopted:
             live.health = before
             watch.healthy_since = self._clock.now() if before.status == "healthy" else 0
-            asyncio.get_running_loop().run_in_executor(None, self._runner.sweep, row)
+            watch.sweeping = asyncio.get_running_loop().run_in_executor(None, self._runner.sweep, row)
             if before.status == "unhealthy" and check.on_failure != "none":
                 self._fail(watch, before)  # What should have followed did not, as no daemon ran any more.
         else:
@@ -253,6 +254,10 @@ class HealthMonitor:
         return watch.row.state.status == "paused"
 
     async def _probe(self, watch: _Watch) -> None:
+        if watch.sweeping is not None:
+            # What is ended there could not be told from a check that begins meanwhile.
+            await asyncio.shield(watch.sweeping)
+            watch.sweeping = None
         exec_id, command = new_id(), " ".join(watch.check.command)
         loop = asyncio.get_running_loop()
         begun = 0

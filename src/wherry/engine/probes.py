@@ -120,9 +120,13 @@ class Prober:
         return await asyncio.shield(asyncio.to_thread(work))
 
     def sweep(self, row: ContainerRow) -> None:
-        """End what a daemon that was killed left of a check. Blocks."""
+        """End what a daemon that was killed left of a check, claimed or not. Blocks."""
+        path = cgroup_path(row.record, self._settings)
+        pid = _pid(self._settings.task_directory(row.id) / "probe" / "pid")
         try:
-            self._groups.kill(cgroup_path(row.record, self._settings), PROBE)
+            if pid is not None:
+                self._groups.reclaim(path, PROBE, pid)
+            self._groups.kill(path, PROBE)
         except (OSError, TimeoutError) as e:
             log.warning("cannot end a health check of container %s: %s", row.id[:12], e)
 

@@ -129,6 +129,22 @@ class ExecGroups:
             for other in found:
                 _move(group, other)
 
+    def reclaim(self, path: str, name: str, pid: int) -> None:
+        """Take ``pid`` and what it forked into the group if a daemon was killed before it claimed them.
+
+        A number that is another process's by now is not at the container's top, and is let be.
+        """
+        top = _top(path)
+        if top is None or cgroups.layout().version == 2 or pid not in _read_pids(top):
+            return
+        with self.starting(path, name):
+            for _ in range(_PASSES):
+                found = _related(_read_pids(top), pid)
+                if not found:
+                    return
+                for other in found:
+                    _move(top / name, other)
+
     def processes(self, path: str, name: str) -> list[int]:
         """Pids of the group and of groups made below it."""
         top = _top(path)

@@ -1,0 +1,245 @@
+"""Words and variables of a Dockerfile, as its reference describes them ("Environment replacement").
+
+Quotes group and go away, the escape character takes the next one as it is, and ``$name`` or ``${name…}`` stands
+for a value, with the modifiers ``:-  -  :+  +  :?  ?  #  ##  %  %%  /  //``. Inside double quotes the escape
+character is kept but before ``"``, ``$`` and itself; inside single quotes nothing is special.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wherry.build import globs
+from wherry.errors import InvalidArgument
+
+_SPECIAL = frozenset("@*#?-$!0")
+"""Names of one character: the shell's special parameters, which a Dockerfile never sets."""
+_DEPTH_MAX = 32
+_SIZE_MAX = 1 << 20
+"""Characters of a result: variables that name each other twice, line after line, would grow without end."""
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """``text`` is the whole, ``words`` what it splits into where neither quotes nor escapes hold it together.
+    ``used`` and ``unset`` are the names that were asked for, found and not."""
+
+    text: str
+    words: tuple[str, ...]
+    used: frozenset[str]
+    unset: frozenset[str]
+
+
+def expand(text: str, env: Mapping[str, str], *, escape: str = "\\", quotes: bool = True) -> Expanded:
+    """Expand one word or line.
+
+    :param quotes: False leaves quotes alone, as in here-documents.
+    :raises InvalidArgument: a quote or brace without its end, an unknown modifier, a variable that ``?`` demands.
+    """
+    scanner = _Scanner(text, env, escape, quotes)
+    try:
+        result, words = scanner.until("", raw=False)
+    except InvalidArgument as e:
+        raise InvalidArgument(f"failed to process {text[:200]!r}: {e.message}") from e
+    return Expanded(result, tuple(words), frozenset(scanner.used), frozenset(scanner.unset))
+
+
+def split(text: str, *, escape: str = "\\") -> list[str]:
+    """The words of a line as they were written: quotes and escapes hold them together and stay.
+
+    A quote without its end lasts to the end of the line, an escape at the end is dropped.
+    """
+    words: list[str] = []
+    word, quote, begun = "", "", False
+    at = 0
+    while at < len(text):
+        char = text[at]
+        at += 1
+        if not quote and char.isspace():
+            if begun:
+                words.append(word)
+            word, begun = "", False
+            continue
+        begun = True
+        if char == escape and quote != "'":
+            if at == len(text):
+                break
+            word += char + text[at]
+            at += 1
+            continue
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        word += char
+    if begun and word:
+        words.append(word)
+    return words
+
+
+@dataclass
+class _Words:
+    """What has been read so far, as words: blanks that nothing protects divide them."""
+
+    done: list[str] = field(default_factory=list)
+    word: str = ""
+
+    def plain(self, text: str) -> None:
+        for char in text:
+            if not char.isspace():
+                self.word += char
+            elif self.word:
+                self.done.append(self.word)
+                self.word = ""
+
+    def protected(self, text: str) -> None:
+        self.word += text
+
+    def end(self) -> list[str]:
+        return [*self.done, self.word] if self.word else self.done
+
+
+class _Scanner:
+    def __init__(self, text: str, env: Mapping[str, str], escape: str, quotes: bool) -> None:
+        self._text, self._env, self._escape, self._quotes = text, env, escape, quotes
+        self._at, self._depth, self._room = 0, 0, _SIZE_MAX
+        self.used: set[str] = set()
+        self.unset: set[str] = set()
+
+    def _peek(self) -> str:
+        """The next character, ``""`` at the end."""
+        return self._text[self._at : self._at + 1]
+
+    def _next(self) -> str:
+        char = self._peek()
+        self._at += 1
+        return char
+
+    def until(self, stop: str, *, raw: bool) -> tuple[str, list[str]]:
+        """Read up to ``stop`` and past it, or to the end. ``raw`` keeps escape characters, for patterns."""
+        self._depth += 1
+        if self._depth > _DEPTH_MAX:
+            raise InvalidArgument("syntax error: substitutions nested too deeply")
+        result: list[str] = []
+        words = _Words()
+        while char := self._next():
+            if char == stop:
+                break
+            if char == "$":
+                text = self._dollar()
+                words.plain(text)
+            elif char in "'\"" and self._quotes:
+                text = self._single() if char == "'" else self._double(raw=raw)
+                words.protected(text)
+            elif char == self._escape:
+                following = self._next()
+                if not following:
+                    text = char if raw else ""
+                else:
+                    text = char + following if raw else following
+                words.protected(text)
+            else:
+                text = char
+                words.plain(text)
+            result.append(text)
+            self._room -= len(text)
+            if self._room < 0:
+                raise InvalidArgument(f"it grows beyond {_SIZE_MAX} characters")
+        else:
+            if stop:
+                raise InvalidArgument(f"syntax error: missing '{stop}'")
+        self._depth -= 1
+        return "".join(result), words.end()
+
+    def _single(self) -> str:
+        end = self._text.find("'", self._at)
+        if end < 0:
+            raise InvalidArgument("unexpected end of statement while looking for matching single-quote")
+        text, self._at = self._text[self._at : end], end + 1
+        return text
+
+    def _double(self, *, raw: bool) -> str:
+        result: list[str] = []
+        while char := self._next():
+            if char == '"':
+                return "".join(result)
+            if char == "$":
+                result.append(self._dollar())
+            elif char == self._escape and self._peek() in ('"', "$", self._escape):
+                result.append((char if raw else "") + self._next())
+            else:
+                result.append(char)
+        raise InvalidArgument("unexpected end of statement while looking for matching double-quote")
+
+    # ---- variables -------------------------------------------------------------------------------------
+
+    def _name(self) -> str:
+        first = self._peek()
+        begin = self._at
+        if first.isdigit():
+            while self._peek().isdigit():
+                self._at += 1
+        elif first and first in _SPECIAL:
+            self._at += 1
+        else:
+            while (char := self._peek()) and (char.isalnum() or char == "_"):
+                self._at += 1
+        return self._text[begin : self._at]
+
+    def _value(self, name: str) -> str | None:
+        value = self._env.get(name)
+        (self.unset if value is None else self.used).add(name)
+        return value
+
+    def _dollar(self) -> str:
+        if self._peek() != "{":
+            name = self._name()
+            return (self._value(name) or "") if name else "$"
+        self._at += 1
+        if not self._peek():
+            raise InvalidArgument("syntax error: missing '}'")
+        if self._peek() in "{}:":
+            raise InvalidArgument("syntax error: bad substitution")
+        name = self._name()
+        modifier = self._next()
+        if modifier == "}":
+            return self._value(name) or ""
+        if not modifier:
+            raise InvalidArgument("syntax error: missing '}'")
+        if modifier == "/":
+            return self._replacement(name)
+        empty_counts = modifier != ":"
+        if modifier == ":":
+            modifier += self._next()
+        kind = modifier[-1]
+        if kind not in "-+?#%" or (not empty_counts and kind in "#%"):
+            raise InvalidArgument(f"unsupported modifier ({modifier}) in substitution")
+        word, _ = self.until("}", raw=kind in "#%")
+        if kind in "#%":
+            return self._trimmed(name, kind, word)
+        return self._alternative(name, kind, word, empty_counts=empty_counts)
+
+    def _alternative(self, name: str, kind: str, word: str, *, empty_counts: bool) -> str:
+        value = self._value(name)
+        there = value is not None and (empty_counts or value != "")
+        if kind == "-":
+            return value if value is not None and there else word
+        if kind == "+":
+            return word if there else ""
+        if there:
+            return value or ""
+        lacks = "unset" if value is None else "empty"
+        raise InvalidArgument(f"{name}: {word or f'is not allowed to be {lacks}'}")
+
+    def _trimmed(self, name: str, kind: str, pattern: str) -> str:
+        longest = pattern.startswith(kind)
+        cut = globs.without_prefix if kind == "#" else globs.without_suffix
+        return cut(pattern[1:] if longest else pattern, self._value(name) or "", longest=longest)
+
+    def _replacement(self, name: str) -> str:
+        every = self._peek() == "/"
+        self._at += every
+        pattern, _ = self.until("/", raw=True)
+        replacement, _ = self.until("}", raw=True)
+        return globs.replaced(pattern, self._value(name) or "", replacement, every=every)

@@ -174,7 +174,7 @@ def without_suffix(pattern: str, value: str, *, longest: bool) -> str:
 def replaced(pattern: str, value: str, replacement: str, *, every: bool) -> str:
     """``${value/pattern/replacement}``, with ``every`` ``//``.
 
-    :raises InvalidArgument: no such pattern, or a value so long that looking from each of its places takes long.
+    :raises InvalidArgument: no such pattern, or a value so long that to look from each place takes long.
     """
     if len(value) > _REPLACED_MAX:
         raise InvalidArgument(f"cannot replace in a value of more than {_REPLACED_MAX} characters")

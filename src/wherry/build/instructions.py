@@ -225,7 +225,8 @@ class Stage:
 @dataclass(frozen=True, kw_only=True)
 class Dockerfile:
     """``global_args`` stand before the first FROM. ``syntax`` is the directive's value, ``""`` for none;
-    ``check`` the ``check`` directive's."""
+    ``check`` the ``check`` directive's. ``comments`` are what stands directly above an instruction, and
+    ``empty_continuations`` the instructions with an empty line inside."""
 
     name: str
     source: str
@@ -235,3 +236,4 @@ class Dockerfile:
     global_args: tuple[Arg, ...]
     stages: tuple[Stage, ...]
     comments: dict[Location, str] = field(default_factory=dict)
+    empty_continuations: tuple[Location, ...] = ()

@@ -1,14 +1,14 @@
 """Words and variables of a Dockerfile, as its reference describes them ("Environment replacement").
 
-Quotes group and go away, the escape character takes the next one as it is, and ``$name`` or ``${name…}`` stands
-for a value, with the modifiers ``:-  -  :+  +  :?  ?  #  ##  %  %%  /  //``. Inside double quotes the escape
-character is kept but before ``"``, ``$`` and itself; inside single quotes nothing is special.
+Quotes group and go away, the escape character takes the next one as it is, and ``$name`` or ``${name…}``
+stands for a value, with the modifiers ``:-  -  :+  +  :?  ?  #  ##  %  %%  /  //``. Inside double quotes the
+escape character is kept but before ``"``, ``$`` and itself; inside single quotes nothing is special.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wherry.build import globs
 from wherry.errors import InvalidArgument
@@ -35,7 +35,8 @@ def expand(text: str, env: Mapping[str, str], *, escape: str = "\\", quotes: boo
     """Expand one word or line.
 
     :param quotes: False leaves quotes alone, as in here-documents.
-    :raises InvalidArgument: a quote or brace without its end, an unknown modifier, a variable that ``?`` demands.
+    :raises InvalidArgument: a quote or brace without its end, an unknown modifier, a variable that ``?``
+        demands, or a result that is too long.
     """
     scanner = _Scanner(text, env, escape, quotes)
     try:
@@ -78,26 +79,34 @@ def split(text: str, *, escape: str = "\\") -> list[str]:
     return words
 
 
-@dataclass
 class _Words:
     """What has been read so far, as words: blanks that nothing protects divide them."""
 
-    done: list[str] = field(default_factory=list)
-    word: str = ""
+    def __init__(self) -> None:
+        self._done: list[str] = []
+        self._word: list[str] = []
 
     def plain(self, text: str) -> None:
-        for char in text:
-            if not char.isspace():
-                self.word += char
-            elif self.word:
-                self.done.append(self.word)
-                self.word = ""
+        if text[:1].isspace():
+            self._divide()
+        for number, piece in enumerate(text.split()):
+            if number:
+                self._divide()
+            self._word.append(piece)
+        if text[-1:].isspace():
+            self._divide()
 
     def protected(self, text: str) -> None:
-        self.word += text
+        self._word.append(text)
+
+    def _divide(self) -> None:
+        if word := "".join(self._word):
+            self._done.append(word)
+        self._word.clear()
 
     def end(self) -> list[str]:
-        return [*self.done, self.word] if self.word else self.done
+        self._divide()
+        return self._done
 
 
 class _Scanner:
@@ -133,11 +142,7 @@ class _Scanner:
                 text = self._single() if char == "'" else self._double(raw=raw)
                 words.protected(text)
             elif char == self._escape:
-                following = self._next()
-                if not following:
-                    text = char if raw else ""
-                else:
-                    text = char + following if raw else following
+                text = (char if raw else "") + self._next()
                 words.protected(text)
             else:
                 text = char

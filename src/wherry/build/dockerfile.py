@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from wherry.build import lines, runmounts, words
-from wherry.build.errors import DockerfileError
+from wherry.build.errors import DockerfileError, printable
 from wherry.build.instructions import (
     Add,
     Arg,
@@ -160,9 +160,8 @@ def read_instruction(line: Line, *, escape: str = "\\") -> Instruction:
     """:raises DockerfileError: an unknown keyword or flag, arguments that are missing or too many."""
     reader = _READERS.get(line.keyword)
     if reader is None:
-        raise DockerfileError(
-            f"unknown instruction: {line.keyword}{_suggestion(line.keyword)}", line.location
-        )
+        keyword = printable(line.keyword)
+        raise DockerfileError(f"unknown instruction: {keyword}{_suggestion(keyword)}", line.location)
     try:
         return reader(line, escape)
     except DockerfileError:

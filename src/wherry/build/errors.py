@@ -37,18 +37,18 @@ def excerpt(source: str, location: Location, name: str) -> str:
        2 | >>> RUNN true
     --------------------
     """
-    lines = source.splitlines()
+    lines = source.removesuffix("\n").split("\n")
     first, last = location.first, min(location.last, location.first + _MARKED_MAX - 1)
     rows = [f"{name}:{first}", "-" * 20]
     for number in range(max(1, first - _AROUND), min(len(lines), last + _AROUND) + 1):
         mark = ">>>" if first <= number <= last else "   "
-        line = _printable(lines[number - 1])
+        line = printable(lines[number - 1].removesuffix("\r"))
         rows.append(f"{number:4d} | {mark} {line}".rstrip())
     rows.append("-" * 20)
     return "\n".join(rows)
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """A Dockerfile is somebody's text: it does not get to steer the terminal that shows it."""
     cut = line[:_WIDTH_MAX] + ("…" if len(line) > _WIDTH_MAX else "")
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in cut)

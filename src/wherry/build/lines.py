@@ -56,11 +56,10 @@ def decode(source: bytes | str) -> str:
     """The text of a Dockerfile. :raises DockerfileError: it is too large, or no text."""
     if len(source) > SIZE_MAX:
         raise DockerfileError(f"the Dockerfile is larger than {SIZE_MAX} bytes", None)
-    if isinstance(source, str):
-        return source
-    if b"\0" in source:
+    text = source if isinstance(source, str) else source.decode("utf-8", "surrogateescape")
+    if "\0" in text:
         raise DockerfileError("the Dockerfile is not a text file", None)
-    return source.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    return text.removeprefix("\ufeff")
 
 
 def read(source: bytes | str) -> Source:

@@ -23,7 +23,8 @@ _SIZE_MAX = 1 << 20
 @dataclass(frozen=True)
 class Expanded:
     """``text`` is the whole, ``words`` what it splits into where neither quotes nor escapes hold it together.
-    ``used`` and ``unset`` are the names that were asked for, found and not."""
+    ``used`` and ``unset`` are the names that were asked for, found and not; a name with an alternative
+    (``${name:-…}``) counts as neither, if it is not set."""
 
     text: str
     words: tuple[str, ...]
@@ -226,7 +227,9 @@ class _Scanner:
         return self._alternative(name, kind, word, empty_counts=empty_counts)
 
     def _alternative(self, name: str, kind: str, word: str, *, empty_counts: bool) -> str:
-        value = self._value(name)
+        value = self._env.get(name)
+        if value is not None:
+            self.used.add(name)
         there = value is not None and (empty_counts or value != "")
         if kind == "-":
             return value if value is not None and there else word

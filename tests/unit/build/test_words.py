@@ -115,7 +115,7 @@ def test_without_quotes() -> None:
 
 def test_which_names_were_asked_for() -> None:
     found = expand("$name ${none:-$other}", ENV)
-    assert (found.used, found.unset) == ({"name"}, {"none", "other"})
+    assert (found.used, found.unset) == ({"name"}, {"other"})
 
 
 def test_values_that_name_each_other_do_not_grow_without_end() -> None:

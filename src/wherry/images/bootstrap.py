@@ -1,7 +1,8 @@
 """Base images without a registry, from the distribution's own packages.
 
-``busybox``, ``hello``, ``debian[:suite[-slim]]``. Quick when the image is there already; reproducible as far
-as the packages are: sorted archives and one time for all files (``SOURCE_DATE_EPOCH``, else the package's).
+``busybox``, ``hello``, ``debian[:suite[-slim]]``, ``python:<minor>-slim``, ``node:<major>-slim``. Quick when
+the image is there already; reproducible as far as the packages are: sorted archives and one time for all
+files (``SOURCE_DATE_EPOCH``, else the package's).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from wherry.errors import InvalidArgument, NotFound
-from wherry.images import busybox, debian, hello
+from wherry.images import busybox, debian, hello, languages
 from wherry.images.assemble import Recipe, from_stream
 from wherry.images.store import ImageStore
 from wherry.model import oci, reference
@@ -22,7 +23,7 @@ from wherry.model.reference import Reference
 from wherry.model.tarwriter import Member, archive
 from wherry.storage.unpack import Unpacker
 
-NAMES = ("busybox", "debian", "hello")
+NAMES = ("busybox", "debian", "hello", "node", "python")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EPOCH = 1_700_000_000
 _NANO = 1_000_000_000
@@ -42,7 +43,8 @@ def bootstrap(
 ) -> Image:
     """Make a base image, or find that it is there.
 
-    :param name: ``busybox``, ``hello``, ``debian``, ``debian:<suite>`` or ``debian:<suite>-slim``.
+    :param name: ``busybox``, ``hello``, ``debian``, ``debian:<suite>``, ``debian:<suite>-slim``,
+        ``python:<minor>-slim`` or ``node:<major>-slim``.
     :param mirror: of Debian packages, instead of the host's. :param variant: ``slim`` (debian only).
     :param force: make it anew.
     :raises InvalidArgument: no such base image. :raises Unavailable: its packages cannot be had.
@@ -51,6 +53,10 @@ def bootstrap(
     base = wanted.familiar_name
     if base not in NAMES or wanted.digest is not None:
         raise InvalidArgument(f"cannot bootstrap {name}: only {', '.join(NAMES)} can be made")
+    if base in languages.LANGUAGES:
+        if variant is not None:
+            raise InvalidArgument(f"cannot bootstrap {name}: {base} has no variants")
+        return _language(store, unpacker, wanted, progress, mirror=mirror, force=force)
     if base != "debian":
         if wanted.tag not in (None, "latest") or variant is not None or mirror is not None:
             raise InvalidArgument(f"cannot bootstrap {name}: {base} has no variants, suites or mirrors")
@@ -111,6 +117,33 @@ def _debian(
     return store.resolve(image.id)
 
 
+def _language(
+    store: ImageStore,
+    unpacker: Unpacker,
+    wanted: Reference,
+    progress: Progress,
+    *,
+    mirror: str | None,
+    force: bool,
+) -> Image:
+    _, suite = languages.suite_of(wanted.familiar_name, wanted.tag)
+    if not force and (found := _existing(store, wanted)) is not None:
+        progress({"status": f"{wanted.familiar()} is there already"})
+        return found
+    system = reference.parse(f"debian:{suite}-slim")
+    base = _debian(store, unpacker, system, progress, mirror=mirror, variant=None, force=False)
+    epoch = _epoch()
+    return languages.add(
+        store,
+        base,
+        wanted,
+        created=_created(epoch),
+        epoch=epoch,
+        mirror=mirror,
+        stage=lambda what: progress({"status": f"Making {wanted.familiar()}: {what}"}),
+    )
+
+
 def _existing(store: ImageStore, ref: Reference) -> Image | None:
     try:
         return store.resolve(ref.familiar(), oci.host())
@@ -125,5 +158,8 @@ def _epoch() -> int:
 
 
 def _recipe(created_by: str, epoch: int, config: ImageRunConfig) -> Recipe:
-    created = datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")
-    return Recipe(created=created, created_by=created_by, config=config)
+    return Recipe(created=_created(epoch), created_by=created_by, config=config)
+
+
+def _created(epoch: int) -> str:
+    return datetime.fromtimestamp(epoch, UTC).isoformat().replace("+00:00", "Z")

@@ -6,7 +6,7 @@ In two steps, so that a container is held still only while its files are read: :
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -26,13 +26,17 @@ from wherry.storage.leases import Lease
 
 @dataclass(frozen=True)
 class Step:
-    """What the history says of the new layer, and the image's configuration. ``created`` is RFC 3339."""
+    """What the history says of the new layer, and the image's configuration. ``created`` is RFC 3339.
+
+    ``then`` are the history's words for what changes the configuration alone.
+    """
 
     created: str
     created_by: str
-    comment: str
-    author: str
     config: ImageRunConfig
+    comment: str = ""
+    author: str = ""
+    then: Sequence[str] = ()
 
 
 def store_layer(store: ImageStore, write: Callable[[Writable], Written], lease: Lease) -> Descriptor:
@@ -51,7 +55,14 @@ def store_layer(store: ImageStore, write: Callable[[Writable], Written], lease: 
 
 
 def assemble(
-    store: ImageStore, parent: Image, layer: Descriptor, step: Step, ref: Reference | None, lease: Lease
+    store: ImageStore,
+    parent: Image,
+    layer: Descriptor,
+    step: Step,
+    ref: Reference | None,
+    lease: Lease,
+    *,
+    why: str = "commit",
 ) -> Image:
     """Unpack the layer on its parents, write the image and name it.
 
@@ -66,7 +77,7 @@ def assemble(
         target = _write(store, parent, step, diff_ids, blobs, lease)
         store.add(target)
         if ref is not None:
-            store.tag(ref, target, why="commit")
+            store.tag(ref, target, why=why)
     except WherryError:
         store.collect()
         raise
@@ -87,13 +98,14 @@ def _write(
         author=step.author or None,
         comment=step.comment or None,
     )
+    words = [History(created=step.created, created_by=text, empty_layer=True) for text in step.then]
     config = replace(
         parent.config,
         created=step.created,
         author=step.author or None,
         config=step.config,
         rootfs=RootFS(diff_ids=diff_ids),
-        history=[*parent.config.history, entry],
+        history=[*parent.config.history, entry, *words],
     )
     data = msgspec.json.encode(config)
     digest = store.content.put(data, oci.CONFIG, lease=lease.id)

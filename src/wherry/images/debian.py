@@ -10,13 +10,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from wherry.errors import InvalidArgument, Unavailable
 from wherry.linux import trees
 from wherry.linux.process import CommandFailed, run
+from wherry.model.mount import Mount
 
 DEFAULT_SUITE = "bookworm"
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
@@ -24,6 +26,16 @@ _TIMEOUT = 1800.0
 _SUITE = re.compile(r"[a-z][a-z0-9-]{1,31}")
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _PROXY_KEYS = ("http_proxy", "https_proxy", "no_proxy", "ftp_proxy")
+_NOTHING_OF_THIS_HOST = (
+    '--customize-hook=echo localhost >"$1/etc/hostname"; : >"$1/etc/resolv.conf"'
+    '; rm -f "$1/var/log/bootstrap.log"'
+)
+_MOUNT_AND_RUN = 'mount -t "$1" -o "$2" "$3" "$4"; shift 4; exec "$@"'
+_LEFT_OVER = (
+    *(b"dev/", b"run/", b"tmp/", b"var/cache/apt/", b"var/cache/ldconfig/", b"var/lib/apt/lists/"),
+    b"var/log/",
+)
+_OF_THE_HOST = (b"etc/hostname", b"etc/resolv.conf", b"etc/apt/sources.list")
 _SLIM = (
     *(
         "/usr/share/doc/*",
@@ -67,13 +79,47 @@ def rootfs(suite: str, *, slim: bool, mirror: str | None, epoch: int) -> Iterato
 
 
 def _mmdebstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoch: int) -> None:
-    argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=tar", "--skip=output/dev"]
-    if _KEYRING.is_file():
-        argv.append(f"--keyring={_KEYRING}")
+    argv = [*_mmdebstrap_argv("minbase"), "--format=tar", "--skip=output/dev", _NOTHING_OF_THIS_HOST]
     if slim:
         argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _SLIM]
         argv.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
     run([*argv, suite, str(target), *lines], timeout=_TIMEOUT, env=_environment(epoch))
+
+
+def _mmdebstrap_argv(variant: str) -> list[str]:
+    argv = ["mmdebstrap", "--quiet", f"--variant={variant}", "--mode=root"]
+    return [*argv, f"--keyring={_KEYRING}"] if _KEYRING.is_file() else argv
+
+
+def install(
+    suite: str, packages: Sequence[str], where: Mount, *, script: str, mirror: str | None, epoch: int
+) -> None:
+    """Add packages to a system that is there, then run a shell script in it.
+
+    The mount is made in a mount namespace of the tool's own, which ends with it.
+
+    :raises Unavailable: mmdebstrap is not installed, or it failed.
+    """
+    what = f"cannot add {', '.join(packages)} to debian:{suite}"
+    if not shutil.which("mmdebstrap"):
+        raise Unavailable(f"{what}: mmdebstrap is not installed")
+    lines = [f"deb {mirror} {suite} main"] if mirror else sources(suite)
+    with tempfile.TemporaryDirectory(prefix="wherry-debian-") as target:
+        flags = ",".join(where.options)
+        kind = "none" if where.type == "bind" else where.type
+        argv = ["unshare", "--mount", "--propagation=private", "sh", "-ec", _MOUNT_AND_RUN, "sh"]
+        argv += [kind, flags if where.type != "bind" else f"{flags},bind", where.source, target]
+        argv += [*_mmdebstrap_argv("custom"), "--format=directory", "--skip=check/empty"]
+        argv += [f"--include={','.join(packages)}", f'--customize-hook=chroot "$1" sh -ec {quote(script)}']
+        try:
+            run([*argv, suite, target, *lines], timeout=_TIMEOUT, env=_environment(epoch))
+        except CommandFailed as e:
+            raise Unavailable(f"{what}: {e}") from e
+
+
+def is_of_installing(path: bytes) -> bool:
+    """Whether a file is there for the sake of :func:`install` alone, or differs each time."""
+    return path.startswith(_LEFT_OVER) or path.endswith(b"-old") or path in _OF_THE_HOST
 
 
 def _debootstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoch: int) -> None:

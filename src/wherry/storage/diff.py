@@ -13,7 +13,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -84,16 +84,18 @@ def write_layer(
     out: Writable,
     *,
     skip: Callable[[Change], bool] = lambda _change: False,
+    newest: int | None = None,
 ) -> Written:
     """Write the difference between a snapshot and its parent as an uncompressed layer.
 
     :param skip: changes that are left out.
+    :param newest: nanoseconds since the epoch; what was modified later is said to be of then.
     :raises NotFound: no such snapshot. :raises OSError: reading or writing failed.
     """
     files, parent = snapshotter.directories(key)
     found = _changes_alone(files) if parent is None else _changes_against(parent, files)
     wanted = (change for change in found if not skip(change))
-    return _Writer(files, out, opaque=parent is None).write(wanted)
+    return _Writer(files, out, opaque=parent is None, newest=newest).write(wanted)
 
 
 def write_tree(files: Path, out: Writable) -> Written:
@@ -180,8 +182,9 @@ def _xattrs(fd: int) -> dict[bytes, bytes]:
 class _Writer:
     """Writes changes as members. ``opaque``: directories may carry overlayfs's mark."""
 
-    def __init__(self, files: Path, out: Writable, *, opaque: bool) -> None:
+    def __init__(self, files: Path, out: Writable, *, opaque: bool, newest: int | None = None) -> None:
         self._files = files
+        self._newest = newest
         self._out = out
         self._opaque = opaque
         self._hash = hashlib.sha256()
@@ -210,6 +213,11 @@ class _Writer:
         self._size += len(data)
         self._out.write(data)
 
+    def _header(self, member: Member) -> None:
+        if self._newest is not None and member.mtime > self._newest:
+            member = replace(member, mtime=self._newest)
+        self._emit(tarwriter.header(member))
+
     def _entry(self, root: int, path: bytes, status: os.stat_result) -> None:
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
@@ -218,7 +226,7 @@ class _Writer:
         if kind != tf.DIRECTORY and status.st_nlink > 1:
             first = self._linked.setdefault(inode, path)
             if first != path:
-                self._emit(tarwriter.header(_member(path, tf.LINK, status, linkname=first)))
+                self._header(_member(path, tf.LINK, status, linkname=first))
                 return
         if kind == tf.FILE:
             self._file(root, path, status)
@@ -226,9 +234,9 @@ class _Writer:
             self._directory(root, path, status)
         elif kind == tf.SYMLINK:
             target = os.readlink(os.fsencode(self._files) + b"/" + path)
-            self._emit(tarwriter.header(_member(path, kind, status, linkname=target)))
+            self._header(_member(path, kind, status, linkname=target))
         else:
-            self._emit(tarwriter.header(_member(path, kind, status)))
+            self._header(_member(path, kind, status))
 
     def _directory(self, root: int, path: bytes, status: os.stat_result) -> None:
         fd = sys.openat2(root, os.fsdecode(path), _OPEN | os.O_DIRECTORY, resolve=_BENEATH)
@@ -237,7 +245,7 @@ class _Writer:
             opaque = self._opaque and _is_opaque(fd)
         finally:
             os.close(fd)
-        self._emit(tarwriter.header(_member(path + b"/", tf.DIRECTORY, status, xattrs=xattrs)))
+        self._header(_member(path + b"/", tf.DIRECTORY, status, xattrs=xattrs))
         if opaque:
             self._emit(tarwriter.header(Member(name=path + b"/" + _OPAQUE, mode=0)))
 
@@ -249,7 +257,7 @@ class _Writer:
                 return
             parts = _data_parts(fd, status)
             member = _member(path, tf.FILE, status, xattrs=_xattrs(fd), sparse=parts)
-            self._emit(tarwriter.header(member))
+            self._header(member)
             written = 0
             for offset, length in parts if parts is not None else ((0, status.st_size),):
                 self._copy(fd, offset, length)

@@ -12,7 +12,7 @@ import pytest
 from image_tools import Library, open_library
 
 from wherry.errors import InvalidArgument, NotImplemented_
-from wherry.images import busybox, debian, hello
+from wherry.images import busybox, debian, hello, languages
 from wherry.images.bootstrap import bootstrap
 from wherry.linux.mounts import mount, unmount
 
@@ -85,7 +85,17 @@ def test_bootstrap_is_repeatable_and_quick_the_second_time(library: Library, tmp
 
 
 @pytest.mark.parametrize(
-    "name", ["alpine", "busybox:1.36", "debian:../x", "debian:BAD", "hello@sha256:" + "0" * 64]
+    "name",
+    [
+        "alpine",
+        "busybox:1.36",
+        "debian:../x",
+        "debian:BAD",
+        "hello@sha256:" + "0" * 64,
+        "python",
+        "python:3.7-slim",
+        "node:18",
+    ],
 )
 def test_unknown_names_are_refused(library: Library, name: str) -> None:
     with pytest.raises(InvalidArgument):
@@ -135,3 +145,28 @@ def test_debian(library: Library) -> None:
         run_in(library, "debian", "sh", "-c", "ls /var/lib/apt/lists | grep -v -e lock -e partial | wc -l")
         == "0\n"
     )
+
+
+def test_versions_are_what_releases_ship() -> None:
+    assert languages.suite_of("python", "3.11-slim") == ("3.11", "bookworm")
+    assert languages.suite_of("node", "20-slim") == ("20", "trixie")
+    with pytest.raises(InvalidArgument, match="there is node:12-slim, node:18-slim"):
+        languages.suite_of("node", "18-slim-buster")
+
+
+def test_what_installing_leaves_behind_stays_out_of_the_layer() -> None:
+    left = (b"dev/null", b"etc/resolv.conf", b"var/log/dpkg.log", b"etc/passwd-old", b"var/cache/apt/x.bin")
+    assert all(debian.is_of_installing(path) for path in left)
+    assert not any(debian.is_of_installing(p) for p in (b"dev", b"usr/bin/pip", b"var/lib/dpkg/status"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="mmdebstrap is not installed")
+def test_a_language_lies_on_its_release_and_comes_out_the_same(library: Library) -> None:
+    image = bootstrap(library.images, library.unpacker, "python:3.11-slim")
+    base = library.images.resolve("debian:bookworm-slim")
+    assert image.manifest.layers[:-1] == base.manifest.layers
+    assert image.config.config.cmd == ["python3"]
+    assert any(entry.startswith("PYTHON_VERSION=3.11.") for entry in image.config.config.env or ())
+    assert "pip" in run_in(library, "python:3.11-slim", "/usr/bin/pip", "--version")
+    assert bootstrap(library.images, library.unpacker, "python:3.11-slim", force=True).id == image.id

@@ -196,7 +196,7 @@ BOOTSTRAP = Command(
     ),
     least=1,
     most=1,
-    complete="words:busybox,debian,hello",
-    description="Make a base image (busybox, debian[:suite] or hello) from this distribution's packages, "
-    "without a registry",
+    complete="words:busybox,debian,hello,node:18-slim,python:3.11-slim",
+    description="Make a base image (busybox, hello, debian[:suite[-slim]], python:<minor>-slim or "
+    "node:<major>-slim) from this distribution's packages, without a registry",
 )

@@ -8,6 +8,7 @@ spoken to in the clear already; never after a redirect, as a realm's redirects a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -75,6 +76,7 @@ class Authorizer:
         self._credentials, self._offline = credentials, offline
         self._challenge: Challenge | None = None
         self._tokens: dict[str, _Token] = {}
+        self._asking = asyncio.Lock()
         self.issued = ""
 
     async def header(self, scope: str) -> str:
@@ -90,13 +92,14 @@ class Authorizer:
             return ""
         if self._challenge.scheme == "basic":
             return self._credentials.basic if self._credentials.username else ""
-        token = self._tokens.get(scope)
-        if token is None or token.expires < time.monotonic():
-            token = self._tokens[scope] = await self._fetch(self._challenge, scope)
+        async with self._asking:  # requests side by side need one token, not one each
+            token = self._tokens.get(scope)
+            if token is None or token.expires < time.monotonic():
+                token = self._tokens[scope] = await self._fetch(self._challenge, scope)
         return f"Bearer {token.value}"
 
-    def challenged(self, headers: Iterable[str], scope: str) -> bool:
-        """Take a 401 in; whether another try makes sense.
+    def challenged(self, headers: Iterable[str], scope: str, sent: str) -> bool:
+        """Take a 401 in; whether another try makes sense: it would not send what was ``sent``, or a newer token.
 
         A challenge of another machine than the registry is never shown to this.
         """
@@ -105,12 +108,13 @@ class Authorizer:
         chosen = chosen or next((c for c in known if c.scheme == "basic"), None)
         if chosen is None or self._credentials.registry_token:
             return False
-        first = self._challenge is None
-        held = self._tokens.pop(scope, None)
         self._challenge = chosen
         if chosen.scheme == "basic":
-            return first and bool(self._credentials.username)
-        return first or held is not None
+            return bool(self._credentials.username) and sent != self._credentials.basic
+        held = self._tokens.get(scope)
+        if held is not None and sent == f"Bearer {held.value}":
+            del self._tokens[scope]
+        return True
 
     async def _fetch(self, challenge: Challenge, scope: str) -> _Token:
         realm = self._realm(challenge.parameters["realm"])

@@ -34,6 +34,8 @@ Verified = Callable[[int], None]
 """Called on the loop with a descriptor, to close, of a blob that is whole but not yet durable."""
 
 _PIECE = 1 << 20
+_PROGRESS = 1 << 16
+"""Bytes that a try must have brought for the next one to count as the first again."""
 _SLOWEST = 1 << 10
 """Bytes a second, over the configured timeout: less is standing still."""
 
@@ -156,7 +158,8 @@ class Fetcher:
                     continued = False
                     writer.restart()
                     continue
-                attempt = 1 if writer.offset > before else attempt + 1
+                # A registry that breaks off after every few bytes gets no more tries than one that is silent.
+                attempt = 1 if writer.offset - before >= _PROGRESS else attempt + 1
                 if not e.temporary or attempt >= source.config.attempts:
                     raise
                 await source.wait(attempt, e)

@@ -112,8 +112,8 @@ class Repository:
         """
         scope = self.scope if scope is None else scope
         at_home = origin_of(url) == origin_of(self.base)
-        again = True
-        while again:
+        # Without a token, with the one that was at hand, with a new one: who refuses that means it.
+        for tries_left in (2, 1, 0):
             authorization = await self.authorizer.header(scope) if at_home else ""
             async with self.session.send(
                 method,
@@ -131,9 +131,12 @@ class Repository:
                     data = await read_bounded(response, _ERROR_MAX, self.host, timeout=self.config.timeout)
                 # Only the registry itself may ask who we are, not where it sent us.
                 again = (
-                    response.status == 401
+                    tries_left > 0
+                    and response.status == 401
                     and origin_of(response.url) == origin_of(self.base)
-                    and self.authorizer.challenged(response.headers.getall("WWW-Authenticate", []), scope)
+                    and self.authorizer.challenged(
+                        response.headers.getall("WWW-Authenticate", []), scope, authorization
+                    )
                 )
                 if not again:
                     raise refusal(self.host, response, data, unknown)

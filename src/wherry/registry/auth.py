@@ -99,7 +99,7 @@ class Authorizer:
         return f"Bearer {token.value}"
 
     def challenged(self, headers: Iterable[str], scope: str, sent: str) -> bool:
-        """Take a 401 in; whether another try makes sense: it would not send what was ``sent``, or a newer token.
+        """Take a 401 in; whether another try makes sense, as it would not send again what was ``sent``.
 
         A challenge of another machine than the registry is never shown to this.
         """

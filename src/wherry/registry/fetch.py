@@ -204,7 +204,14 @@ class Fetcher:
         pending: list[bytes] = []
         held = 0
         began, mark = monotonic(), writer.offset
-        while piece := await response.content.readany():
+        while True:
+            try:
+                piece = await response.content.readany()
+            except (aiohttp.ClientError, OSError, TimeoutError):
+                await in_thread(_write, writer, pending)  # what came is where the next try goes on
+                raise
+            if not piece:
+                break
             pending.append(piece)
             held += len(piece)
             if writer.offset + held > size:

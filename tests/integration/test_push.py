@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 from daemonlab import TIMEOUT, LabDaemon
 from registrylab import LabRegistry, registry, skopeo
+
+from wherry.model import oci
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("registry")]
 
@@ -72,6 +75,26 @@ def test_what_cannot_be_pushed(daemon: LabDaemon, lab: LabRegistry, name: str) -
     done = daemon.docker("push", f"127.0.0.1:1/x/{name}:1")
     assert done.code == 1
     assert "127.0.0.1:1" in done.errors
-    done = wherry(daemon, "image", "push", f"ssh://nowhere/{name}")
-    assert done.returncode == 1
-    assert "not implemented yet" in done.stderr
+
+
+def test_a_list_of_manifests_by_hand(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    for repository, tag in (("a", "amd"), ("b", "arm")):
+        where = f"{lab.host}/{name}/{repository}:{tag}"
+        daemon.docker("run", "--name", f"{name}-{tag}", "busybox", "sh", "-c", f"echo {tag} > /v").ok()
+        daemon.docker("commit", f"{name}-{tag}", where).ok()
+        daemon.docker("push", where).ok()
+    target = f"{lab.host}/{name}/a:all"
+    members = (f"{lab.host}/{name}/a:amd", f"{lab.host}/{name}/b:arm")
+    done = wherry(daemon, "manifest", "create", target, *members)
+    assert done.returncode == 0, done.stderr
+    assert "refusing to amend" in wherry(daemon, "manifest", "create", target, members[0]).stderr
+    done = wherry(daemon, "manifest", "annotate", "--arch", "arm64", "--variant", "v8", target, members[1])
+    assert done.returncode == 0, done.stderr
+    done = wherry(daemon, "manifest", "push", "--purge", target)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("sha256:")
+    listed = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{target}"))
+    assert [m["platform"]["architecture"] for m in listed["manifests"]] == [oci.host().architecture, "arm64"]
+    assert json.loads(wherry(daemon, "manifest", "inspect", target).stdout) == listed
+    assert skopeo("inspect", "--tls-verify=false", "--override-arch=arm64", f"docker://{target}")
+    assert wherry(daemon, "manifest", "rm", target).returncode == 1

@@ -57,6 +57,17 @@ def test_two_daemons_and_a_dead_one(daemon: LabDaemon, second: LabDaemon, tmp_pa
 
     archive = daemon.docker("save", "busybox").raw
     assert "Loaded image" in clients.run("wherry", "-c", "remote", "load", stdin=archive)[0]
+    # Without a registry between them; "ssh" finds the far daemon as a login there would, by its environment.
+    daemon.docker("tag", "busybox", f"{name}:sent").ok()
+    clients.env["WHERRY_HOST"] = f"unix://{second.socket}"
+    send = ("wherry", "-c", "near", "image", "push", f"ssh://me@host/{name}:sent")
+    assert f"{name}:sent is at me@host already" in clients.run(*send)[0]
+    second.docker("rmi", "busybox", f"{name}:sent").ok()
+    assert f"Sent {name}:sent" in clients.run(*send)[0]
+    assert second.tags() == {f"{name}:sent"}
+    second.docker("tag", f"{name}:sent", "busybox").ok()
+    del clients.env["WHERRY_HOST"]
+
     run = ("run", "-d", "--network", "none", "--name", name, "busybox", "sh", "-c")
     for context in ("near", "remote"):
         clients.run("wherry", "--context", context, *run, f"echo from {context}; exec sleep 100")

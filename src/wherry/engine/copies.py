@@ -42,9 +42,10 @@ class CopyService:
         credentials: Sequence[Credentials],
         progress: Progress,
     ) -> Descriptor:
-        """:raises InvalidArgument: the target has a digest. :raises WherryError: see :func:`explain`."""
-        if target.digest is not None:
-            raise InvalidArgument("cannot copy to a name with a digest: the digest is the source's")
+        """A target with a digest gets the image without a tag.
+
+        :raises InvalidArgument: that digest is not the source's. :raises WherryError: see :func:`explain`.
+        """
         source, target = source.with_default_tag(), target.with_default_tag()
         config = self._distribution.config
         try:
@@ -58,13 +59,13 @@ class CopyService:
                     )
                     copying = _Copying(self._images, self._distribution, sources, there, lease, progress)
                     copying.limit = asyncio.Semaphore(min(config.downloads, config.uploads))
-                    found = await copying.run(str(source.digest or source.tag), str(target.tag))
+                    found = await copying.run(str(source.digest or source.tag), target)
         except RegistryError as e:
             shown = target if e.host == target.domain != source.domain else source
             raise explain(e, shown, action="copy") from e
         finally:
             await asyncio.to_thread(self._images.collect)
-        progress({"status": f"{target.tag}: digest: {found.digest} size: {found.size}"})
+        progress({"status": f"{target.digest or target.tag}: digest: {found.digest} size: {found.size}"})
         return found
 
 
@@ -84,9 +85,13 @@ class _Copying:
         self._pusher = Pusher(there, images.content)
         self.limit = asyncio.Semaphore(1)
 
-    async def run(self, wanted: str, tag: str) -> Descriptor:
+    async def run(self, wanted: str, target: Reference) -> Descriptor:
         found = await fetch_target(self._sources[-1], wanted)
-        await self._document(found, tag, 0)
+        if target.digest not in (None, found.descriptor.digest):
+            raise InvalidArgument(
+                f"cannot copy to {target.familiar()}: the source has the digest {found.descriptor.digest}"
+            )
+        await self._document(found, str(target.digest or target.tag), 0)
         return found.descriptor
 
     async def _document(self, found: Resolved, reference: str, depth: int) -> None:

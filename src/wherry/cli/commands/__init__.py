@@ -36,6 +36,7 @@ class Found:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Manage lists of manifests, one for each platform",
     "volume": "Manage volumes",
     "network": "Manage networks",
     "context": "Manage contexts",
@@ -127,6 +128,11 @@ TABLE = (
     Entry("context", "CREATE", "Create a context", "context create"),
     Entry("context", "EXPORT", "Export a context to a tar archive FILE or stdout", "context export"),
     Entry("context", "IMPORT", "Import a context from a tar or zip file", "context import"),
+    Entry("manifest", "ANNOTATE", "Say more of a manifest in a local list", "manifest annotate"),
+    Entry("manifest", "CREATE", "Create a local list of manifests", "manifest create"),
+    Entry("manifest", "INSPECT", "Show a manifest, or a list of manifests", "manifest inspect"),
+    Entry("manifest", "PUSH", "Push a list of manifests to its repository", "manifest push"),
+    Entry("manifest", "RM", "Remove local lists of manifests", "manifest rm"),
     Entry("context", "INSPECT", "Show everything known about contexts", "context inspect"),
     Entry("context", "LS", "List contexts", "context ls", "context list"),
     Entry("context", "RM", "Remove one or more contexts", "context rm", "context remove"),
@@ -150,7 +156,7 @@ COMMON = ("run", "exec", "ps", "images", "version", "info")
 """What help lists first."""
 
 PLANNED = (
-    "build builder buildx checkpoint manifest plugin trust swarm node secret service stack config compose"
+    "build builder buildx checkpoint plugin trust swarm node secret service stack config compose"
 ).split()
 PLANNED_IN_GROUPS = {
     "image": "build",

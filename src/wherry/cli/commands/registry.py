@@ -10,7 +10,7 @@ from wherry.cli.render.table import Row
 from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
 from wherry.cli.values import BOOL, INT, STRING
 from wherry.client import credentials, images, registries
-from wherry.errors import NotImplemented_
+from wherry.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def push(ctx: Context, options: Options, args: list[str]) -> int:
     import sys
 
     if args[0].startswith("ssh://"):
-        raise NotImplemented_("pushing an image to another host over ssh is not implemented yet")
+        return _push_to_host(ctx, options, args[0])
     name = _named(ctx, options, args[0])
     if name.digest is not None:
         raise Failure("cannot push a digest reference")
@@ -80,6 +80,41 @@ def push(ctx: Context, options: Options, args: list[str]) -> int:
             )
     if options.on("quiet"):
         ctx.say(str(name))
+    return 0
+
+
+def _push_to_host(ctx: Context, options: Options, url: str) -> int:
+    """Send an image to the daemon of another host; nothing but its name where it is there already."""
+    from wherry.cli.progress import Working
+    from wherry.client import jsonwire
+    from wherry.client.api import Api
+    from wherry.client.transport import Endpoint
+    from wherry.model import reference
+
+    if options.on("all-tags"):
+        raise Failure("--all-tags cannot be used with ssh://: name the images")
+    host, _, text = url.removeprefix("ssh://").partition("/")
+    if not host or not text:
+        raise Failure(f"invalid target {url!r}: expected ssh://[USER@]HOST[:PORT]/NAME[:TAG]")
+    name = reference.parse(text).with_default_tag()
+    shown, quiet = name.familiar(), options.on("quiet")
+    platform = options.text("platform")
+    identifier = str(images.inspect(ctx.api, shown, platform=platform)["Id"])
+    with Api(Endpoint(f"ssh://{host}")) as there:
+        try:
+            known = str(images.inspect(there, identifier, platform=platform)["Id"]) == identifier
+        except NotFound:
+            known = False
+        if known:
+            images.tag(there, identifier, name.familiar_name, name.tag or "")
+            ctx.say(f"{shown} is at {host} already")
+            return 0
+        archive = images.save(ctx.api, [shown], platform=platform)
+        with Working("Sending", quiet=quiet) as working:
+            response = images.load(there, working.over(iter(archive)), quiet=True, platform=platform)
+        for _ in jsonwire.messages(response):
+            continue  # a failure on the way is raised
+    ctx.say(identifier if quiet else f"Sent {shown} ({identifier}) to {host}")
     return 0
 
 

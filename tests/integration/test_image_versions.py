@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -63,6 +64,15 @@ def test_what_shares_which_layers(daemon: LabDaemon, app: str) -> None:
     base = next(i for i, line in enumerate(lines) if "[busybox:latest]" in line)
     below = [line for line in lines[base + 1 :] if line.startswith(("   ", "│"))]
     assert any(f"[{app}:latest]" in line for line in below)
+
+
+def test_what_two_versions_differ_in(daemon: LabDaemon, app: str) -> None:
+    lines = wherry(daemon, "image", "diff", f"{app}@{{1}}", app).stdout.splitlines()
+    assert lines[0].startswith("Layers: 1 shared")
+    assert lines[-2:] == ["Files: 0 added, 0 removed, 1 changed", "  ~ /v  2B -> 2B"]
+    found = json.loads(wherry(daemon, "image", "diff", "--format", "json", "busybox", app).stdout)
+    assert [one["Path"] for one in found["Files"]] == ["/v"]
+    assert {one["Key"] for one in found["Configuration"]} == {"Cmd"}
 
 
 def test_a_version_that_is_not_there(daemon: LabDaemon, app: str) -> None:

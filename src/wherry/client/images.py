@@ -69,6 +69,12 @@ def rollback(api: Api, name: str, wanted: str) -> Object:
     return answer
 
 
+def compare(api: Api, before: str, after: str) -> Object:
+    """What makes the second image differ from the first (an addition of this engine)."""
+    answer: Object = api.json("GET", path(before, "diff"), query={"to": after})
+    return answer
+
+
 def tag(api: Api, source: str, repository: str, tag_name: str) -> None:
     api.call("POST", path(source, "tag"), query={"repo": repository, "tag": tag_name})
 

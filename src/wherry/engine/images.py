@@ -16,9 +16,11 @@ from wherry.errors import InvalidArgument
 from wherry.images import archive, archive_save, assemble, bootstrap
 from wherry.images import delete as deletion
 from wherry.images import versions as image_versions
+from wherry.images.compare import compare
 from wherry.images.store import ImageStore
 from wherry.images.versions import Keep, protected
 from wherry.model import reference
+from wherry.model.comparison import Comparison
 from wherry.model.digest import Digest
 from wherry.model.images import (
     Deleted,
@@ -110,6 +112,16 @@ class ImageService:
 
     async def history(self, name: str, platform: Platform | None = None) -> Sequence[HistoryEntry]:
         return await asyncio.to_thread(lambda: self._images.history(self._images.resolve(name, platform)))
+
+    async def compare(self, before: str, after: str, platform: Platform | None = None) -> Comparison:
+        """What makes an image differ from another. :raises NotFound: there is no such image."""
+
+        def work() -> Comparison:
+            return compare(
+                self._images, self._images.resolve(before, platform), self._images.resolve(after, platform)
+            )
+
+        return await self._in_bulk(work)
 
     async def disk_usage(self) -> int:
         """Bytes of everything images hold, each blob and snapshot counted once."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wherry.model.base import to_builtins
+from wherry.model.comparison import Comparison, LayerSize
 from wherry.model.images import (
     Deleted,
     HistoryEntry,
@@ -128,4 +129,26 @@ def version(value: NameVersion) -> dict[str, Any]:
         "By": value.by,
         "Why": value.why,
         "Present": value.present,
+    }
+
+
+def comparison(value: Comparison) -> dict[str, Any]:
+    """``GET /images/{name}/diff``: ours."""
+
+    def layers(found: Sequence[LayerSize]) -> list[dict[str, Any]]:
+        return [{"DiffId": one.diff_id, "Size": one.size} for one in found]
+
+    return {
+        "Layers": {
+            "Shared": layers(value.shared),
+            "OnlyFrom": layers(value.only_before),
+            "OnlyTo": layers(value.only_after),
+        },
+        "Configuration": [
+            {"Key": one.key, "From": one.before, "To": one.after} for one in value.configuration
+        ],
+        "Packages": [{"Name": one.name, "From": one.before, "To": one.after} for one in value.packages],
+        "Files": [
+            {"Path": one.path, "Kind": one.kind, "From": one.before, "To": one.after} for one in value.files
+        ],
     }

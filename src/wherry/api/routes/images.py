@@ -67,6 +67,12 @@ async def rollback(ctx: Context) -> web.Response:
     return json_response({"Id": version.target, "From": before.target, "Version": version.number})
 
 
+async def compare(ctx: Context) -> web.Response:
+    """An addition: what makes the image ``to`` differ from this one."""
+    found = await ctx.services.images.compare(ctx.params["name"], ctx.text("to"), platform(ctx))
+    return json_response(wire.comparison(found))
+
+
 async def tag(ctx: Context) -> web.Response:
     await ctx.services.images.tag(ctx.params["name"], ctx.text("repo"), ctx.text("tag"))
     return web.Response(status=201)
@@ -208,6 +214,7 @@ ROUTES: list[Route] = [
     ("GET", "/images/{name:path}/json", inspect),
     ("GET", "/images/{name:path}/history", history),
     ("GET", "/images/{name:path}/get", save),
+    ("GET", "/images/{name:path}/diff", compare),
     ("GET", "/images/{name:path}/versions", versions),
     ("POST", "/images/{name:path}/rollback", rollback),
     ("POST", "/images/{name:path}/tag", tag),

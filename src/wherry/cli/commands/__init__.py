@@ -112,6 +112,7 @@ TABLE = (
     ),
     Entry("inspect", "CONTAINER", "Show everything known about containers", "container inspect"),
     Entry("prune", "CONTAINERS", "Remove all stopped containers", "container prune"),
+    Entry("imagediff", "DIFF", "Show what makes one image differ from another", "image diff"),
     Entry("versions", "LOG", "Show what a name has pointed at", "image log"),
     Entry("versions", "ROLLBACK", "Point a name at an earlier image again", "image rollback"),
     Entry("versions", "TREE", "Draw which images share which layers", "image tree"),

@@ -275,6 +275,19 @@ class LabDaemon:
         )
         return Done(result.returncode, result.stdout, result.stderr)
 
+    def wherry(self, *arguments: str, input: bytes = b"", timeout: float = TIMEOUT) -> Done:
+        """wherry's own client against this daemon."""
+        entry = "from wherry.cli.main import entry; raise SystemExit(entry())"
+        result = subprocess.run(
+            [sys.executable, "-c", entry, *arguments],
+            input=input,
+            capture_output=True,
+            timeout=timeout,
+            env=self.environment,
+            check=False,
+        )
+        return Done(result.returncode, result.stdout, result.stderr)
+
     @contextlib.contextmanager
     def docker_process(self, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
         """A docker CLI that runs beside the test; killed at the end if it still does."""

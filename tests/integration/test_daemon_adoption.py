@@ -12,8 +12,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import no_leak
 from daemonlab import LabDaemon, new_base, wait_until
+from leaks import no_leak
 
 pytestmark = pytest.mark.kernel
 

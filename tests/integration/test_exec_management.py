@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import no_leak
 from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
+from leaks import no_leak
 
 pytestmark = pytest.mark.kernel
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import HANG
 from daemonlab import LabDaemon, new_base, wait_until
+from leaks import HANG
 from logservers import Stream
 
 pytestmark = pytest.mark.kernel

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from wherry.errors import InvalidArgument
 from wherry.volumes.drivers import Driver
+
+
+def mount(driver: Driver, volume_id: str) -> Path:
+    return driver.mount(volume_id, {})
 
 
 class VolumeDriverSuite:
@@ -20,40 +25,40 @@ class VolumeDriverSuite:
 
     def test_new_volume_is_an_empty_directory(self, driver: Driver) -> None:
         driver.create("data", {})
-        assert driver.path("data").is_dir()
-        assert list(driver.path("data").iterdir()) == []
-        assert driver.usage("data") == 0
-        assert driver.names() == {"data"}
+        assert mount(driver, "data").is_dir()
+        assert list(mount(driver, "data").iterdir()) == []
+        assert driver.usage("data", {}) == 0
+        assert driver.ids() == {"data"}
 
     def test_volumes_are_apart(self, driver: Driver) -> None:
         for name in ("one", "two"):
             driver.create(name, {})
-        (driver.path("one") / "file").write_text("x")
-        assert list(driver.path("two").iterdir()) == []
+        (mount(driver, "one") / "file").write_text("x")
+        assert list(mount(driver, "two").iterdir()) == []
 
     def test_usage_counts_each_file_once(self, driver: Driver) -> None:
         driver.create("data", {})
-        path = driver.path("data")
+        path = mount(driver, "data")
         (path / "a").write_bytes(b"x" * 1000)
         (path / "b").hardlink_to(path / "a")
         (path / "deep").mkdir()
         (path / "deep" / "c").write_bytes(b"x" * 500)
         (path / "link").symlink_to("/etc/passwd")
-        assert driver.usage("data") == 1500
+        assert driver.usage("data", {}) == 1500
 
     def test_removed_data_never_comes_back(self, driver: Driver) -> None:
         driver.create("data", {})
-        (driver.path("data") / "secret").write_text("x")
+        (mount(driver, "data") / "secret").write_text("x")
         driver.remove("data")
-        assert driver.names() == set()
+        assert driver.ids() == set()
         driver.create("data", {})
-        assert list(driver.path("data").iterdir()) == []
+        assert list(mount(driver, "data").iterdir()) == []
 
     def test_create_finds_leftovers_and_removes_them(self, driver: Driver) -> None:
         driver.create("data", {})
-        (driver.path("data") / "secret").write_text("x")
+        (mount(driver, "data") / "secret").write_text("x")
         driver.create("data", {})
-        assert list(driver.path("data").iterdir()) == []
+        assert list(mount(driver, "data").iterdir()) == []
 
     def test_remove_and_discard_may_be_repeated(self, driver: Driver) -> None:
         driver.remove("never")
@@ -61,8 +66,18 @@ class VolumeDriverSuite:
         for _ in range(2):
             driver.remove("data")
             driver.discard()
-        assert driver.names() == set()
+        assert driver.ids() == set()
 
     def test_unknown_option_is_refused_by_name(self, driver: Driver) -> None:
         with pytest.raises(InvalidArgument, match="colour"):
             driver.check_options({"colour": "red"})
+
+    def test_mount_and_unmount_may_be_repeated(self, driver: Driver) -> None:
+        driver.create("data", {})
+        for _ in range(2):
+            (driver.mount("data", {}) / "file").write_text("x")
+        for _ in range(2):
+            driver.unmount("data", {})
+        assert driver.mounted() == set()
+        assert (driver.mount("data", {}) / "file").read_text() == "x"
+        driver.unmount("data", {})

@@ -31,6 +31,11 @@ def inspect(api: Api, name: str) -> Object:
     return answer
 
 
+def rename(api: Api, name: str, new: str) -> Object:
+    answer: Object = api.json("POST", f"/volumes/{quote(name)}/rename", query={"name": new})
+    return answer
+
+
 def remove(api: Api, name: str, *, force: bool = False) -> None:
     api.call("DELETE", f"/volumes/{quote(name)}", query={"force": force})
 

@@ -204,7 +204,9 @@ class ContainerService:
                 raise InvalidArgument(f"invalid mode: {mode}")
             for point in self._containers.find(wanted).record.mounts:
                 if point.type in ("bind", "volume"):
-                    points[point.destination] = replace(point, rw=point.rw and mode != "ro", copy_up=False)
+                    points[point.destination] = replace(
+                        point, rw=point.rw and mode != "ro", copy_up=False, volume_id=_volume_id(point)
+                    )
         return list(points.values())
 
     def _check_references(self, host: HostConfig) -> None:
@@ -262,7 +264,7 @@ class ContainerService:
             size_rw=usage,
             size_root_fs=None if usage is None else usage + self._image_size(row),
             runtime=row.record.host_config.runtime,
-            mounts=tuple(row.record.mounts),
+            mounts=tuple(self._holds.named(row.record.mounts)),
             link_names=self._links.names(row.id),
             links=self._links.shown(row) if row.record.links else None,
             log_driver="" if row.record.log_chosen else log_options.DEFAULT_SHOWN,
@@ -317,3 +319,7 @@ class ContainerService:
             live.pending.append(session)
         self._events.publish("container", "attach", row.id, event_attributes(row))
         return row, session
+
+
+def _volume_id(point: MountPoint) -> str:
+    return point.volume if point.type == "volume" else ""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -29,6 +31,7 @@ from wherry.storage.containerfiles import FileChange as FileChange
 from wherry.storage.containerfiles import Job as Job
 from wherry.storage.containerfiles import PathStat as PathStat
 from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.mounted import user_of
 from wherry.volumes.store import VolumeStore
 
 T = TypeVar("T")
@@ -152,10 +155,14 @@ class FileService:
     ) -> None:
         self._check_there(row)
 
+        def on_layer() -> None:
+            with ExitStack() as undo:
+                work(self._layer(row.record, undo, writable=writable))
+
         async def once() -> None:
             task = self._live.get(row.id).task
             if task is None:
-                await self._in_thread(lambda: work(self._layer(row.record, writable=writable)))
+                await self._in_thread(on_layer)
                 return
             with task.process() as pidfd:
                 root = self._mounted_root(task, row)
@@ -207,8 +214,8 @@ class FileService:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _layer(self, record: Container, *, writable: bool) -> Layer:
-        points = [p for p in map(self._point, record.mounts) if p is not None]
+    def _layer(self, record: Container, undo: ExitStack, *, writable: bool) -> Layer:
+        points = [p for p in (self._point(m, undo) for m in record.mounts) if p is not None]
         taken = {p.destination for p in points}
         directory = self._settings.container_directory(record.id)
         points += [
@@ -223,14 +230,16 @@ class FileService:
             readonly=record.host_config.readonly_rootfs,
         )
 
-    def _point(self, point: MountPoint) -> Point | None:
+    def _point(self, point: MountPoint, undo: ExitStack) -> Point | None:
         """``None`` for what is only there while the container runs."""
         if point.type == "tmpfs":
             return None
         if point.type == "image":
             mount = self._snapshotter.mounts(point.name)[0]
         elif point.type == "volume":
-            mount = _bind(self._volumes.path(point.name))
+            user = user_of(f"copy-{secrets.token_hex(8)}", point.destination)
+            mount = _bind(self._volumes.mounts.take(point.volume, user))
+            undo.callback(self._volumes.mounts.give_back, point.volume, user)
         else:
             mount = _bind(Path(point.source))
         return Point(point.destination, mount, point.subpath, point.rw, point.recursive)

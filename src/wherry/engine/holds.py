@@ -12,6 +12,7 @@ from wherry.errors import NotFound
 from wherry.images.store import ImageStore
 from wherry.model.container import MountPoint
 from wherry.storage.snapshots import VIEW, SnapshotInfo, Snapshotter
+from wherry.volumes.mounted import user_of
 from wherry.volumes.store import VolumeStore
 
 
@@ -34,10 +35,12 @@ class Holds:
             return self._image(point, container_id, undo)
         return point
 
-    def release(self, point: MountPoint, container_id: str) -> None:
-        """Let go of what one mount held."""
+    def release(self, point: MountPoint, container_id: str, kept: Sequence[MountPoint]) -> None:
+        """Let go of what one mount held; ``kept`` are the container's others."""
         if point.type == "volume":
-            self._volumes.release(point.name, container_id)
+            self._volumes.mounts.give_back(point.volume, user_of(container_id, point.destination))
+            if not any(p.type == "volume" and p.volume == point.volume for p in kept):
+                self._volumes.release(point.volume, container_id)
         elif point.type == "image":
             self._remove_view(point)
 
@@ -45,16 +48,16 @@ class Holds:
         """Let go of the volumes of a container that goes: rows only, to stand in one transaction with it.
 
         :param anonymous: anonymous volumes that nobody else has are forgotten as well.
-        :returns: their names, for :meth:`clean`.
+        returns: their ids, for :meth:`clean`.
         """
         gone = []
         for point in points:
             if point.type != "volume":
                 continue
             if not (anonymous and point.anonymous):
-                self._volumes.release(point.name, container_id)
-            elif self._volumes.release_last(point.name, container_id):
-                gone.append(point.name)
+                self._volumes.release(point.volume, container_id)
+            elif self._volumes.release_last(point.volume, container_id):
+                gone.append(point.volume)
         return gone
 
     def clean(self, points: Sequence[MountPoint], forgotten: Sequence[str]) -> None:
@@ -72,13 +75,20 @@ class Holds:
         """
         lines = []
         for volume in self._volumes.list():
-            strangers = set(self._volumes.references(volume.name)) - known
-            for user in strangers:
-                self._volumes.release(volume.name, user)
-            if strangers and volume.anonymous and not self._volumes.references(volume.name):
+            strangers = {user.container_id for user in self._volumes.references(volume.id)} - known
+            for stranger in strangers:
+                self._volumes.release(volume.id, stranger)
+            if strangers and volume.anonymous and not self._volumes.references(volume.id):
                 self._volumes.remove(volume.name, force=True)
                 lines.append(f"removed volume {volume.name[:12]} of a container that was never made")
         return lines
+
+    def named(self, points: Sequence[MountPoint]) -> list[MountPoint]:
+        """The points with the names that their volumes have now."""
+        return [
+            replace(p, name=self._volumes.name_of(p.volume) or p.name) if p.type == "volume" else p
+            for p in points
+        ]
 
     def _remove_view(self, point: MountPoint) -> None:
         try:
@@ -87,7 +97,13 @@ class Holds:
             pass
 
     def _volume(self, point: MountPoint, container_id: str, undo: ExitStack, made: list[str]) -> MountPoint:
-        is_new = not point.name or not self._has_volume(point.name)
+        if point.volume_id:  # taken over from another container
+            volume = self._volumes.by_id(point.volume_id)
+            self._volumes.acquire(volume.id, container_id)
+            undo.callback(self._volumes.release, volume.id, container_id)
+            return point
+        had = self._has(point, container_id)
+        is_new = had is None
         volume = self._volumes.create(
             point.name or None,
             driver=point.driver or "local",
@@ -99,17 +115,25 @@ class Holds:
             undo.callback(self._volumes.remove, volume.name, force=True)
         if is_new:
             made.append(volume.name)
-        undo.callback(self._volumes.release, volume.name, container_id)
+        if not had:
+            undo.callback(self._volumes.release, volume.id, container_id)
         return replace(
-            point, name=volume.name, driver=volume.driver, source=str(self._volumes.path(volume.name))
+            point,
+            name=volume.name,
+            volume_id=volume.id,
+            driver=volume.driver,
+            source=str(volume.mountpoint or ""),
         )
 
-    def _has_volume(self, name: str) -> bool:
+    def _has(self, point: MountPoint, container_id: str) -> bool | None:
+        """Whether the container has the volume for another of its mounts; None if there is no such volume."""
+        if not point.name:
+            return None
         try:
-            self._volumes.get(name)
+            volume = self._volumes.get(point.name)
         except NotFound:
-            return False
-        return True
+            return None
+        return container_id in {user.container_id for user in self._volumes.references(volume.id)}
 
     def _image(self, point: MountPoint, container_id: str, undo: ExitStack) -> MountPoint:
         image = self._images.resolve(point.source, None)

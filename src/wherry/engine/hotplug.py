@@ -153,8 +153,8 @@ class Hotplug:
         if point.type not in ("bind", "volume") or point.subpath:
             return None
         try:
-            source = self._volumes.path(point.name) if point.type == "volume" else point.source
-            status = os.stat(source)
+            volume = self._volumes.by_id(point.volume).mountpoint if point.type == "volume" else None
+            status = os.stat(volume or point.source)
         except (OSError, WherryError):
             return None
         return status.st_dev, status.st_ino

@@ -38,6 +38,7 @@ from wherry.runtime import task as tasks
 from wherry.runtime.task import Runtime, Streams
 from wherry.state.containers import ContainerRow, Containers
 from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.mounted import user_of
 from wherry.volumes.store import VolumeStore
 
 log = logging.getLogger(__name__)
@@ -235,6 +236,10 @@ class Lifecycle:
         """Own ``task`` from now on: its exit is handled whenever it comes."""
         live = self._live.get(row.id)
         live.task = task
+        if adopted:
+            for point in row.record.mounts:
+                if point.type == "volume":
+                    self._volumes.mounts.adopt(point.volume, user_of(row.id, point.destination))
         self._logs.running(row)
         loop = asyncio.get_running_loop()
 
@@ -317,11 +322,15 @@ class Lifecycle:
     async def _let_go(self, row: ContainerRow) -> None:
         """Give back at once what others may want: addresses, ports, the layer."""
         results = await asyncio.gather(
-            _in_thread(lambda: bundle.unmount(row.record, self._settings)),
+            _in_thread(lambda: self._unmount(row)),
             _in_thread(lambda: self._sandboxes.delete(row.id)),
             return_exceptions=True,
         )
         self._log_failures(row, results)
+
+    def _unmount(self, row: ContainerRow) -> None:
+        bundle.unmount(row.record, self._settings)
+        self._volumes.mounts.give_all_back(row.id)
 
     async def _forget_task(self, row: ContainerRow) -> None:
         """What only the ended task used: the runtime's state, its cgroup, its bundle."""

@@ -19,6 +19,7 @@ from wherry.linux import mounts, syscalls
 from wherry.model.container import MountPoint
 from wherry.runtime.spec import OciMount
 from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.mounted import user_of
 from wherry.volumes.store import VolumeStore
 
 _DIRECTORY = "mounts"
@@ -29,7 +30,8 @@ class MountSources:
     """Makes sources ready for one task; ``undo`` takes back what is staged."""
 
     def __init__(self, task: Path, volumes: VolumeStore, snapshotter: Snapshotter, undo: ExitStack) -> None:
-        """:param task: the task's directory, with the container's root mounted on ``rootfs`` in it."""
+        """:param task: the task's directory, with the container's root mounted on ``rootfs`` in it. Its name
+        is the container's id."""
         self._task = task
         self._volumes = volumes
         self._snapshotter = snapshotter
@@ -49,7 +51,9 @@ class MountSources:
         return _bind(point, point.source)
 
     def _volume(self, point: MountPoint) -> str:
-        source = self._volumes.path(point.name)
+        user = user_of(self._task.name, point.destination)
+        source = self._volumes.mounts.take(point.volume, user)
+        self._undo.callback(self._volumes.mounts.give_back, point.volume, user)
         if point.copy_up and not point.subpath:
             self._volumes.copy_up(self._task / "rootfs", point.destination, source)
         return self._stage(source, point) if point.subpath else str(source)

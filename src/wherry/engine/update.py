@@ -93,7 +93,7 @@ class UpdateService:
             self._containers.set_record(changes.record)
             undo.pop_all()
         for point in changes.gone:
-            self._holds.release(point, row.id)
+            self._holds.release(point, row.id, changes.record.mounts)
         return changes
 
     def _set_limits(self, record: Container, host: HostConfig, runtime: Runtime, undo: ExitStack) -> None:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from wherry.engine.events import EventBus
 from wherry.errors import Conflict, NotFound
 from wherry.state.containers import Containers
 from wherry.volumes.store import VolumeStore
 from wherry.volumes.types import Volume as Volume
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A container that has a volume. ``since`` in nanoseconds since the epoch, 0 for unknown."""
+
+    container_id: str
+    name: str
+    since: int
+    destinations: tuple[str, ...]
+    status: str
 
 
 class VolumeService:
@@ -40,13 +53,27 @@ class VolumeService:
     def get(self, name: str) -> Volume:
         return self._volumes.get(name)
 
-    def path(self, name: str) -> str:
-        return str(self._volumes.path(name))
+    def status(self, volume: Volume) -> Mapping[str, Any]:
+        """What the volume's driver says of it."""
+        return self._volumes.status(volume.id)
+
+    def users(self, volume: Volume) -> list[Usage]:
+        """Which containers have it, running or not."""
+        found = []
+        for user in self._volumes.references(volume.id):
+            try:
+                row = self._containers.find(user.container_id)
+            except NotFound:
+                continue  # removed in this very moment
+            places = [p.destination for p in row.record.mounts if p.volume == volume.id]
+            found.append(Usage(row.id, row.name, user.since, tuple(places), row.state.status))
+        return found
 
     def select(self, filters: Mapping[str, Sequence[str]]) -> list[Volume]:
         found = []
+        in_use = self._volumes.used()
         for volume in self._volumes.list():
-            used = bool(self._volumes.references(volume.name))
+            used = volume.id in in_use
             if "dangling" in filters and (filters["dangling"][0].lower() in ("1", "true")) == used:
                 continue
             if "driver" in filters and volume.driver not in filters["driver"]:
@@ -60,6 +87,12 @@ class VolumeService:
             found.append(volume)
         return found
 
+    async def rename(self, name: str, new: str) -> Volume:
+        """:raises NotFound: no such volume. :raises Conflict: the name is taken."""
+        volume = await asyncio.to_thread(self._volumes.rename, name, new)
+        self._events.publish("volume", "rename", new, {"driver": volume.driver, "oldName": name})
+        return volume
+
     async def remove(self, name: str, *, force: bool) -> None:
         """:raises Conflict: a container uses it. :raises NotFound: no such volume, unless forced."""
         try:
@@ -68,32 +101,30 @@ class VolumeService:
             if force:
                 return
             raise
-        users = self._volumes.references(name)
-        if users:
-            raise Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
         await asyncio.to_thread(self._volumes.remove, name, force=force)
         self._events.publish("volume", "destroy", name, {"driver": volume.driver})
 
-    def references(self, name: str) -> int:
-        return len(self._volumes.references(name))
+    def references(self, volume: Volume) -> int:
+        return len(self._volumes.references(volume.id))
 
-    async def usage(self, name: str) -> int:
-        """Bytes on disk."""
-        return await asyncio.to_thread(self._volumes.usage, name)
+    async def usage(self, volume: Volume) -> int:
+        """Bytes on disk; -1 where this host does not keep them."""
+        return await asyncio.to_thread(self._volumes.usage, volume.id)
 
     async def prune(self, filters: Mapping[str, Sequence[str]], *, everything: bool) -> tuple[list[str], int]:
         """Remove unused volumes, anonymous ones only unless ``everything``; names and bytes freed."""
         removed, freed = [], 0
+        in_use = self._volumes.used()
         for volume in self.select({k: v for k, v in filters.items() if k in ("label", "label!")}):
-            if self._volumes.references(volume.name) or not (everything or volume.anonymous):
+            if volume.id in in_use or not (everything or volume.anonymous):
                 continue
-            size = await self.usage(volume.name)
+            size = await self.usage(volume)
             try:
                 await self.remove(volume.name, force=False)
             except (Conflict, NotFound):
                 continue  # taken, or gone, in this very moment
             removed.append(volume.name)
-            freed += size
+            freed += max(0, size)
         return removed, freed
 
 

@@ -305,9 +305,10 @@ class ContainerState(Value, frozen=True, kw_only=True):
 class MountPoint(Value, frozen=True, kw_only=True):
     """A mount as resolved at creation: binds parsed, volumes named (API ``MountPoint`` and more).
 
-    ``source`` is the host path of a bind, an image's reference, empty for tmpfs; ``name`` the volume's, or
-    that of the view of the image. ``labels`` and ``driver_options`` are for a volume to be made. ``copy_up``
-    says that the image's content at ``destination`` fills an empty volume at first start.
+    ``source`` is the host path of a bind, an image's reference, empty for tmpfs; ``name`` the volume's when
+    it was mounted, or that of the view of the image. ``volume_id`` is the volume's for ever; records from
+    before there were ids have none. ``labels`` and ``driver_options`` are for a volume to be made.
+    ``copy_up`` says that the image's content at ``destination`` fills an empty volume at first start.
     """
 
     type: str
@@ -325,6 +326,12 @@ class MountPoint(Value, frozen=True, kw_only=True):
     options: list[str] = msgspec.field(default_factory=list)
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     driver_options: dict[str, str] = msgspec.field(default_factory=dict)
+    volume_id: str = ""
+
+    @property
+    def volume(self) -> str:
+        """The id of the volume."""
+        return self.volume_id or self.name
 
 
 class Container(Value, frozen=True, kw_only=True):

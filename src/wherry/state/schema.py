@@ -17,4 +17,5 @@ MIGRATIONS: list[str] = [
         module.TABLES for module in (meta, containers, events, content, snapshots, images, networks, volumes)
     ),
     events.ADD_INITIATOR,
+    volumes.ADD_IDS,
 ]

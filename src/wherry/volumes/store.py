@@ -1,8 +1,12 @@
-"""Volumes by name: rows here, data with the drivers.
+"""Volumes: rows here, data with the drivers.
+
+People know a volume by its name, which may change; everything that lasts (containers' records, drivers, the
+directory) knows it by its id, which does not.
 
 Removal deletes the row and moves the data out of the way under one lock, so that a volume made anew under the
-same name never sees it; deleting it comes later and may be cut short. Who uses a volume is a row too, so that
-a volume in use cannot be removed whatever happens at the same time.
+same id never sees it; deleting it comes later and may be cut short. Who uses a volume is a row too, so that
+a volume in use cannot be removed whatever happens at the same time. Which tasks have it mounted is only in
+memory: :mod:`wherry.volumes.mounted`.
 """
 
 from __future__ import annotations
@@ -14,12 +18,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
-from wherry.state.volumes import VolumeRow, Volumes
+from wherry.state.volumes import VolumeRow, Volumes, VolumeUser
 from wherry.volumes import fill
 from wherry.volumes.drivers import Driver
 from wherry.volumes.drivers.local import LocalDriver
+from wherry.volumes.mounted import Mounts
 from wherry.volumes.types import ANONYMOUS_LABEL, Volume
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -56,6 +62,9 @@ class VolumeStore:
         self._lock = threading.Lock()
         local = LocalDriver(root)
         self._drivers: dict[str, Driver] = {local.name: local}
+        self.mounts = Mounts(self._mount, self._unmount)
+
+    # ---- by name ---------------------------------------------------------------------------------------
 
     def create(
         self,
@@ -93,12 +102,23 @@ class VolumeStore:
                 if existing.driver != keeper.name:
                     raise Conflict(f"create {name}: conflict: volume name must be unique")
                 if user is not None:
-                    self._rows.add_user(name, user)
+                    self._rows.add_user(existing.id, user)
                 return self._volume(existing)
-            keeper.create(name, options or {})
-            row = VolumeRow(name, keeper.name, time.time_ns(), dict(options or {}), given)
+            volume_id = self._free_id(name)
+            try:
+                keeper.create(volume_id, options or {})
+            except InvalidArgument as e:
+                raise InvalidArgument(f"create {name}: {e.message}") from e
+            row = VolumeRow(volume_id, name, keeper.name, time.time_ns(), dict(options or {}), given)
             self._rows.insert(row, user)
         return self._volume(row)
+
+    def _free_id(self, name: str) -> str:
+        """The name itself, unless a volume that was renamed keeps it for an id."""
+        volume_id = name
+        while self._rows.by_id(volume_id) is not None:
+            volume_id = f"{name[: _NAME_MAX - 9]}.{secrets.token_hex(4)}"
+        return volume_id
 
     def get(self, name: str) -> Volume:
         """:raises NotFound: no such volume."""
@@ -111,18 +131,33 @@ class VolumeStore:
         """Every volume, by name."""
         return [self._volume(row) for row in self._rows.all()]
 
+    def rename(self, name: str, new: str) -> Volume:
+        """Give a volume another name, also while containers use it: they know it by its id.
+
+        :raises NotFound: no such volume. :raises InvalidArgument: a bad name.
+        :raises Conflict: the name is taken.
+        """
+        check_name(new)
+        with self._lock:
+            volume = self.get(name)
+            if new != name and not self._rows.rename(volume.id, new):
+                raise Conflict(f"rename {name}: the name {new} is in use by another volume")
+        return self.get(new)
+
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a volume with its data.
 
         :param force: that there is none is fine.
         :raises NotFound: no such volume. :raises Conflict: containers use it; the text names them.
         """
-        if not self._remove(name):
-            users = self._rows.users(name)
-            if users:
-                raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        row = self._rows.find(name)
+        if row is None:
             if not force:
                 raise NotFound(f"get {name}: no such volume")
+            return
+        if not self._remove(row):
+            users = ", ".join(user.container_id for user in self._rows.users(row.id))
+            raise Conflict(f"remove {name}: volume is in use - [{users or 'its files are being copied'}]")
         self._discard()
 
     def prune(
@@ -133,102 +168,137 @@ class VolumeStore:
         :param wanted: a further condition, a label filter for instance.
         """
         removed = []
-        for volume in self.list():
-            if not (all_volumes or volume.anonymous) or not wanted(volume) or self.references(volume.name):
+        used = self.used()
+        for row in self._rows.all():
+            volume = self._volume(row)
+            if row.id in used or not (all_volumes or volume.anonymous) or not wanted(volume):
                 continue
-            size = self.usage(volume.name)
-            if self._remove(volume.name):
+            size = max(0, self.usage(row.id))
+            if self._remove(row):
                 removed.append(Pruned(volume.name, size))
         self._discard()
         return tuple(removed)
 
-    def usage(self, name: str) -> int:
-        """Bytes of a volume's files, each counted once.
+    # ---- by id -----------------------------------------------------------------------------------------
+
+    def by_id(self, volume_id: str) -> Volume:
+        """:raises NotFound: no such volume."""
+        return self._volume(self._row(volume_id))
+
+    def name_of(self, volume_id: str) -> str | None:
+        """What a volume is called now, None where there is none of that id."""
+        return self._rows.name_of(volume_id)
+
+    def usage(self, volume_id: str) -> int:
+        """Bytes of a volume's files, each counted once; -1 where this host does not keep them.
 
         :raises NotFound: no such volume.
         """
-        volume = self.get(name)
-        return self._drivers[volume.driver].usage(name)
+        row = self._row(volume_id)
+        return self._drivers[row.driver].usage(volume_id, row.options)
 
-    def path(self, name: str) -> Path:
-        """The directory to mount.
+    def status(self, volume_id: str) -> Mapping[str, Any]:
+        """What the driver says of the volume. :raises NotFound: no such volume."""
+        return self._drivers[self._row(volume_id).driver].status(volume_id)
 
-        :raises NotFound: no such volume.
-        """
-        return self.get(name).mountpoint
-
-    def acquire(self, name: str, container_id: str) -> None:
+    def acquire(self, volume_id: str, container_id: str) -> None:
         """Note that a container has the volume, until :meth:`release`. Idempotent.
 
         :raises NotFound: no such volume.
         """
-        if not self._rows.add_user(name, container_id):
-            raise NotFound(f"get {name}: no such volume")
+        if not self._rows.add_user(volume_id, container_id):
+            raise NotFound(f"get {volume_id}: no such volume")
 
-    def release(self, name: str, container_id: str) -> None:
+    def release(self, volume_id: str, container_id: str) -> None:
         """That it does not have it is fine."""
-        self._rows.remove_user(name, container_id)
+        self._rows.remove_user(volume_id, container_id)
 
-    def release_last(self, name: str, container_id: str) -> bool:
+    def release_last(self, volume_id: str, container_id: str) -> bool:
         """Release a volume, and forget it if nobody else has it; its data go with :meth:`remove_data`.
 
         Rows only, so that it can be part of a transaction. :returns: whether it is forgotten.
         """
-        self._rows.remove_user(name, container_id)
-        return self._rows.delete_unused(name)
+        self._rows.remove_user(volume_id, container_id)
+        return self._rows.delete_unused(volume_id)
 
-    def remove_data(self, names: Iterable[str]) -> None:
-        """Remove the data of volumes that were forgotten; one made anew under the name keeps its own."""
-        for name in names:
+    def remove_data(self, ids: Iterable[str]) -> None:
+        """Remove the data of volumes that were forgotten; one made anew under the id keeps its own."""
+        for volume_id in ids:
             with self._lock:
-                if self._rows.find(name) is None:
+                if self._rows.by_id(volume_id) is None:
                     for driver in self._drivers.values():
-                        driver.remove(name)
+                        driver.remove(volume_id)
         self._discard()
 
-    def references(self, name: str) -> tuple[str, ...]:
-        """Ids of the containers that have the volume."""
-        return tuple(self._rows.users(name))
+    def references(self, volume_id: str) -> tuple[VolumeUser, ...]:
+        """The containers that have the volume."""
+        return tuple(self._rows.users(volume_id))
+
+    def used(self) -> set[str]:
+        """Ids of the volumes that any container has."""
+        return self._rows.used()
 
     def used_by(self, container_id: str) -> tuple[str, ...]:
-        """Names of the volumes a container has."""
+        """Ids of the volumes a container has."""
         return tuple(self._rows.used_by(container_id))
 
     def copy_up(self, source_root: Path | int, inner_path: str, volume_path: Path) -> None:
         """:func:`wherry.volumes.fill.copy_up`."""
         fill.copy_up(source_root, inner_path, volume_path)
 
+    # ---- the kernel ------------------------------------------------------------------------------------
+
+    def _mount(self, volume_id: str) -> Path:
+        row = self._row(volume_id)
+        return self._drivers[row.driver].mount(volume_id, row.options)
+
+    def _unmount(self, volume_id: str) -> None:
+        row = self._rows.by_id(volume_id)
+        if row is not None:
+            self._drivers[row.driver].unmount(volume_id, row.options)
+
     def sweep(self) -> tuple[str, ...]:
-        """At start-up, before any container can write: delete data of volumes that have no row, make
-        directories that rows lack, empty volumes whose filling was cut short.
+        """At start-up, before any container can write, and after those that run were adopted: delete data of
+        volumes that have no row, make directories that rows lack, empty volumes whose filling was cut
+        short, unmount what no task has.
 
         :returns: lines that say what was found.
         """
         lines = []
         with self._lock:
-            rows = {row.name: row for row in self._rows.all()}
+            rows = {row.id: row for row in self._rows.all()}
             for driver in self._drivers.values():
-                found = driver.names()
-                for name in sorted(found - rows.keys()):
-                    driver.remove(name)
-                    lines.append(f"removed the data of volume {name}, which is not known")
-                for name in sorted(rows.keys() - found):
-                    if rows[name].driver == driver.name:
-                        driver.create(name, rows[name].options)
+                found = driver.ids()
+                for volume_id in sorted(found - rows.keys()):
+                    driver.remove(volume_id)
+                    lines.append(f"removed the data of volume {volume_id}, which is not known")
+                for volume_id in sorted(rows.keys() - found):
+                    if rows[volume_id].driver == driver.name:
+                        driver.create(volume_id, rows[volume_id].options)
+                        name = rows[volume_id].name
                         lines.append(f"the data of volume {name} was gone: made an empty one")
-            for name, row in rows.items():
-                if fill.recover(self._drivers[row.driver].path(name)):
-                    lines.append(f"emptied volume {name}, which was being filled when the daemon ended")
+                for volume_id in sorted(driver.mounted() & rows.keys() - self.mounts.ids()):
+                    driver.unmount(volume_id, rows[volume_id].options)
+                    lines.append(f"unmounted volume {rows[volume_id].name}, which no container has open")
+            for volume_id, row in rows.items():
+                path = self._drivers[row.driver].path(volume_id)
+                if path is not None and volume_id not in self.mounts.ids() and fill.recover(path):
+                    lines.append(f"emptied volume {row.name}, which was being filled when the daemon ended")
         self._discard()
         return tuple(lines)
 
-    def _remove(self, name: str) -> bool:
+    def _row(self, volume_id: str) -> VolumeRow:
+        row = self._rows.by_id(volume_id)
+        if row is None:
+            raise NotFound(f"get {volume_id}: no such volume")
+        return row
+
+    def _remove(self, row: VolumeRow) -> bool:
         """:returns: False if there is no such volume, or a container has it."""
         with self._lock:
-            row = self._rows.find(name)
-            if row is None or not self._rows.delete_unused(name):
+            if row.id in self.mounts.ids() or not self._rows.delete_unused(row.id):
                 return False
-            self._drivers[row.driver].remove(name)
+            self._drivers[row.driver].remove(row.id)
             return True
 
     def _discard(self) -> None:
@@ -236,11 +306,14 @@ class VolumeStore:
             driver.discard()
 
     def _volume(self, row: VolumeRow) -> Volume:
+        driver = self._drivers[row.driver]
         return Volume(
+            id=row.id,
             name=row.name,
             driver=row.driver,
             created=row.created,
             options=row.options,
             labels=row.labels,
-            mountpoint=self._drivers[row.driver].path(row.name),
+            mountpoint=driver.path(row.id),
+            scope=driver.scope,
         )

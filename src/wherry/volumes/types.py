@@ -12,14 +12,16 @@ ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 
 @dataclass(frozen=True)
 class Volume:
-    """``created`` in nanoseconds since the epoch; ``mountpoint`` is the directory with its data."""
+    """``id`` never changes, ``name`` may. ``created`` in nanoseconds since the epoch; ``mountpoint`` is the
+    directory with its data, ``""`` while a driver that mounts it elsewhere has not."""
 
+    id: str
     name: str
     driver: str
     created: int
     options: Mapping[str, str]
     labels: Mapping[str, str]
-    mountpoint: Path
+    mountpoint: Path | None
     scope: str = "local"
 
     @property

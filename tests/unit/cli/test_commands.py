@@ -389,7 +389,7 @@ def test_completion(serve: Serve, wherry: Run) -> None:
     )
     assert "run" in complete(None, wherry, "") and "build" not in complete(None, wherry, "")
     assert complete(None, wherry, "im") == ["image", "images", "import"]
-    assert complete(None, wherry, "volume", "") == ["create", "inspect", "ls", "prune", "rm"]
+    assert complete(None, wherry, "volume", "") == ["create", "inspect", "ls", "prune", "rename", "rm"]
     assert complete(None, wherry, "run", "--net") == ["--network", "--network-alias"]
     assert complete(None, wherry, "run", "--pull", "") == ["always", "missing", "never"]
     assert complete(None, wherry, "load", "-i", "") == [":files"]

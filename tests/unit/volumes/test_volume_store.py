@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wherry.errors import Conflict, InvalidArgument, NotFound, NotImplemented_
+from wherry.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from wherry.state import schema
 from wherry.state.database import Database
 from wherry.state.volumes import Volumes
@@ -18,14 +18,20 @@ def store(tmp_path: Path) -> VolumeStore:
     return VolumeStore(tmp_path / "volumes", Volumes(Database(":memory:", schema.MIGRATIONS)))
 
 
+def path(store: VolumeStore, name: str) -> Path:
+    found = store.get(name).mountpoint
+    assert found is not None
+    return found
+
+
 def test_create_returns_the_same_volume_again(store: VolumeStore, tmp_path: Path) -> None:
     first = store.create("data", labels={"a": "b"})
-    (first.mountpoint / "file").write_text("x")
+    (path(store, "data") / "file").write_text("x")
     again = store.create("data", labels={"other": "label"})
     assert again == first == store.get("data")
-    assert first.mountpoint == tmp_path / "volumes" / "data" / "_data" == store.path("data")
+    assert path(store, "data") == tmp_path / "volumes" / "data" / "_data"
     assert store.usage("data") == 1
-    assert first.mountpoint.stat().st_mode & 0o777 == 0o755
+    assert path(store, "data").stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("name", ["", None])
@@ -50,10 +56,12 @@ def test_short_name(store: VolumeStore) -> None:
 
 
 def test_options_are_refused_by_name(store: VolumeStore) -> None:
-    with pytest.raises(NotImplemented_, match='option "device"'):
+    with pytest.raises(InvalidArgument, match='create data: missing required option: "type"'):
         store.create("data", options={"device": "tmpfs"})
-    with pytest.raises(InvalidArgument, match='invalid option: "colour"'):
+    with pytest.raises(InvalidArgument, match='create data: invalid option: "colour"'):
         store.create("data", options={"colour": "red"})
+    with pytest.raises(Unavailable, match="no quota support"):
+        store.create("data", options={"size": "1g"})
     assert store.list() == []
 
 
@@ -63,7 +71,7 @@ def test_unknown_driver(store: VolumeStore) -> None:
 
 
 def test_missing(store: VolumeStore) -> None:
-    for call in (store.get, store.path, store.usage, store.remove):
+    for call in (store.get, store.by_id, store.usage, store.remove):
         with pytest.raises(NotFound, match="get data: no such volume"):
             call("data")
     with pytest.raises(NotFound):
@@ -79,7 +87,8 @@ def test_volume_in_use_stays(store: VolumeStore) -> None:
     for force in (False, True):
         with pytest.raises(Conflict, match=r"remove data: volume is in use - \[c1, c2\]"):
             store.remove("data", force=force)
-    assert store.references("data") == ("c1", "c2")
+    assert [user.container_id for user in store.references("data")] == ["c1", "c2"]
+    assert all(user.since > 0 for user in store.references("data"))
     assert store.used_by("c1") == ("data",)
     store.release("data", "c1")
     store.release("data", "c1")
@@ -89,9 +98,9 @@ def test_volume_in_use_stays(store: VolumeStore) -> None:
 
 
 def test_remove_leaves_nothing(store: VolumeStore, tmp_path: Path) -> None:
-    volume = store.create("data")
-    (volume.mountpoint / "d").mkdir()
-    (volume.mountpoint / "d" / "link").symlink_to(tmp_path)
+    store.create("data")
+    (path(store, "data") / "d").mkdir()
+    (path(store, "data") / "d" / "link").symlink_to(tmp_path)
     store.remove("data")
     assert list((tmp_path / "volumes").iterdir()) == []
     assert tmp_path.is_dir()
@@ -100,7 +109,7 @@ def test_remove_leaves_nothing(store: VolumeStore, tmp_path: Path) -> None:
 def test_prune(store: VolumeStore) -> None:
     anonymous, used = store.create(None), store.create(None)
     store.create("named")
-    (anonymous.mountpoint / "f").write_bytes(b"x" * 7)
+    (path(store, anonymous.name) / "f").write_bytes(b"x" * 7)
     store.acquire(used.name, "c")
     assert [(p.name, p.size) for p in store.prune()] == [(anonymous.name, 7)]
     assert [p.name for p in store.prune(all_volumes=True, wanted=lambda v: v.name != "named")] == []
@@ -120,9 +129,9 @@ def test_sweep(store: VolumeStore, tmp_path: Path) -> None:
     (root / "kept" / "_data" / "half").touch()
     lines = store.sweep()
     assert len(lines) == 3
-    assert list(store.path("kept").iterdir()) == []
+    assert list(path(store, "kept").iterdir()) == []
     assert sorted(e.name for e in root.iterdir()) == ["kept", "lost"]
-    assert store.path("lost").is_dir()
+    assert path(store, "lost").is_dir()
     assert store.sweep() == ()
 
 
@@ -150,4 +159,44 @@ def test_use_and_removal_at_once(store: VolumeStore) -> None:
             acquired, removed = pool.submit(acquire), pool.submit(remove)
             assert acquired.result() != removed.result()
         if acquired.result():
-            assert store.path(name).is_dir()
+            assert path(store, name).is_dir()
+
+
+def test_a_volume_keeps_its_identity_when_it_is_renamed(store: VolumeStore) -> None:
+    first = store.create("data", labels={"a": "b"})
+    (path(store, "data") / "file").write_text("x")
+    store.acquire(first.id, "c")
+    renamed = store.rename("data", "archive")
+    assert (renamed.id, renamed.name, renamed.labels) == (first.id, "archive", {"a": "b"})
+    assert (path(store, "archive") / "file").read_text() == "x"
+    assert store.name_of(first.id) == "archive"
+    with pytest.raises(NotFound):
+        store.get("data")
+    # The old name is free, and what is made under it is another volume.
+    second = store.create("data")
+    assert second.id != first.id and list(path(store, "data").iterdir()) == []
+    with pytest.raises(Conflict, match="the name archive is in use"):
+        store.rename("data", "archive")
+    with pytest.raises(NotFound):
+        store.rename("nothing", "else")
+    with pytest.raises(InvalidArgument):
+        store.rename("data", "../x")
+    assert store.rename("data", "data").id == second.id
+    with pytest.raises(Conflict, match=r"remove archive: volume is in use - \[c\]"):
+        store.remove("archive")
+    store.remove("data")
+    assert (path(store, "archive") / "file").exists()
+    assert store.sweep() == ()
+
+
+def test_rows_from_before_there_were_ids(tmp_path: Path) -> None:
+    old = Database(tmp_path / "db", schema.MIGRATIONS[:2])
+    old.execute("INSERT INTO volumes VALUES ('data', 'local', 5, '{}', '{\"a\":\"b\"}')")
+    old.execute("INSERT INTO volume_users VALUES ('data', 'c')")
+    old.close()
+    store = VolumeStore(tmp_path / "volumes", Volumes(Database(tmp_path / "db", schema.MIGRATIONS)))
+    volume = store.get("data")
+    assert (volume.id, volume.created, volume.labels) == ("data", 5, {"a": "b"})
+    assert [(u.container_id, u.since) for u in store.references("data")] == [("c", 0)]
+    with pytest.raises(Conflict):
+        store.remove("data")

@@ -205,12 +205,12 @@ async def disk_usage(ctx: Context) -> web.Response:
     if "volume" in kinds:
         items, active, total, free = [], 0, 0, 0
         for volume in ctx.services.volumes.select({}):
-            size = await ctx.services.volumes.usage(volume.name)
-            references = ctx.services.volumes.references(volume.name)
+            size = await ctx.services.volumes.usage(volume)
+            references = ctx.services.volumes.references(volume)
             items.append({**encode_volume(volume), "UsageData": {"Size": size, "RefCount": references}})
             active += bool(references)
-            total += size
-            free += 0 if references else size
+            total += max(0, size)
+            free += 0 if references else max(0, size)
         out["Volumes"] = items
         usage["VolumeUsage"] = _usage(items, active, total, free)
     if "build-cache" in kinds:

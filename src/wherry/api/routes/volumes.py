@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from wherry.errors import NotImplemented_
 from wherry.model.base import Value
 from wherry.wire import filters as wire_filters
 from wherry.wire import objects as wire
+from wherry.wire.times import rfc3339
 
 LIST_FILTERS = frozenset({"dangling", "driver", "label", "label!", "name"})
 PRUNE_FILTERS = frozenset({"label", "label!", "all"})
@@ -32,7 +34,7 @@ def encode(volume: Volume) -> dict[str, Any]:
     return wire.volume(
         name=volume.name,
         driver=volume.driver,
-        mountpoint=str(volume.mountpoint),
+        mountpoint=str(volume.mountpoint or ""),
         created=volume.created,
         labels=volume.labels,
         options=volume.options,
@@ -58,7 +60,26 @@ async def create(ctx: Context) -> web.Response:
 
 
 async def inspect(ctx: Context) -> web.Response:
-    return json_response(encode(ctx.services.volumes.get(ctx.params["name"])))
+    """Docker's, and ``Containers``: who has the volume, where, and since when."""
+    volume = ctx.services.volumes.get(ctx.params["name"])
+    users = [
+        {
+            "Id": user.container_id,
+            "Name": user.name,
+            "Since": rfc3339(user.since) if user.since else "",
+            "Destinations": list(user.destinations),
+            "Status": user.status,
+        }
+        for user in ctx.services.volumes.users(volume)
+    ]
+    status = await asyncio.to_thread(ctx.services.volumes.status, volume)
+    answer = {**encode(volume), "Id": volume.id, "Containers": users}
+    return json_response({**answer, "Status": status} if status else answer)
+
+
+async def rename(ctx: Context) -> web.Response:
+    renamed = await ctx.services.volumes.rename(ctx.params["name"], ctx.text("name"))
+    return json_response(encode(renamed))
 
 
 async def remove(ctx: Context) -> web.Response:
@@ -78,6 +99,7 @@ ROUTES: list[Route] = [
     ("GET", "/volumes", list_volumes),
     ("POST", "/volumes/create", create),
     ("POST", "/volumes/prune", prune),
+    ("POST", "/volumes/{name}/rename", rename),
     ("GET", "/volumes/{name}", inspect),
     ("DELETE", "/volumes/{name}", remove),
 ]

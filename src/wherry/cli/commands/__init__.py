@@ -122,6 +122,7 @@ TABLE = (
     Entry("volume", "LS", "List volumes", "volume ls", "volume list"),
     Entry("volume", "CREATE", "Create a volume", "volume create"),
     Entry("inspect", "VOLUME", "Show everything known about volumes", "volume inspect"),
+    Entry("volume", "RENAME", "Rename a volume", "volume rename"),
     Entry("volume", "RM", "Remove one or more volumes", "volume rm", "volume remove"),
     Entry("prune", "VOLUMES", "Remove unused local volumes", "volume prune"),
     Entry("network", "LS", "List networks", "network ls", "network list"),

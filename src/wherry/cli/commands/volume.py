@@ -1,4 +1,4 @@
-"""``wherry volume ls|create|rm``."""
+"""``wherry volume ls|create|rm|rename``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,11 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
     return each(ctx, args, one)
 
 
+def rename(ctx: Context, options: Options, args: list[str]) -> int:
+    ctx.say(str(volumes.rename(ctx.api, args[0], args[1])["Name"]))
+    return 0
+
+
 LS = Command(
     "[OPTIONS]",
     listing,
@@ -102,4 +107,12 @@ RM = Command(
     most=UNLIMITED,
     complete="volume",
     description="Remove one or more volumes. A volume that a container uses cannot be removed.",
+)
+RENAME = Command(
+    "VOLUME NEW_NAME",
+    rename,
+    least=2,
+    most=2,
+    complete="volume none",
+    description="Rename a volume, also while containers use it: they keep it.",
 )

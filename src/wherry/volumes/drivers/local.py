@@ -1,7 +1,7 @@
-"""``local``: a directory of this host.
+"""``local``: a directory of this host, or what the options say mounted on it.
 
-    <root>/<name>/_data      what containers see; owner and mode may become those of an image's directory
-    <root>/<name>/.filling   there while the image's content is being copied in
+    <root>/<id>/_data        what containers see; owner and mode may become those of an image's directory
+    <root>/<id>/.filling     there while the image's content is being copied in
     <root>/.removed-<hex>    taken out of the way, to be deleted
 
 Below ``<root>`` only root may look: a set-id program in a volume is no business of the host's users.
@@ -15,15 +15,17 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from wherry.errors import Internal, InvalidArgument, NotImplemented_
-from wherry.linux import files
+from wherry.errors import Internal, InvalidArgument
+from wherry.linux import files, mounts
+from wherry.volumes.drivers import local_options
 
-_KNOWN_OPTIONS = ("type", "o", "device", "size")
 _REMOVED = ".removed-"
+_DATA = "_data"
 
 
 class LocalDriver:
     name = "local"
+    scope = "local"
 
     def __init__(self, root: Path) -> None:
         """:param root: made if it is not there."""
@@ -31,26 +33,24 @@ class LocalDriver:
         root.mkdir(mode=0o701, parents=True, exist_ok=True)
 
     def check_options(self, options: Mapping[str, str]) -> None:
-        for option in options:
-            if option not in _KNOWN_OPTIONS:
-                raise InvalidArgument(f'invalid option: "{option[:64]}"')
-            raise NotImplemented_(f'option "{option}" of the local volume driver is not implemented yet')
+        local_options.check(options)
 
-    def create(self, name: str, options: Mapping[str, str]) -> None:
+    def create(self, volume_id: str, options: Mapping[str, str]) -> None:
         self.check_options(options)
         try:
-            self.remove(name)
-            (self._root / name).mkdir(mode=0o701)
-            (self._root / name / "_data").mkdir(mode=0o755)
+            self.remove(volume_id)
+            (self._root / volume_id).mkdir(mode=0o701)
+            self.path(volume_id).mkdir(mode=0o755)
             # whatever the umask said
-            (self._root / name).chmod(0o701)
-            (self._root / name / "_data").chmod(0o755)
+            (self._root / volume_id).chmod(0o701)
+            self.path(volume_id).chmod(0o755)
         except OSError as e:
             raise Internal(f"cannot make a volume's directory: {e.strerror or e}") from e
 
-    def remove(self, name: str) -> None:
+    def remove(self, volume_id: str) -> None:
         try:
-            (self._root / name).rename(self._root / f"{_REMOVED}{secrets.token_hex(8)}")
+            self._unmount_all(self._root / volume_id)
+            (self._root / volume_id).rename(self._root / f"{_REMOVED}{secrets.token_hex(8)}")
         except FileNotFoundError:
             pass
         except OSError as e:
@@ -58,19 +58,59 @@ class LocalDriver:
 
     def discard(self) -> None:
         for entry in list(self._root.iterdir()):
-            if entry.name.startswith(_REMOVED):
-                try:
-                    files.remove_tree(entry)
-                except OSError as e:
-                    raise Internal(f"cannot delete a removed volume's data: {e.strerror or e}") from e
+            if not entry.name.startswith(_REMOVED):
+                continue
+            try:
+                # What is mounted there belongs to somebody else: never delete through it.
+                self._unmount_all(entry)
+                files.remove_tree(entry)
+            except OSError as e:
+                raise Internal(f"cannot delete a removed volume's data: {e.strerror or e}") from e
 
-    def path(self, name: str) -> Path:
-        return self._root / name / "_data"
+    def mount(self, volume_id: str, options: Mapping[str, str]) -> Path:
+        path = self.path(volume_id)
+        wanted = local_options.mount_of(options)
+        if wanted is None or _is_mounted(path):
+            return path
+        what = f"failed to mount local volume: mount {wanted.source}:{path}, type: {wanted.type}"
+        if wanted.options:
+            what += f", data: {','.join(_without_secrets(w) for w in wanted.options)}"
+        try:
+            mounts.mount(wanted, path)
+        except OSError as e:
+            mounts.unmount(path)  # A bind may stand without the flags that were to follow.
+            kind = InvalidArgument if isinstance(e, FileNotFoundError | NotADirectoryError) else Internal
+            raise kind(f"{what}: {(e.strerror or str(e)).lower()}") from e
+        return path
 
-    def usage(self, name: str) -> int:
+    def unmount(self, volume_id: str, options: Mapping[str, str]) -> None:
+        if not options.get("device"):
+            return
+        try:
+            self._unmount_all(self._root / volume_id)
+        except OSError as e:
+            raise Internal(f"cannot unmount volume {volume_id}: {e.strerror or e}") from e
+
+    def mounted(self) -> set[str]:
+        prefix = f"{os.path.realpath(self._root)}/"
+        targets = (m.target for m in mounts.read_mounts() if m.target.startswith(prefix))
+        return {target.removeprefix(prefix).split("/")[0] for target in targets} & self.ids()
+
+    @staticmethod
+    def _unmount_all(directory: Path) -> None:
+        """Take everything off that is mounted in a volume's directory, the last one first."""
+        for target in mounts.mounts_below(directory):
+            mounts.unmount(target)
+
+    def path(self, volume_id: str) -> Path:
+        return self._root / volume_id / _DATA
+
+    def usage(self, volume_id: str, options: Mapping[str, str]) -> int:
+        if options.get("device"):
+            return -1
         seen: set[tuple[int, int]] = set()
         total = 0
-        for _path, _directories, names, fd in os.fwalk(self.path(name)):
+        for _path, _directories, names, fd in os.fwalk(self.path(volume_id)):
             for entry in names:
                 try:
                     status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
@@ -83,5 +123,18 @@ class LocalDriver:
                         seen.add(key)
         return total
 
-    def names(self) -> set[str]:
+    def status(self, volume_id: str) -> Mapping[str, str]:
+        return {}
+
+    def ids(self) -> set[str]:
         return {e.name for e in self._root.iterdir() if e.is_dir() and not e.name.startswith(".")}
+
+
+def _is_mounted(path: Path) -> bool:
+    real = os.path.realpath(path)
+    return any(m.target == real for m in mounts.read_mounts())
+
+
+def _without_secrets(word: str) -> str:
+    key, equals, _value = word.partition("=")
+    return f"{key}=***" if equals and key in ("password", "pass", "credentials") else word

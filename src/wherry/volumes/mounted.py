@@ -1,0 +1,98 @@
+"""Which tasks have which volumes mounted: the first one mounts, the last one unmounts.
+
+A volume of an NFS server is mounted while a container has it open and no longer. Nothing of this is written
+down: a daemon that starts hears of the tasks that it adopts, and unmounts what is left over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def user_of(container_id: str, destination: str) -> str:
+    """A task has a volume once for each place where it is mounted."""
+    return f"{container_id} {destination}"
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.wanted = 0
+
+
+class Mounts:
+    """Safe to use from any thread. A server that does not answer holds up its own volume only."""
+
+    def __init__(self, mount: Callable[[str], Path], unmount: Callable[[str], None]) -> None:
+        self._mount, self._unmount = mount, unmount
+        self._guard = threading.Lock()
+        self._users: dict[str, set[str]] = {}
+        self._paths: dict[str, Path] = {}
+        self._turns: dict[str, _Turn] = {}
+
+    def take(self, volume_id: str, user: str) -> Path:
+        """Where the volume's data are, for ``user`` until it gives it back. Idempotent.
+
+        :raises NotFound: no such volume. :raises WherryError: the driver cannot mount it.
+        """
+        with self._turn(volume_id):
+            path = self._paths.get(volume_id) or self._mount(volume_id)
+            with self._guard:
+                self._paths[volume_id] = path
+                self._users.setdefault(volume_id, set()).add(user)
+            return path
+
+    def give_back(self, volume_id: str, user: str) -> None:
+        """That it does not have it is fine.
+
+        :raises WherryError: the driver cannot unmount it; nobody has it all the same.
+        """
+        with self._turn(volume_id):
+            with self._guard:
+                users = self._users.get(volume_id)
+                if users is None or user not in users:
+                    return
+                users.discard(user)
+                if users:
+                    return
+                del self._users[volume_id]
+                self._paths.pop(volume_id, None)
+            self._unmount(volume_id)
+
+    def give_all_back(self, container_id: str) -> None:
+        """As :meth:`give_back`, for every place of a container."""
+        prefix = user_of(container_id, "")
+        with self._guard:
+            held = [
+                (v, user) for v, users in self._users.items() for user in users if user.startswith(prefix)
+            ]
+        for volume_id, user in held:
+            self.give_back(volume_id, user)
+
+    def adopt(self, volume_id: str, user: str) -> None:
+        """A task has it that runs since before this daemon."""
+        with self._guard:
+            self._users.setdefault(volume_id, set()).add(user)
+
+    def ids(self) -> set[str]:
+        """Volumes that anybody has."""
+        with self._guard:
+            return set(self._users)
+
+    @contextmanager
+    def _turn(self, volume_id: str) -> Iterator[None]:
+        """One mounts or unmounts a volume at a time."""
+        with self._guard:
+            turn = self._turns.setdefault(volume_id, _Turn())
+            turn.wanted += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._guard:
+                turn.wanted -= 1
+                if not turn.wanted:
+                    del self._turns[volume_id]

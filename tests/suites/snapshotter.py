@@ -215,6 +215,17 @@ class SnapshotterSuite:
         assert freed > 0
         assert directories(snapshotter) == []
 
+    def test_files_that_went_or_came_are_a_problem(self, snapshotter: Snapshotter, at: Path) -> None:
+        with mounted(snapshotter.prepare("p"), at) as path:
+            (path / "f").write_text("1")
+        snapshotter.commit("good", "p")
+        with mounted(snapshotter.prepare("q", "good"), at) as path:
+            (path / "g").write_text("1")
+        snapshotter.commit("bad", "q")
+        assert snapshotter.problems() == {}
+        (snapshotter.directories("bad")[0] / "g").unlink()
+        assert list(snapshotter.problems()) == ["bad"]
+
     def test_many_layers(self, snapshotter: Snapshotter, at: Path) -> None:
         parent = None
         for number in range(self.many):

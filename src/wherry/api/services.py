@@ -12,6 +12,7 @@ from wherry.engine.events import EventBus
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
 from wherry.engine.files import FileService
+from wherry.engine.fsck import FsckService
 from wherry.engine.images import ImageService
 from wherry.engine.lifecycle import Lifecycle
 from wherry.engine.listing import ListingService
@@ -26,6 +27,7 @@ from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
+from wherry.engine.upkeep import Upkeep
 from wherry.engine.volumes import VolumeService
 
 
@@ -45,6 +47,8 @@ class Services:
     top: TopService
     stats: StatsService
     images: ImageService
+    fsck: FsckService
+    upkeep: Upkeep
     pulls: PullService
     pushes: PushService
     copies: CopyService

@@ -31,6 +31,11 @@ def disk_usage(api: Api, *, verbose: bool = False) -> Object:
     return answer
 
 
+def fsck(api: Api, *, repair: bool) -> Iterator[Object]:
+    """Findings as they are made, and a line with their number (an addition of this engine)."""
+    return jsonwire.messages(api.request("POST", "/system/fsck", query={"repair": repair}))
+
+
 def events(
     api: Api, *, since: str = "", until: str = "", given: Mapping[str, Iterable[str]] | None = None
 ) -> Iterator[Object]:

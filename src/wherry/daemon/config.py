@@ -18,6 +18,7 @@ import msgspec
 from wherry import __version__
 from wherry.daemon import registries
 from wherry.errors import InvalidArgument
+from wherry.images.policy import Policy
 from wherry.images.versions import Keep
 from wherry.logs import options as log_options
 from wherry.model.container import LogConfig
@@ -79,6 +80,8 @@ class Config:
     event_limit: int = KEEP
     event_days: int = KEEP_DAYS
     keep_versions: Keep = field(default_factory=Keep)
+    image_policy: Policy = field(default_factory=Policy)
+    discard_blobs: bool = False
     registry: RegistryConfig = field(default_factory=RegistryConfig)
 
 
@@ -95,6 +98,16 @@ class _Proxies(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     http_proxy: str = ""
     https_proxy: str = ""
     no_proxy: str = ""
+
+
+class _Policy(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
+    """Ours: which images go by themselves (``image-policy`` of the file). Sizes as ``20GB``."""
+
+    every: int = Policy.every
+    age_days: int = 0
+    keep: int = 0
+    max_size: str | int = 0
+    low_water: str | int = 0
 
 
 class _Rule(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
@@ -151,6 +164,8 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     event_days: int | None = None
     image_keep_days: int | None = None
     image_keep_versions: int | None = None
+    image_policy: _Policy | None = None
+    discard_blobs: bool | None = None
     registry_mirrors: list[str] | None = None
     insecure_registries: list[str] | None = None
     blocked_registries: list[str] | None = None
@@ -215,6 +230,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="days that a prune spares earlier versions (default 30)",
     )
     add("--image-keep-versions", type=int, metavar="N", help="how many of each name it spares (default 10)")
+    add("--discard-blobs", action="store_true", default=None, help="keep pulled layers unpacked only")
     add("--registry-mirror", action="append", metavar="URL", help="mirror of Docker Hub, asked first")
     add("--insecure-registry", action="append", metavar="HOST", help="registry that needs no good TLS")
     add("--max-concurrent-downloads", type=int, metavar="N", help=f"of one pull (default {DOWNLOADS})")
@@ -363,6 +379,8 @@ def _config(m: dict[str, Any]) -> Config:
             _between(m["image_keep_versions"], 0, 9999, "image-keep-versions", Keep.versions),
         ),
         event_limit=_between(m["event_limit"], 256, 100_000_000, "event-limit", KEEP),
+        image_policy=_policy(m["image_policy"] or _Policy()),
+        discard_blobs=bool(m["discard_blobs"]),
         event_days=_between(m["event_days"], 0, 36_500, "event-days", KEEP_DAYS),
         registry=registries.configured(m),
         cpu_rt_period=_between(m["cpu_rt_period"], 0, 1_000_000, "cpu-rt-period", 0),
@@ -412,6 +430,19 @@ def _between(value: int | None, low: int, high: int, what: str, default: int) ->
     if not low <= value <= high:
         raise InvalidArgument(f"invalid {what} {value}: it must be from {low} to {high}")
     return value
+
+
+def _policy(given: _Policy) -> Policy:
+    for what in ("max_size", "low_water"):
+        if _bytes(getattr(given, what), 0) < 0:
+            raise InvalidArgument(f"invalid image-policy: {what.replace('_', '-')} is less than nothing")
+    return Policy(
+        every=_between(given.every, 60, 30 * 24 * 3600, "image-policy every", Policy.every),
+        age_days=_between(given.age_days, 0, 36_500, "image-policy age-days", 0),
+        keep=_between(given.keep, 0, 9999, "image-policy keep", 0),
+        max_size=_bytes(given.max_size, 0),
+        low_water=_bytes(given.low_water, 0),
+    )
 
 
 def _bytes(value: str | int | None, default: int) -> int:

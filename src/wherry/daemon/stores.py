@@ -140,7 +140,9 @@ def _images(config: Config, db: Database, snapshotter: Snapshotter, unpacker: Un
     content = ContentStore(config.root, Contents(db))
     layers = LayerStore(content, snapshotter, unpacker)
     collector = Collector(content, Contents(db), snapshotter)
-    return ImageStore(Images(db), content, layers, Leases(LeaseRows(db)), collector)
+    images = ImageStore(Images(db), content, layers, Leases(LeaseRows(db)), collector)
+    images.discards = config.discard_blobs
+    return images
 
 
 def _give_realtime(config: Config) -> None:

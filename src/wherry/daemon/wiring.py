@@ -19,6 +19,7 @@ from wherry.engine.devices import Devices
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
 from wherry.engine.files import FileService
+from wherry.engine.fsck import FsckService
 from wherry.engine.health import HealthMonitor
 from wherry.engine.holds import Holds
 from wherry.engine.hotplug import Hotplug
@@ -34,6 +35,7 @@ from wherry.engine.prune import PruneService
 from wherry.engine.pulls import PullService
 from wherry.engine.pushes import PushService
 from wherry.engine.reconcile import Reconciler
+from wherry.engine.refetch import Refetcher
 from wherry.engine.registries import RegistryService
 from wherry.engine.removal import Removal
 from wherry.engine.sandboxes import Sandboxes
@@ -41,6 +43,7 @@ from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
+from wherry.engine.upkeep import Upkeep
 from wherry.engine.volumes import VolumeService
 from wherry.errors import Conflict
 from wherry.linux.execgroups import ExecGroups
@@ -94,10 +97,12 @@ class Daemon:
             asyncio.create_task(asyncio.to_thread(work))
             for work in (lambda: warm_up(oci.host().architecture), self.stores.images.collect)
         ]
+        self.services.upkeep.start()
 
     async def stop(self) -> None:
         """Let go of everything; containers run on."""
         self.stores.events.close()
+        await self.services.upkeep.close()
         await self.services.pulls.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.core.health.close()
@@ -205,6 +210,15 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         events=events,
         live=live,
     )
+    refetcher = Refetcher(images=s.images, distribution=s.distribution)
+    images = ImageService(
+        images=s.images,
+        unpacker=s.unpacker,
+        containers=containers,
+        events=events,
+        keep=config.keep_versions,
+        refetcher=refetcher,
+    )
     hotplug = Hotplug(
         holds=core.holds, volumes=s.volumes, snapshotter=s.snapshotter, sandboxes=core.sandboxes
     )
@@ -246,15 +260,18 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         logs=LogService(settings=settings, containers=containers, live=live, keeper=core.logs.keeper),
         top=TopService(settings=settings, containers=containers, live=live),
         stats=stats,
-        images=ImageService(
-            images=s.images,
-            unpacker=s.unpacker,
-            containers=containers,
-            events=events,
-            keep=config.keep_versions,
-        ),
+        images=images,
         pulls=PullService(images=s.images, distribution=s.distribution, events=events),
-        pushes=PushService(images=s.images, distribution=s.distribution, events=events),
+        pushes=PushService(images=s.images, distribution=s.distribution, refetcher=refetcher, events=events),
+        fsck=FsckService(images=s.images, refetcher=refetcher, containers=containers),
+        upkeep=Upkeep(
+            root=config.root,
+            policy=config.image_policy,
+            keep=config.keep_versions,
+            images=s.images,
+            service=images,
+            containers=containers,
+        ),
         copies=CopyService(images=s.images, distribution=s.distribution),
         registries=RegistryService(distribution=s.distribution, content=s.images.content),
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),

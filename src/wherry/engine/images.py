@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from wherry.engine.events import EventBus, caller_name
+from wherry.engine.refetch import Refetcher
 from wherry.errors import InvalidArgument
 from wherry.images import archive, archive_save, assemble, bootstrap
 from wherry.images import delete as deletion
@@ -59,7 +60,9 @@ class ImageService:
         containers: Containers,
         events: EventBus,
         keep: Keep,
+        refetcher: Refetcher,
     ) -> None:
+        self._refetcher = refetcher
         images.who = caller_name
         self._keep = keep
         self._images = images
@@ -218,10 +221,14 @@ class ImageService:
             self._events.publish("image", "save", found.digest, {"name": name})
         await self._in_bulk(archive_save.save, self._images, list(names), target, platforms=platforms)
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """:raises NotFound: one is not there; before the answer begins."""
-        for name in names:
-            self._images.find(name)
+    async def check_names(self, names: Sequence[str]) -> None:
+        """Before the answer begins: have everything that goes into it here.
+
+        :raises NotFound: an image is not there, or a layer of it that was let go of cannot be had again.
+        """
+        for target in [self._images.find(name) for name in names]:
+            with self._images.leases.hold("save") as lease:
+                await self._refetcher.layers(target, (), lease)
 
     async def import_rootfs(
         self,

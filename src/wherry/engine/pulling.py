@@ -255,12 +255,14 @@ class _Layers:
             pulling.keep_snapshot(chain[-1])
             here, done = content.has(blob.digest), self._store.has(chain[-1])
             unpacked += done
+            here = here or (done and pulling.images.discards)
             if not here:
                 missing.append(blob)
             pulling.report(blob.digest, "Already exists" if here and done else "Pulling fs layer")
         if not missing and unpacked == len(chain):
             for blob in self._blobs:
-                await pulling.fetch(blob, lambda current: None, None)  # leases it
+                if content.has(blob.digest):
+                    await pulling.fetch(blob, lambda current: None, None)  # leases it
             return False
         try:
             await self._fetch_and_unpack()

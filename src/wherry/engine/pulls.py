@@ -9,6 +9,7 @@ from typing import Any
 from wherry.engine.events import EventBus
 from wherry.engine.pulling import Pulled, Pulling
 from wherry.errors import InvalidArgument, Unavailable, WherryError
+from wherry.images import discard
 from wherry.images.store import ImageStore
 from wherry.model.credentials import Credentials
 from wherry.model.oci import Platform
@@ -138,6 +139,8 @@ class PullService:
                         downloads=self._distribution.config.downloads,
                     )
                     pulled = await pulling.run()
+            if self._images.discards:
+                await asyncio.to_thread(discard.blobs, self._images, pulled.target)
         except RegistryError as e:
             await self._clean_up(e)
             raise explain(e, reference) from e

@@ -8,6 +8,7 @@ from typing import Any
 
 from wherry.engine.events import EventBus
 from wherry.engine.pushing import Pushed, Pushing
+from wherry.engine.refetch import Refetcher
 from wherry.errors import NotFound
 from wherry.images.store import ImageStore
 from wherry.model import reference
@@ -23,8 +24,11 @@ Progress = Callable[[dict[str, Any]], None]
 class PushService:
     """Used on the loop only."""
 
-    def __init__(self, *, images: ImageStore, distribution: Distribution, events: EventBus) -> None:
+    def __init__(
+        self, *, images: ImageStore, distribution: Distribution, refetcher: Refetcher, events: EventBus
+    ) -> None:
         self._images = images
+        self._refetcher = refetcher
         self._distribution = distribution
         self._events = events
 
@@ -71,6 +75,7 @@ class PushService:
         try:
             with self._images.leases.hold("push") as lease:
                 await asyncio.to_thread(self._keep, target, lease.keep_content)
+                await self._refetcher.layers(target, credentials, lease)
                 async with self._distribution.session() as session:
                     (repository,) = await self._distribution.open(
                         session, name, credentials, actions="pull,push"

@@ -48,6 +48,8 @@ class ImageStore:
         self.graph = Graph(content)
         self._collector = collector
         self._driver = layers.snapshotter.name
+        self.discards = False
+        """Set by the composition: whether blobs of layers that are unpacked are let go of after a pull."""
         self.who: Callable[[], str] = lambda: ""
         """Set by the composition: who is being served, for the history of names."""
 
@@ -302,8 +304,8 @@ class ImageStore:
         return self.rows.moves(str(name.with_default_tag()))
 
     def is_whole(self, image: Image) -> bool:
-        """Whether all its blobs are here, and its layers unpacked."""
-        parts = (image.manifest.config, *image.manifest.layers)
+        """Whether all its blobs are here (but those let go of on purpose), and its layers unpacked."""
+        parts = (image.manifest.config, *(() if self.discards else image.manifest.layers))
         return all(self.content.has(part.digest) for part in parts) and all(
             self.layers.has(chain_id) for chain_id in image.chain_ids
         )

@@ -88,6 +88,14 @@ class Contents:
         """Forget a blob; ``False`` when it was not known."""
         return self._db.execute("DELETE FROM content WHERE digest = ?", (digest,)) > 0
 
+    def delete_unleased(self, digest: Digest) -> bool:
+        """Forget a blob unless a lease keeps it; ``False`` when one does, or it was not known."""
+        statement = (
+            "DELETE FROM content WHERE digest = ? "
+            "AND digest NOT IN (SELECT key FROM lease_items WHERE kind = 'content')"
+        )
+        return self._db.execute(statement, (digest,)) > 0
+
     def all(self) -> list[BlobRow]:
         return [BlobRow(**dict(row)) for row in self._db.all("SELECT * FROM content ORDER BY digest")]
 

@@ -170,6 +170,16 @@ class Images:
         )
         return [row["name"] for row in rows]
 
+    def pulled_with(self, digest: Digest) -> list[str]:
+        """Names under which an image that reaches a blob was pulled, the last one first."""
+        rows = self._db.all(
+            "SELECT h.name AS name, MAX(h.seq) AS last FROM image_content AS c "
+            "JOIN image_history AS h ON h.new = c.target WHERE c.digest = ? AND h.why = 'pull' "
+            "GROUP BY h.name ORDER BY last DESC",
+            (digest,),
+        )
+        return [row["name"] for row in rows]
+
     def move(self, name: str, target: Digest | None, *, actor: str, why: str) -> Digest | None:
         """Point ``name`` at ``target`` (``None``: remove it), write it down, return the earlier target."""
         now = time.time_ns()

@@ -148,6 +148,42 @@ class ContentStore:
             raise NotFound(f"content {digest} not found")
         self.remove_files([digest])
 
+    def discard(self, digest: Digest) -> bool:
+        """Remove a blob that nobody is working with; whether it went."""
+        gone = self._rows.delete_unleased(digest)
+        if gone:
+            self.remove_files([digest])
+        return gone
+
+    def problem(self, digest: Digest) -> str:
+        """What is wrong with a blob that has a row, in words; empty for nothing. Reads all of it."""
+        hashed, size = hashlib.sha256(), 0
+        try:
+            with self.path(digest).open("rb", buffering=0) as file:
+                while piece := file.read(_COPY):
+                    hashed.update(piece)
+                    size += len(piece)
+        except FileNotFoundError:
+            return "its file is gone"
+        except OSError as e:
+            return f"its file cannot be read: {e.strerror}"
+        row = self._rows.get(digest)
+        if row is not None and size != row.size:
+            return f"its file has {size} bytes, not {row.size}"
+        found = f"sha256:{hashed.hexdigest()}"
+        return "" if found == digest else f"its file has the digest {found}"
+
+    def strays(self, *, remove: bool) -> list[Path]:
+        """Files among the blobs that no row knows."""
+        found = []
+        with self._lock:
+            known = {digests.hex_of(row.digest) for row in self._rows.all()}
+            for name in sorted(set(os.listdir(self._blobs)) - known):
+                found.append(self._blobs / name)
+                if remove:
+                    (self._blobs / name).unlink()
+        return found
+
     def remove_files(self, forgotten: Iterable[Digest]) -> int:
         """Remove the files of blobs whose rows are gone, unless one came back; return the bytes freed."""
         freed = 0

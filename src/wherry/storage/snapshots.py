@@ -90,5 +90,10 @@ class Snapshotter(Protocol):
     def collect(self) -> tuple[int, int]:
         """Remove committed snapshots nothing needs; return how many, and the bytes they had."""
 
+    def problems(self) -> dict[str, str]:
+        """Key of every committed snapshot whose files are not what they were -> what is wrong, in words.
+
+        Their number and size are compared, not their content."""
+
     def cleanup(self) -> int:
         """Remove unfinished unpacking and directories without a row; return how many directories went."""

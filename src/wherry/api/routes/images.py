@@ -107,7 +107,7 @@ async def save(ctx: Context) -> web.StreamResponse:
     names = [ctx.params["name"]] if "name" in ctx.params else _names(ctx)
     if not names:
         raise InvalidArgument("no image names given")
-    ctx.services.images.check_names(names)
+    await ctx.services.images.check_names(names)
     out = ResponseFile()
     response = await begin_stream(ctx.request, "application/x-tar")
 

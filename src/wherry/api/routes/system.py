@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from wherry.api.context import Context, json_response
+from wherry.api.progress import Reporter, registry_credentials, with_progress
 from wherry.api.router import API_VERSION, MIN_VERSION, Route, version_text
 from wherry.api.routes.volumes import encode as encode_volume
 from wherry.api.server import JsonStream
 from wherry.engine.listing import ListOptions
 from wherry.errors import InvalidArgument
+from wherry.model.base import to_builtins
 from wherry.wire import containers as wire_containers
 from wherry.wire import filters as wire_filters
 from wherry.wire import images as wire_images
@@ -229,6 +232,21 @@ def _usage(items: list[dict[str, Any]], active: int, total: int, free: int) -> d
     }
 
 
+async def fsck(ctx: Context) -> web.StreamResponse:
+    """An addition: check the store, and mend it with ``repair``; a line for each finding, one at the end."""
+    credentials = registry_credentials(ctx)
+
+    async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
+        found = await ctx.services.fsck.check(
+            repair=ctx.flag("repair"),
+            credentials=credentials,
+            tell=lambda one: progress.on_loop({"Finding": to_builtins(one)}),
+        )
+        return [{"Found": len(found), "Failed": sum(one.failed for one in found)}]
+
+    return await with_progress(ctx, work, quiet=False)
+
+
 ROUTES: list[Route] = [
     ("GET", "/_ping", ping),
     ("HEAD", "/_ping", ping),
@@ -236,4 +254,5 @@ ROUTES: list[Route] = [
     ("GET", "/info", info),
     ("GET", "/events", events),
     ("GET", "/system/df", disk_usage),
+    ("POST", "/system/fsck", fsck),
 ]

@@ -142,6 +142,7 @@ TABLE = (
     Entry("context", "UPDATE", "Update a context", "context update"),
     Entry("context", "USE", "Set the current context", "context use"),
     Entry("df", "DF", "Show how much disk wherry uses", "system df"),
+    Entry("fsck", "FSCK", "Check the store of images, and mend it", "system fsck"),
     Entry("prune", "SYSTEM", "Remove unused data", "system prune"),
     Entry("dial", "DIAL", "Connect stdin and stdout to the daemon", "system dial-stdio", hidden=True),
     Entry("daemon", "START", "Start the daemon of this machine", "daemon start"),

@@ -118,6 +118,20 @@ class DirectorySnapshotter(ABC):
             trees.remove(self.directory(snapshot_id))
         return len(gone), freed
 
+    def problems(self) -> dict[str, str]:
+        found = {}
+        for row in self._rows.all():
+            if row.kind != COMMITTED:
+                continue
+            try:
+                now = trees.measure(self.directory(row.id) / "fs")
+            except FileNotFoundError:
+                found[row.key] = "its directory is gone"
+                continue
+            if now.inodes != row.inodes:
+                found[row.key] = f"it has {now.inodes} files, not {row.inodes}"
+        return found
+
     def cleanup(self) -> int:
         with self._lock:
             for row in reversed(self._rows.all()):

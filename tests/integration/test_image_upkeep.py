@@ -1,0 +1,127 @@
+"""A store that looks after itself: discarded blobs that come back, fsck, and rules by which images go."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
+from registrylab import LabRegistry, registry, seed, skopeo
+
+pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("registry")]
+
+
+@pytest.fixture(scope="module")
+def lab(shared_daemon: LabDaemon) -> Iterator[LabRegistry]:
+    with registry() as made:
+        seed(shared_daemon, made, "lib/bb:1")
+        seed(shared_daemon, made, "lib/bb:2")
+        yield made
+
+
+@pytest.fixture
+def own() -> Iterator[LabDaemon]:
+    daemon = LabDaemon(new_base())
+    try:
+        yield daemon
+    finally:
+        daemon.destroy()
+
+
+def configure(daemon: LabDaemon, **keys: object) -> None:
+    (daemon.base / "daemon.json").write_text(json.dumps({k.replace("_", "-"): v for k, v in keys.items()}))
+
+
+def fsck(daemon: LabDaemon, *flags: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", "from wherry.cli.main import entry; raise SystemExit(entry())"),
+            *("system", "fsck", *flags),
+        ],
+        env={**daemon.environment, "WHERRY_HOST": f"unix://{daemon.socket}"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def blobs(daemon: LabDaemon) -> set[str]:
+    return {path.name for path in (daemon.root / "content/sha256").iterdir()}
+
+
+def test_discarded_blobs_come_back_for_a_push_and_a_save(own: LabDaemon, lab: LabRegistry) -> None:
+    configure(own, discard_blobs=True)
+    own.start()
+    where = f"{lab.host}/lib/bb:1"
+    own.docker("pull", where).ok()
+    assert len(blobs(own)) == 2  # manifest and configuration
+    assert own.docker("run", "--rm", where, "echo", "there").ok() == "there"
+    assert "up to date" in own.docker("pull", where).ok()
+    assert len(blobs(own)) == 2
+    target = f"{lab.host}/again/bb:1"
+    own.docker("tag", where, target).ok()
+    own.docker("push", target).ok()
+    raw = [skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{one}") for one in (where, target)]
+    assert raw[0] == raw[1]
+    assert len(own.docker("save", where).raw) > 1000
+    assert fsck(own) == (0, "Everything is as it should be\n")
+
+
+def test_fsck_finds_and_mends(own: LabDaemon, lab: LabRegistry) -> None:
+    own.start()
+    where = f"{lab.host}/lib/bb:1"
+    own.docker("pull", where).ok()
+    assert fsck(own) == (0, "Everything is as it should be\n")
+    content = own.root / "content/sha256"
+    layer = max(content.iterdir(), key=lambda path: path.stat().st_size)
+    layer.write_bytes(b"x" + layer.read_bytes()[1:])
+    (content / ("f" * 64)).write_bytes(b"stray")
+    (programs,) = (own.root / "snapshots/overlay").glob("*/fs/bin")
+    shutil.rmtree(programs)
+    code, text = fsck(own)
+    assert code == 1
+    assert f"blob sha256:{layer.name}: its file has the digest" in text
+    assert "no row knows it" in text
+    assert "files, not" in text
+    code, text = fsck(own, "--repair")
+    assert code == 0, text
+    assert f"fetched again from {lab.host}/lib/bb" in text
+    assert "unpacked again" in text
+    assert fsck(own) == (0, "Everything is as it should be\n")
+    assert own.docker("run", "--rm", where, "echo", "well").ok() == "well"
+
+
+def test_what_cannot_be_had_again_is_dropped_and_what_is_used_is_not(
+    own: LabDaemon, lab: LabRegistry, name: str
+) -> None:
+    own.start()
+    where = f"{lab.host}/lib/bb:1"
+    own.docker("pull", where).ok()
+    own.docker("create", "--name", name, where).ok()
+    own.docker("commit", name, "lost").ok()
+    lost = json.loads(own.docker("image", "inspect", "lost").ok())[0]["Id"]
+    (own.root / "content/sha256" / lost.removeprefix("sha256:")).unlink()
+    (programs,) = (own.root / "snapshots/overlay").glob("*/fs/bin")
+    shutil.rmtree(programs)
+    code, text = fsck(own, "--repair")
+    assert code == 1
+    assert "dropped, as no registry is known to have it" in text
+    assert "its documents are not here (docker.io/library/lost:latest): dropped" in text
+    assert "uses it" in text
+    assert own.tags() == {where}
+
+
+def test_images_go_by_the_rules(own: LabDaemon, lab: LabRegistry, name: str) -> None:
+    own.start()
+    for tag in ("1", "2"):
+        own.docker("pull", f"{lab.host}/lib/bb:{tag}").ok()
+    own.docker("create", "--name", name, f"{lab.host}/lib/bb:1").ok()
+    configure(own, image_policy={"max-size": "1MB", "every": 3600})
+    own.restart()
+    wait_until(lambda: own.tags() == {f"{lab.host}/lib/bb:1"}, "the image nobody uses went")

@@ -126,4 +126,4 @@ class RegistryService:
             async with self._distribution.session() as session:
                 yield (await self._distribution.open(session, name, credentials, actions=actions))[-1]
         except RegistryError as e:
-            raise explain(e, name, action="pull" if action == "inspect" else action) from e
+            raise explain(e, name, action=action) from e

@@ -118,7 +118,7 @@ class Authorizer:
 
     async def _fetch(self, challenge: Challenge, scope: str) -> _Token:
         realm = self._realm(challenge.parameters["realm"])
-        scopes = list(dict.fromkeys(f"{scope} {challenge.parameters.get('scope', '')}".split()))
+        scopes = _joined(f"{scope} {challenge.parameters.get('scope', '')}".split())
         fields: list[tuple[str, str]] = []
         if challenge.parameters.get("service"):
             fields.append(("service", challenge.parameters["service"]))
@@ -210,6 +210,15 @@ class Authorizer:
         if self._offline and isinstance(raw.get("refresh_token"), str):
             self.issued = raw["refresh_token"]
         return _Token(value, time.monotonic() + max(1.0, min(seconds, 3600) - _EARLY))
+
+
+def _joined(scopes: Iterable[str]) -> list[str]:
+    """Each resource once, with every action that is wanted of it, in the order they came."""
+    found: dict[str, list[str]] = {}
+    for scope in scopes:
+        resource, _, actions = scope.rpartition(":")
+        found.setdefault(resource, []).extend(actions.split(","))
+    return [f"{resource}:{','.join(dict.fromkeys(actions))}" for resource, actions in found.items()]
 
 
 def _reason(data: bytes) -> str:

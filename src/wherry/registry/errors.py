@@ -36,6 +36,7 @@ BROKEN = "broken"
 """Ours: the registry failed (HTTP 5xx), or answers what no specification knows."""
 
 _TEXT_MAX = 300
+_READS = ("pull", "inspect")
 
 
 class RegistryError(WherryError):
@@ -77,15 +78,17 @@ def clean(text: str) -> str:
 def explain(error: RegistryError, reference: Reference, *, action: str = "pull") -> WherryError:
     """The error to answer with: names the registry, the reference and the reason."""
     name, shown, words = reference.familiar_name, reference.familiar(), error.words
-    if error.code == MANIFEST_UNKNOWN and action == "pull":
+    if error.code == MANIFEST_UNKNOWN and action in _READS:
         return NotFound(f"manifest for {shown} not found: {words}")
-    if error.code == NAME_UNKNOWN and action == "pull":
+    if error.code == NAME_UNKNOWN and action in _READS:
         return NotFound(f"repository {name} not found: {words}")
-    if error.code == DENIED and action == "pull":
+    if error.code == DENIED and action in _READS:
         text = f"pull access denied for {name}, repository does not exist or may require 'docker login'"
         return NotFound(f"{text}: {words}")
     if error.code in (DENIED, UNAUTHORIZED):
-        kind = Unauthorized if error.code == UNAUTHORIZED else Forbidden
+        # To 401 on a pull or a push, docker's client asks for a password, with nobody there to type it.
+        asks = action not in ("pull", "push")
+        kind = Forbidden if error.code == DENIED else Unauthorized if asks else Internal
         return kind(f"{words} (registry {error.host}, cannot {action} {shown})")
     if error.code == TOO_MANY:
         return Unavailable(f"{words} (registry {error.host}, cannot {action} {shown})")

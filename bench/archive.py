@@ -18,12 +18,12 @@ _PER_DIRECTORY = 60
 _TIME = 1_700_000_000
 
 
-def write(path: Path, *, repository: str) -> None:
-    """Write the archive of ``repository:latest`` to ``path``."""
+def write(path: Path, *, repository: str, size: int = SIZE) -> None:
+    """Write the archive of ``repository:latest``, with files of ``size`` bytes together, to ``path``."""
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         diff_ids, names = [], []
         for number in range(LAYERS):
-            layer = _layer(number)
+            layer = _layer(number, size)
             diff_ids.append(f"sha256:{hashlib.sha256(layer).hexdigest()}")
             names.append(f"{diff_ids[-1].removeprefix('sha256:')}/layer.tar")
             _add(archive, names[-1], layer)
@@ -43,11 +43,11 @@ def write(path: Path, *, repository: str) -> None:
         _add(archive, "manifest.json", json.dumps(manifest).encode())
 
 
-def _layer(number: int) -> bytes:
+def _layer(number: int, size: int) -> bytes:
     """Files of random sizes around the mean. Half of each is random and half is text, so that it
     compresses to about half, as programs and libraries do."""
     dice = random.Random(number)
-    mean = SIZE // LAYERS // FILES
+    mean = size // LAYERS // FILES
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as layer:
         for n in range(FILES):

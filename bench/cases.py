@@ -19,6 +19,7 @@ from typing import Literal
 import archive
 import commands
 import copies
+import registries
 from commands import Failed
 from engines import BIN, Engine, Lab, memory
 
@@ -326,6 +327,22 @@ CASES: Sequence[Case] = (
         rounds=3,
         quick_rounds=1,
         warm_up=False,
+    ),
+    *(
+        Case(name, work, registries.repeated(once), unit, aim, rounds=3, quick_rounds=1, warm_up=False)
+        for name, work, once, unit, aim in (
+            ("pull", "pull of a 900 MB, 30,000-file, 5-layer image", registries.pull, "ms", ratio(0.55)),
+            ("pull-again", "pull when all layers are there", registries.pull_again, "ms", ratio(0.5)),
+            ("push-known", "push of it, blobs known to the registry", registries.push_known, "ms", ratio(1)),
+            (
+                "save-load",
+                "save of it to a file and load from it",
+                registries.save_and_load,
+                "ms",
+                ratio(0.6),
+            ),
+            ("pull-memory", "peak memory of the engine during that pull", registries.peak, "MiB", value(150)),
+        )
     ),
     Case(
         "cp-out",

@@ -73,6 +73,12 @@ class Engine:
         self.stop()
         self.start()
 
+    @property
+    def room_pid(self) -> int:
+        """A process, as the host sees it, that is in the room's network namespace."""
+        assert self._room is not None
+        return self._room.pid
+
     def processes(self) -> dict[int, str]:
         assert self._room is not None
         return self._room.processes()

@@ -125,3 +125,27 @@ def test_images_go_by_the_rules(own: LabDaemon, lab: LabRegistry, name: str) -> 
     configure(own, image_policy={"max-size": "1MB", "every": 3600})
     own.restart()
     wait_until(lambda: own.tags() == {f"{lab.host}/lib/bb:1"}, "the image nobody uses went")
+
+
+def test_what_is_on_disk_adds_up(own: LabDaemon, lab: LabRegistry, name: str) -> None:
+    own.start()
+    where = f"{lab.host}/lib/bb:1"
+    own.docker("pull", where).ok()
+    own.docker(
+        "run", "--name", name, "-v", "/v", where, "sh", "-c", "yes | head -c 5000000 | tee /v/a > /b"
+    ).ok()
+
+    def parts_and_du() -> tuple[dict[str, int], int, int]:
+        found = own.api("GET", "/system/disk").json
+        done = subprocess.run(
+            ["du", "-s", "--block-size=1", own.root], capture_output=True, text=True, check=True
+        )
+        return {p["What"]: p["Size"] for p in found["Parts"]}, found["Total"], int(done.stdout.split()[0])
+
+    # The daemon writes a row now and then.
+    wait_until(lambda: (sizes := parts_and_du())[1] == sizes[2], "the sum is what du says")
+    parts, total, _ = parts_and_du()
+    assert sum(parts.values()) == total
+    assert parts["containers' changes"] > 5_000_000 < parts["volumes"]
+    assert parts["blobs"] > 500_000 < parts["layers"]
+    assert parts["unfinished downloads"] < 100_000

@@ -8,6 +8,7 @@ from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.copies import CopyService
+from wherry.engine.disk import DiskService
 from wherry.engine.events import EventBus
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
@@ -47,6 +48,7 @@ class Services:
     top: TopService
     stats: StatsService
     images: ImageService
+    disk: DiskService
     fsck: FsckService
     upkeep: Upkeep
     pulls: PullService

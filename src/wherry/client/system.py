@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.client import jsonwire
 from wherry.client.api import filters
+from wherry.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ def info(api: Api) -> Object:
 def disk_usage(api: Api, *, verbose: bool = False) -> Object:
     """Sizes in bytes; ``verbose`` asks for the list of items too (API 1.52 and later split the two)."""
     answer: Object = api.json("GET", "/system/df", query={"verbose": verbose})
+    return answer
+
+
+def on_disk(api: Api) -> Object:
+    """What is below the daemon's root, by kind (an addition); empty for a daemon that does not say."""
+    try:
+        answer: Object = api.json("GET", "/system/disk")
+    except NotFound:
+        return {}
     return answer
 
 

@@ -16,6 +16,7 @@ from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
 from wherry.engine.copies import CopyService
 from wherry.engine.devices import Devices
+from wherry.engine.disk import DiskService
 from wherry.engine.execcontrol import ExecControl
 from wherry.engine.execs import ExecService
 from wherry.engine.files import FileService
@@ -263,6 +264,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         images=images,
         pulls=PullService(images=s.images, distribution=s.distribution, events=events),
         pushes=PushService(images=s.images, distribution=s.distribution, refetcher=refetcher, events=events),
+        disk=DiskService(root=config.root, snapshotter=s.snapshotter),
         fsck=FsckService(images=s.images, refetcher=refetcher, containers=containers),
         upkeep=Upkeep(
             root=config.root,

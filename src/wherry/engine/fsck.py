@@ -2,7 +2,8 @@
 
 What is looked at: every blob is hashed again; files without a row; images whose documents or layers are not
 here; snapshots whose files are gone, or more or fewer than they were. A repair drops what is wrong and
-fetches it again from where it came; a snapshot is unpacked again. What a container uses is left alone and named.
+fetches it again from where it came; a snapshot is unpacked again. What a container uses is left alone, and
+named.
 """
 
 from __future__ import annotations

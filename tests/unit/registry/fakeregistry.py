@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from wherry.model import digest as digests
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "images"))  # the tools of the images' tests
 
 Answer = tuple[int, dict[str, str], bytes]
 Lie = Callable[["Asked"], "Answer | None"]

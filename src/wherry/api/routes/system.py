@@ -232,6 +232,13 @@ def _usage(items: list[dict[str, Any]], active: int, total: int, free: int) -> d
     }
 
 
+async def on_disk(ctx: Context) -> web.Response:
+    """An addition: what the disk gives for each kind of thing; the sum is everything below the root."""
+    parts = await ctx.services.disk.usage()
+    listed = [{"What": part.what, "Size": part.size} for part in parts]
+    return json_response({"Parts": listed, "Total": sum(part.size for part in parts)})
+
+
 async def fsck(ctx: Context) -> web.StreamResponse:
     """An addition: check the store, and mend it with ``repair``; a line for each finding, one at the end."""
     credentials = registry_credentials(ctx)
@@ -254,5 +261,6 @@ ROUTES: list[Route] = [
     ("GET", "/info", info),
     ("GET", "/events", events),
     ("GET", "/system/df", disk_usage),
+    ("GET", "/system/disk", on_disk),
     ("POST", "/system/fsck", fsck),
 ]

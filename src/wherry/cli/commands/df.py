@@ -142,7 +142,12 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     layout, verbose = options.text("format") or "table", options.on("verbose")
     if verbose and layout not in ("table", "json"):
         raise Failure("a custom format cannot be used with --verbose")
-    answers = ask(ctx, lambda one: usages(system.disk_usage(one.api, verbose=verbose)))
+
+    def question(one: Context) -> list[Any]:
+        found: list[Any] = list(usages(system.disk_usage(one.api, verbose=verbose)))
+        return [*found, system.on_disk(one.api)] if verbose else found
+
+    answers = ask(ctx, question)
     if not verbose:
         rows = [UsageRow(usage).of(answer) for answer in answers for usage in answer.value]
         table.show(ctx, rows, layout, default=UsageRow.TABLE, headers=UsageRow.HEADERS)
@@ -155,7 +160,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _detail_rows(answer: Answer) -> tuple[list[Row], list[Row], list[Row]]:
-    images, containers, volumes, _ = answer.value
+    images, containers, volumes, *_ = answer.value
     named = [{**image, "RepoTags": (image.get("RepoTags") or [])[:1]} for image in images.items]
     return (
         [row.of(answer) for row in image_rows(named, digests=False, truncate=True)],
@@ -169,9 +174,17 @@ def _as_json(ctx: Context, answer: Answer) -> None:
 
     images, containers, volumes = _detail_rows(answer)
     whose = {"Context": answer.name} if answer.several else {}
+    disk = {"OnDisk": answer.value[4]} if answer.value[4] else {}
     ctx.say(
         gojson.compact(
-            {**whose, "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": []}
+            {
+                **whose,
+                "Images": images,
+                "Containers": containers,
+                "Volumes": volumes,
+                "BuildCache": [],
+                **disk,
+            }
         )
     )
 
@@ -196,6 +209,12 @@ def _as_tables(ctx: Context, answers: Answers) -> None:
         whose = f" of {answer.name}" if answer.several else ""
         ctx.say(f"\nBuild cache usage{safe(whose)}: {units.size(cache.size, 4)}\n")
         ctx.write(table.align(["\t".join(CACHE_COLUMNS), *map(_cache_line, cache.items)]))
+    for answer in answers:
+        if disk := answer.value[4]:
+            whose = f" of {answer.name}" if answer.several else ""
+            ctx.say(f"\nOn disk{safe(whose)}: {units.size(disk['Total'], 4)}\n")
+            lines = [f"{safe(str(part['What']))}\t{units.size(int(part['Size']))}" for part in disk["Parts"]]
+            ctx.write(table.align(["WHAT\tSIZE", *lines]))
 
 
 def _cache_line(item: Object) -> str:

@@ -1,8 +1,0 @@
-"""The tools of the images' tests are wanted here too."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "images"))

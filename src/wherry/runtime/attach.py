@@ -31,6 +31,7 @@ class AttachSocket:
         self._wanted = {2: stdout, 3: stderr}
         self._buffer = bytearray(_BATCH + _PACKET_MAX)
         self._loop = asyncio.get_running_loop()
+        self._was_reset = False
 
     @classmethod
     def connect(cls, bundle: Path, *, framed: bool, stdout: bool = True, stderr: bool = True) -> AttachSocket:
@@ -77,9 +78,12 @@ class AttachSocket:
                     break
                 raise
             except ConnectionResetError:
-                if offset:
-                    break
-                raise
+                # It ended without reading all its input. The kernel says so once, before it hands out what
+                # the process still printed (unix(7), ECONNRESET).
+                if self._was_reset:
+                    raise
+                self._was_reset = True
+                continue
             if length == 0:
                 return offset or None
             kind = self._buffer[start]

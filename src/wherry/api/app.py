@@ -14,6 +14,7 @@ from wherry.api.routes import (
     streams,
     system,
     volumes,
+    volumeversions,
 )
 from wherry.api.server import ApiServer
 from wherry.api.services import Services
@@ -31,6 +32,7 @@ def make_server(services: Services) -> ApiServer:
         images,
         registries,
         volumes,
+        volumeversions,
         networks,
         missing,
     )

@@ -29,7 +29,9 @@ from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
 from wherry.engine.upkeep import Upkeep
+from wherry.engine.volumefiles import VolumeFileService
 from wherry.engine.volumes import VolumeService
+from wherry.engine.volumeversions import VolumeVersionService
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Services:
     copies: CopyService
     registries: RegistryService
     volumes: VolumeService
+    volume_versions: VolumeVersionService
+    volume_files: VolumeFileService
     networks: NetworkService
     prune: PruneService
     system: SystemService

@@ -30,6 +30,7 @@ from wherry.state.images import Images
 from wherry.state.meta import Meta
 from wherry.state.schema import MIGRATIONS
 from wherry.state.snapshots import Snapshots
+from wherry.state.volume_snapshots import VolumeSnapshots
 from wherry.state.volumes import Volumes
 from wherry.storage.content import ContentStore
 from wherry.storage.drivers import overlay
@@ -40,6 +41,7 @@ from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
 from wherry.storage.unpack import Unpacker
 from wherry.volumes.store import VolumeStore
+from wherry.volumes.versions import VolumeVersions
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ class Stores:
     unpacker: Unpacker
     snapshotter: Snapshotter
     volumes: VolumeStore
+    volume_versions: VolumeVersions
+    volume_snapshots: VolumeSnapshots
     network: NetworkManager
     runtimes: dict[str, Runtime]
     events: EventBus
@@ -83,6 +87,7 @@ def open_stores(config: Config) -> Stores:
     runtimes = _runtimes(config)
     unpacker = Unpacker()
     images = _images(config, db, snapshotter, unpacker)
+    volumes, volume_snapshots = VolumeStore(config.root / "volumes", Volumes(db)), VolumeSnapshots(db)
     return Stores(
         settings=_settings(config, runtimes),
         engine_id=engine_id,
@@ -92,7 +97,9 @@ def open_stores(config: Config) -> Stores:
         distribution=Distribution(config.registry, images.content),
         unpacker=unpacker,
         snapshotter=snapshotter,
-        volumes=VolumeStore(config.root / "volumes", Volumes(db)),
+        volumes=volumes,
+        volume_versions=VolumeVersions(volumes, volume_snapshots),
+        volume_snapshots=volume_snapshots,
         network=open_network(config, db),
         runtimes=runtimes,
         events=EventBus(EventLog(db, keep=config.event_limit, keep_days=config.event_days)),

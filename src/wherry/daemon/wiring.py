@@ -41,11 +41,14 @@ from wherry.engine.registries import RegistryService
 from wherry.engine.removal import Removal
 from wherry.engine.sandboxes import Sandboxes
 from wherry.engine.stats import StatsService
+from wherry.engine.stillness import Stillness
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
 from wherry.engine.upkeep import Upkeep
+from wherry.engine.volumefiles import VolumeFileService
 from wherry.engine.volumes import VolumeService
+from wherry.engine.volumeversions import VolumeVersionService
 from wherry.errors import Conflict
 from wherry.linux.execgroups import ExecGroups
 from wherry.logs.keeper import Keeper
@@ -99,11 +102,14 @@ class Daemon:
             for work in (lambda: warm_up(oci.host().architecture), self.stores.images.collect)
         ]
         self.services.upkeep.start()
+        self.services.volume_versions.start()
 
     async def stop(self) -> None:
         """Let go of everything; containers run on."""
         self.stores.events.close()
         await self.services.upkeep.close()
+        await self.services.volume_versions.close()
+        self.services.volume_files.close()
         await self.services.pulls.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.core.health.close()
@@ -135,6 +141,7 @@ def build(config: Config) -> Daemon:
         containers=s.containers,
         snapshotter=s.snapshotter,
         volumes=s.volumes,
+        volume_versions=s.volume_versions,
         holds=core.holds,
         network=s.network,
         runtimes=s.runtimes,
@@ -199,6 +206,16 @@ def _core(s: Stores, config: Config) -> Core:
 
 def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Services:
     settings, containers, events, live = s.settings, s.containers, s.events, s.live
+    stillness = Stillness(settings=settings, containers=containers, live=live)
+    versions = VolumeVersionService(
+        volumes=s.volumes,
+        versions=s.volume_versions,
+        rows=s.volume_snapshots,
+        containers=containers,
+        stillness=stillness,
+        events=events,
+        live=live,
+    )
     service = ContainerService(
         settings=settings,
         containers=containers,
@@ -248,7 +265,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
             images=s.images,
             snapshotter=s.snapshotter,
             events=events,
-            live=live,
+            stillness=stillness,
         ),
         files=FileService(
             settings=settings,
@@ -277,6 +294,8 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         copies=CopyService(images=s.images, distribution=s.distribution),
         registries=RegistryService(distribution=s.distribution, content=s.images.content),
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),
+        volume_versions=versions,
+        volume_files=VolumeFileService(volumes=s.volumes, versions=versions, events=events),
         networks=NetworkService(network=s.network, containers=containers),
         prune=PruneService(containers=service, removal=core.removal, snapshotter=s.snapshotter),
         system=SystemService(

@@ -10,26 +10,23 @@ import asyncio
 import contextvars
 import functools
 import stat
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from msgspec.structs import replace
 
-from wherry.engine import bundle
 from wherry.engine.attributes import event_attributes
 from wherry.engine.changes import parse_changes
 from wherry.engine.events import EventBus
-from wherry.engine.live import LiveSet
 from wherry.engine.normalise import as_list, merge_image
 from wherry.engine.settings import Settings
+from wherry.engine.stillness import Stillness
 from wherry.errors import Conflict, Internal, NotFound
 from wherry.images import commit as images
 from wherry.images.store import ImageStore
-from wherry.linux import cgroups
 from wherry.model import oci, reference
 from wherry.model.container import ContainerConfig
 from wherry.model.images import Image
@@ -66,14 +63,14 @@ class CommitService:
         images: ImageStore,
         snapshotter: Snapshotter,
         events: EventBus,
-        live: LiveSet,
+        stillness: Stillness,
     ) -> None:
         self._settings = settings
         self._containers = containers
         self._images = images
         self._snapshotter = snapshotter
         self._events = events
-        self._live = live
+        self._stillness = stillness
         self._threads = ThreadPoolExecutor(_THREADS, "commit")
 
     async def commit(self, wanted: str, request: CommitRequest) -> str:
@@ -98,7 +95,7 @@ class CommitService:
             config=run_config(row.record.config, parent.config.config, request),
         )
         with self._images.leases.hold("commit") as lease:
-            async with self._held_still(row, freeze=request.pause):
+            async with self._stillness.hold(row, freeze=request.pause):
                 layer = await self._in_thread(
                     lambda: images.store_layer(self._images, lambda out: self._layer(row.id, out), lease)
                 )
@@ -126,41 +123,10 @@ class CommitService:
         except OSError as e:
             raise Internal(f"cannot commit: {e.strerror or e}") from e
 
-    @asynccontextmanager
-    async def _held_still(self, row: ContainerRow, *, freeze: bool) -> AsyncIterator[None]:
-        """Freeze what runs and is not frozen yet; thaw it on every way out.
-
-        The container's lock keeps a pause, an exit's clean-up and a removal behind it, ``frozen`` signals.
-        """
-        live = self._live.get(row.id)
-        async with live.lock:
-            now = self._containers.find(row.id).state.status
-            if not (freeze and live.task is not None and now == "running"):
-                yield
-                return
-            path = bundle.cgroup_path(row.record, self._settings)
-            live.frozen = True
-            try:
-                _set(cgroups.freeze, path)
-                yield
-            finally:
-                live.frozen = False
-                if live.task is not None:
-                    _set(cgroups.thaw, path)
-
     async def _in_thread(self, work: Callable[[], T]) -> T:
         # The context says who asked, for the history of names.
         call = functools.partial(contextvars.copy_context().run, work)
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-
-
-def _set(how: Callable[[str], None], path: str) -> None:
-    try:
-        how(path)
-    except FileNotFoundError:
-        return  # it ended in this moment, and its cgroup went
-    except OSError as e:
-        raise Internal(f"cannot hold the container still: {e.strerror}") from e
 
 
 def _is_mount_target(change: Change) -> bool:

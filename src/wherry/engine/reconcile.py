@@ -36,6 +36,7 @@ from wherry.runtime.task import Runtime
 from wherry.state.containers import ContainerRow, Containers
 from wherry.storage.snapshots import ACTIVE, Snapshotter
 from wherry.volumes.store import VolumeStore
+from wherry.volumes.versions import VolumeVersions
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Reconciler:
         containers: Containers,
         snapshotter: Snapshotter,
         volumes: VolumeStore,
+        volume_versions: VolumeVersions,
         holds: Holds,
         network: NetworkManager,
         runtimes: dict[str, Runtime],
@@ -63,6 +65,7 @@ class Reconciler:
         self._containers = containers
         self._snapshotter = snapshotter
         self._volumes = volumes
+        self._volume_versions = volume_versions
         self._holds = holds
         self._network = network
         self._runtimes = runtimes
@@ -222,7 +225,7 @@ class Reconciler:
                 log.info("removed orphan directory %s", entry.name[:12])
         for line in self._holds.sweep(known):
             log.info("%s", line)
-        for line in self._volumes.sweep():
+        for line in (*self._volumes.sweep(), *self._volume_versions.sweep()):
             log.info("%s", line)
 
     async def restart(self) -> None:

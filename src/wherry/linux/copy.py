@@ -25,19 +25,24 @@ DEPTH_MAX = 256
 _FICLONE = 0x40049409
 _CHUNK = 16 << 20
 _NO_CLONE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
+_TRIES = 8
+_MOVED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EAGAIN, errno.ESTALE)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BENEATH = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
 
 
 @dataclass
 class _Job:
-    """``links`` maps a source inode with several names to the path of its copy."""
+    """``links`` maps a source inode with several names to the path of its copy. ``clones`` until the file
+    systems have said that they cannot; ``moving`` bears what goes away while it is copied."""
 
     root: int
+    moving: bool = False
+    clones: bool = True
     links: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
 
 
-def copy_content(source: int, target: int) -> None:
+def copy_content(source: int, target: int, *, moving: bool = False) -> None:
     """Copy what is in the directory ``source`` into the empty directory ``target``, both descriptors, then
     give ``target`` the owner, mode, extended attributes and times of ``source``.
 
@@ -45,11 +50,12 @@ def copy_content(source: int, target: int) -> None:
     the target's file system takes, times to the nanosecond, holes. Files are cloned where it can.
     On failure ``target`` is empty again.
 
+    :param moving: others may change the source meanwhile: what is gone when its turn comes is left out.
     :raises OSError: ENOSPC, EDQUOT …
     :raises InvalidArgument: nested deeper than :data:`DEPTH_MAX`.
     """
     try:
-        _copy_directory(_Job(target), source, target, ())
+        _copy_directory(_Job(target, moving), source, target, ())
     except BaseException:
         with suppress(OSError, RecursionError):
             empty(target)
@@ -78,17 +84,57 @@ def _copy_directory(job: _Job, source: int, target: int, path: tuple[str, ...]) 
     with os.scandir(source) as entries:
         names = [e.name for e in entries]
     for name in names:
+        _copy_as_it_is(job, source, target, (*path, name))
+    _give(source, target, os.fstat(source))
+
+
+def _copy_as_it_is(job: _Job, source: int, target: int, path: tuple[str, ...]) -> None:
+    """Copy what stands under a name now; what takes its place meanwhile is copied instead."""
+    name = path[-1]
+    for tries_left in range(_TRIES - 1, -1, -1):
         try:
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
         except FileNotFoundError:
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            os.mkdir(name, 0o700, dir_fd=target)
-            with _opened(name, _DIRECTORY, source) as inner, _opened(name, _DIRECTORY, target) as made:
-                _copy_directory(job, inner, made, (*path, name))
-        elif not _linked(job, status, target, name, path):
-            _copy_entry(status, source, target, name)
-    _give(source, target, os.fstat(source))
+            return
+        try:
+            _copy_named(job, status, source, target, path)
+            return
+        except OSError as e:
+            if not (tries_left and job.moving and e.errno in _MOVED and _has_moved(source, name, status)):
+                raise
+            job.links.pop((status.st_dev, status.st_ino), None)
+            _remove(target, name)
+
+
+def _copy_named(job: _Job, status: os.stat_result, source: int, target: int, path: tuple[str, ...]) -> None:
+    name = path[-1]
+    if stat.S_ISDIR(status.st_mode):
+        os.mkdir(name, 0o700, dir_fd=target)
+        with _opened(name, _DIRECTORY, source) as inner, _opened(name, _DIRECTORY, target) as made:
+            _copy_directory(job, inner, made, path)
+    elif not _linked(job, status, target, path):
+        _copy_entry(job, status, source, target, name)
+
+
+def _has_moved(directory: int, name: str, before: os.stat_result) -> bool:
+    """Whether ``name`` is not what it was, or is not at all."""
+    try:
+        now = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return not os.path.samestat(now, before)
+
+
+def _remove(directory: int, name: str) -> None:
+    """Whatever of it has been made."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(name, dir_fd=directory)
+    else:
+        os.unlink(name, dir_fd=directory)
 
 
 @contextmanager
@@ -100,26 +146,26 @@ def _opened(name: str, flags: int, directory: int, mode: int = 0) -> Iterator[in
         os.close(fd)
 
 
-def _linked(job: _Job, status: os.stat_result, target: int, name: str, path: tuple[str, ...]) -> bool:
+def _linked(job: _Job, status: os.stat_result, target: int, path: tuple[str, ...]) -> bool:
     """Make a hard link to the copy of the same inode, if there is one yet."""
     if status.st_nlink < 2:
         return False
-    first = job.links.setdefault((status.st_dev, status.st_ino), (*path, name))
-    if first == (*path, name):
+    first = job.links.setdefault((status.st_dev, status.st_ino), path)
+    if first == path:
         return False
     parent = syscalls.openat2(
         job.root, "/".join(first[:-1]) or ".", os.O_PATH | os.O_DIRECTORY, resolve=_BENEATH
     )
     try:
-        os.link(first[-1], name, src_dir_fd=parent, dst_dir_fd=target, follow_symlinks=False)
+        os.link(first[-1], path[-1], src_dir_fd=parent, dst_dir_fd=target, follow_symlinks=False)
     finally:
         os.close(parent)
     return True
 
 
-def _copy_entry(status: os.stat_result, source: int, target: int, name: str) -> None:
+def _copy_entry(job: _Job, status: os.stat_result, source: int, target: int, name: str) -> None:
     if stat.S_ISREG(status.st_mode):
-        _copy_file(source, target, name)
+        _copy_file(job, source, target, name)
     elif stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
         _give_by_name(status, source, target, name)
@@ -128,7 +174,7 @@ def _copy_entry(status: os.stat_result, source: int, target: int, name: str) -> 
         _give_by_name(status, source, target, name)
 
 
-def _copy_file(source: int, target: int, name: str) -> None:
+def _copy_file(job: _Job, source: int, target: int, name: str) -> None:
     # non-blocking: what was a file a moment ago may be a pipe now
     reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     writing = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -137,19 +183,22 @@ def _copy_file(source: int, target: int, name: str) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EAGAIN, "it changed while it was copied", name)
         with _opened(name, writing, target, 0o600) as new:
-            _copy_bytes(old, new, status.st_size)
+            _copy_bytes(job, old, new, status.st_size)
             _give(old, new, status)
 
 
-def _copy_bytes(old: int, new: int, size: int) -> None:
+def _copy_bytes(job: _Job, old: int, new: int, size: int) -> None:
     if size == 0:
         return
-    try:
-        fcntl.ioctl(new, _FICLONE, old)
-        return
-    except OSError as e:
-        if e.errno not in _NO_CLONE:
-            raise
+    if job.clones:
+        try:
+            fcntl.ioctl(new, _FICLONE, old)
+            return
+        except OSError as e:
+            if e.errno not in _NO_CLONE:
+                raise
+            # One file may be of a kind that cannot be cloned; another file system cannot clone any.
+            job.clones = e.errno == errno.EINVAL
     os.ftruncate(new, size)
     for start, end in _data_ranges(old, size):
         _copy_range(old, new, start, end)

@@ -64,6 +64,17 @@ def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "")
     _check(result, target)
 
 
+RENAME_EXCHANGE = 2
+
+
+def exchange(one: os.PathLike[str] | str, other: os.PathLike[str] | str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: each takes the other's place, in one step."""
+    result = _libc.renameat2(
+        AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), ctypes.c_uint(RENAME_EXCHANGE)
+    )
+    _check(result, os.fspath(one))
+
+
 def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     """umount2(2)."""
     _check(_libc.umount2(os.fsencode(target), flags), target)

@@ -155,11 +155,13 @@ class Entry:
 class TarReader:
     """Iterate over the members of ``source``; read a member's bytes with :meth:`data` before going on.
 
+    :param whole: the archive must say itself that it ends, with the block of zeros that many leave out.
     :raises BadTar: while iterating or reading.
     """
 
-    def __init__(self, source: Source, limits: Limits) -> None:
+    def __init__(self, source: Source, limits: Limits, *, whole: bool = False) -> None:
         self._source = source
+        self._whole = whole
         self._limits = limits
         self._left = 0
         self._padding = 0
@@ -190,6 +192,8 @@ class TarReader:
             self._source.skip(self._left + self._padding)
             self._left = self._padding = 0
             header = self._source.take_or_end(BLOCK)
+            if not header and self._whole:
+                raise BadTar("it ends too early")
             if not header or header == _ZERO:
                 return None
             kind = header[156:157]

@@ -10,7 +10,17 @@ A released migration is never edited; a change is a new entry of :data:`MIGRATIO
 
 from __future__ import annotations
 
-from wherry.state import containers, content, events, images, meta, networks, snapshots, volumes
+from wherry.state import (
+    containers,
+    content,
+    events,
+    images,
+    meta,
+    networks,
+    snapshots,
+    volume_snapshots,
+    volumes,
+)
 
 MIGRATIONS: list[str] = [
     "\n".join(
@@ -18,4 +28,5 @@ MIGRATIONS: list[str] = [
     ),
     events.ADD_INITIATOR,
     volumes.ADD_IDS,
+    volume_snapshots.TABLES,
 ]

@@ -98,6 +98,11 @@ def write_layer(
     return _Writer(files, out, opaque=parent is None, newest=newest).write(wanted)
 
 
+def compare(before: Path, now: Path) -> Iterator[Change]:
+    """What differs between two whole trees: as :func:`changes` of a driver that keeps those."""
+    return _changes_against(before, now)
+
+
 def write_tree(files: Path, out: Writable) -> Written:
     """Write a whole directory as a layer with nothing below it."""
     return _Writer(files, out, opaque=False).write(_changes_alone(files))

@@ -56,7 +56,8 @@ _GO_TYPES = {
 
 
 def main(arguments: list[str]) -> None:
-    """``FD stat|read VIEW PATH TRAILING``, ``FD export|changes VIEW``, ``FD write VIEW PATH KEEP-KINDS``."""
+    """Arguments: ``FD``, then one of ``stat|read VIEW PATH TRAILING``, ``export|changes VIEW``, and
+    ``write VIEW PATH KEEP-KINDS [WHOLE]``."""
     calls.prctl(calls.PR_SET_PDEATHSIG, 9)
     calls.prctl(calls.PR_SET_DUMPABLE, 0)  # a container that shares the host's processes cannot trace it
     result_fd, role, view, *rest = arguments
@@ -161,7 +162,7 @@ def _say_stat(say: int, found: Found) -> None:
     send_frame(say, b"stat", os.fsencode(found.name), *numbers, os.fsencode(found.target))
 
 
-def _write(say: int, view: str, path: str, keep_kinds: str) -> None:
+def _write(say: int, view: str, path: str, keep_kinds: str, whole: str = "0") -> None:
     head = b""
     while len(head) < 6 and (piece := os.read(0, _PIECE)):
         head += piece
@@ -190,7 +191,7 @@ def _write(say: int, view: str, path: str, keep_kinds: str) -> None:
         next_piece = lambda: read(_PIECE)  # noqa: E731
         piped = PipedSource(0, next_piece)
     confine.deny_system_calls()
-    reader = TarReader(piped or Buffered(next_piece), Limits())
+    reader = TarReader(piped or Buffered(next_piece), Limits(), whole=whole == "1")
     Extractor(root, top, reader, piped, keep_kinds=keep_kinds == "1").run()
     while next_piece():
         pass  # the client sends what follows the archive's end as well

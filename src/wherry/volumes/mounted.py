@@ -77,6 +77,14 @@ class Mounts:
         with self._guard:
             self._users.setdefault(volume_id, set()).add(user)
 
+    @contextmanager
+    def alone(self, volume_id: str) -> Iterator[bool]:
+        """Whether nobody has the volume; while the context is entered, nobody gets it."""
+        with self._turn(volume_id):
+            with self._guard:
+                free = volume_id not in self._users
+            yield free
+
     def ids(self) -> set[str]:
         """Volumes that anybody has."""
         with self._guard:

@@ -60,6 +60,7 @@ class VolumeStore:
         """:param root: ``<root>/volumes``; made if it is not there."""
         self._rows = repository
         self._lock = threading.Lock()
+        self._filling: set[str] = set()
         local = LocalDriver(root)
         self._drivers: dict[str, Driver] = {local.name: local}
         self.mounts = Mounts(self._mount, self._unmount)
@@ -113,10 +114,43 @@ class VolumeStore:
             self._rows.insert(row, user)
         return self._volume(row)
 
+    def create_filled(self, name: str, *, labels: Mapping[str, str], fill: Callable[[Path], None]) -> Volume:
+        """Make a local volume that is there for others only once ``fill`` has put its data in.
+
+        :param fill: gets the empty directory; what it raises leaves nothing behind.
+        :raises InvalidArgument: a bad name. :raises Conflict: the name is taken.
+        """
+        try:
+            check_name(name)
+        except InvalidArgument as e:
+            raise InvalidArgument(f"create {name[:300]}: {e.message}") from e
+        taken = Conflict(f"create {name}: conflict: volume name must be unique")
+        keeper = self._drivers["local"]
+        with self._lock:
+            if self._rows.find(name) is not None:
+                raise taken
+            volume_id = self._free_id(name)
+            self._filling.add(volume_id)
+        try:
+            keeper.create(volume_id, {})
+            fill(keeper.mount(volume_id, {}))
+            given = {key: value for key, value in labels.items() if key != ANONYMOUS_LABEL}
+            row = VolumeRow(volume_id, name, keeper.name, time.time_ns(), {}, given)
+            with self._lock:
+                if self._rows.find(name) is not None or not self._rows.insert(row):
+                    raise taken
+        except BaseException:
+            keeper.remove(volume_id)
+            keeper.discard()
+            raise
+        finally:
+            self._filling.discard(volume_id)
+        return self._volume(row)
+
     def _free_id(self, name: str) -> str:
         """The name itself, unless a volume that was renamed keeps it for an id."""
         volume_id = name
-        while self._rows.by_id(volume_id) is not None:
+        while volume_id in self._filling or self._rows.by_id(volume_id) is not None:
             volume_id = f"{name[: _NAME_MAX - 9]}.{secrets.token_hex(4)}"
         return volume_id
 

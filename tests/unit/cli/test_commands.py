@@ -389,7 +389,10 @@ def test_completion(serve: Serve, wherry: Run) -> None:
     )
     assert "run" in complete(None, wherry, "") and "build" not in complete(None, wherry, "")
     assert complete(None, wherry, "im") == ["image", "images", "import"]
-    assert complete(None, wherry, "volume", "") == ["create", "inspect", "ls", "prune", "rename", "rm"]
+    assert (
+        complete(None, wherry, "volume", "")
+        == """clone cp create diff du export import inspect ls prune rename rm schedule snapshot""".split()
+    )
     assert complete(None, wherry, "run", "--net") == ["--network", "--network-alias"]
     assert complete(None, wherry, "run", "--pull", "") == ["always", "missing", "never"]
     assert complete(None, wherry, "load", "-i", "") == [":files"]

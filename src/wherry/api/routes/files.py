@@ -19,31 +19,31 @@ from wherry.wire.files import PATH_STAT, path_stat
 _TAR = "application/x-tar"
 
 
-def _path(ctx: Context) -> str:
+def path_of(ctx: Context) -> str:
     path = ctx.text("path")
     if not path:
         raise InvalidArgument("bad parameter: path cannot be empty")
     return path
 
 
-def _header(stat: PathStat) -> dict[str, str]:
+def stat_header(stat: PathStat) -> dict[str, str]:
     value = path_stat(name=stat.name, size=stat.size, mode=stat.mode, mtime=stat.mtime, target=stat.target)
     return {PATH_STAT: value}
 
 
 async def stat_archive(ctx: Context) -> web.Response:
-    stat = await ctx.services.files.stat(ctx.params["id"], _path(ctx))
-    return web.Response(headers=_header(stat), content_type=_TAR)
+    stat = await ctx.services.files.stat(ctx.params["id"], path_of(ctx))
+    return web.Response(headers=stat_header(stat), content_type=_TAR)
 
 
 async def get_archive(ctx: Context) -> web.StreamResponse:
-    path = _path(ctx)
+    path = path_of(ctx)
     ready: asyncio.Future[PathStat] = asyncio.get_running_loop().create_future()
 
     async def produce(target: BinaryIO, job: Job) -> None:
         await ctx.services.files.read(ctx.params["id"], path, target, job, ready.set_result)
 
-    return await _stream(ctx, produce, ready)
+    return await stream_archive(ctx, produce, ready)
 
 
 async def export(ctx: Context) -> web.StreamResponse:
@@ -52,13 +52,14 @@ async def export(ctx: Context) -> web.StreamResponse:
     async def produce(target: BinaryIO, job: Job) -> None:
         await ctx.services.files.export(ctx.params["id"], target, job)
 
-    return await _stream(ctx, produce, None)
+    return await stream_archive(ctx, produce, None)
 
 
-async def _stream(
+async def stream_archive(
     ctx: Context,
     produce: Callable[[BinaryIO, Job], Awaitable[None]],
     ready: asyncio.Future[PathStat] | None,
+    content_type: str = _TAR,
 ) -> web.StreamResponse:
     """Send what ``produce`` writes; what fails before ``ready`` is an HTTP error, later it breaks off."""
     out, job = ResponseFile(), Job()
@@ -77,8 +78,8 @@ async def _stream(
             await asyncio.wait([ready])
             if ready.cancelled():
                 await producer
-            headers = _header(ready.result())
-        response = await begin_stream(ctx.request, _TAR, headers)
+            headers = stat_header(ready.result())
+        response = await begin_stream(ctx.request, content_type, headers)
         async for chunk in out.chunks():
             await response.write(chunk)
         # A failure by now can only break the stream off: the client must not take half for whole.
@@ -92,7 +93,7 @@ async def _stream(
 
 
 async def put_archive(ctx: Context) -> web.Response:
-    path = _path(ctx)
+    path = path_of(ctx)
     job = Job()
     async with request_file(ctx.request) as source:
         await ctx.services.files.write(

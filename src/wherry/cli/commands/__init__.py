@@ -122,7 +122,18 @@ TABLE = (
     Entry("volume", "LS", "List volumes", "volume ls", "volume list"),
     Entry("volume", "CREATE", "Create a volume", "volume create"),
     Entry("inspect", "VOLUME", "Show everything known about volumes", "volume inspect"),
+    Entry("cp", "VOLUME_CP", "Copy files between a volume and the local file system", "volume cp"),
     Entry("volume", "RENAME", "Rename a volume", "volume rename"),
+    Entry("volumeversions", "CLONE", "Make a volume with the same data", "volume clone"),
+    Entry("volumeversions", "DIFF", "Show what changed since a snapshot", "volume diff"),
+    Entry("volumeversions", "DU", "Show what takes how much room in a volume", "volume du"),
+    Entry("volumeversions", "EXPORT", "Export a volume as a tar archive", "volume export"),
+    Entry("volumeversions", "IMPORT", "Make a volume of a tar archive", "volume import"),
+    Entry("volumeversions", "SCHEDULE", "Show or set when snapshots are made", "volume schedule"),
+    Entry("volumeversions", "SNAPSHOT_CREATE", "Keep what is in a volume now", "volume snapshot create"),
+    Entry("volumeversions", "SNAPSHOT_LS", "List the snapshots of a volume", "volume snapshot ls"),
+    Entry("volumeversions", "SNAPSHOT_RESTORE", "Go back to a snapshot", "volume snapshot restore"),
+    Entry("volumeversions", "SNAPSHOT_RM", "Remove snapshots of a volume", "volume snapshot rm"),
     Entry("volume", "RM", "Remove one or more volumes", "volume rm", "volume remove"),
     Entry("prune", "VOLUMES", "Remove unused local volumes", "volume prune"),
     Entry("network", "LS", "List networks", "network ls", "network list"),
@@ -175,6 +186,9 @@ _BY_PATH = {path: entry for entry in TABLE for path in entry.paths}
 def find(words: Sequence[str]) -> Found:
     """Look up the longest path that ``words`` begin with."""
     if words[0] in GROUPS:
+        triple = " ".join(words[:3])
+        if len(words) > 2 and triple in _BY_PATH:
+            return Found(_BY_PATH[triple], 3, f"wherry {triple}")
         pair = f"{words[0]} {words[1]}" if len(words) > 1 else ""
         if pair in _BY_PATH:
             entry = _BY_PATH[pair]

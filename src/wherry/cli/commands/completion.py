@@ -100,9 +100,7 @@ def candidates(ctx: Context, words: Sequence[str], current: str) -> Iterable[Can
         return _flags(global_flags()) if current.startswith("-") else _top()
     found = commands.find(rest)
     if found.entry is None:
-        if found.used == 1 and len(rest) == 1:
-            return [(name, entry.short) for name, entry in commands.in_group(rest[0])]
-        return []
+        return _in_group(rest) if found.used == 1 else []
     command = commands.load(found.entry)
     args, pending = _arguments(command, rest[found.used :])
     if pending is not None:
@@ -110,6 +108,18 @@ def candidates(ctx: Context, words: Sequence[str], current: str) -> Iterable[Can
     if current.startswith("-") and (command.interspersed or not args):
         return _flags(command.flags)
     return _values(ctx, _position(command.complete, len(args)))
+
+
+def _in_group(words: Sequence[str]) -> list[Candidate]:
+    """What may follow ``volume``, or ``volume snapshot``."""
+    depth = len(words) - 1
+    found: dict[str, str] = {}
+    for name, entry in commands.in_group(words[0]):
+        parts = name.split(" ")
+        if parts[:depth] == list(words[1:]) and len(parts) > depth:
+            last = len(parts) == depth + 1
+            found.setdefault(parts[depth], entry.short if last else "")
+    return list(found.items())
 
 
 def _skip_flags(ctx: Context, flags: Sequence[Flag], words: Sequence[str]) -> tuple[list[str], Flag | None]:

@@ -1,4 +1,4 @@
-"""``wherry cp``: where each side means to copy to, by the rules of Docker's client.
+"""``wherry cp`` and ``wherry volume cp``: where each side means to copy to, by the rules of Docker's client.
 
 What a copy is called at its destination depends on what is there: an existing directory takes it under its
 own name, anything else is its new name; a source that ends with ``/.`` is a directory's content.
@@ -17,13 +17,13 @@ from wherry.cli.flags import Flag
 from wherry.cli.render import units
 from wherry.cli.shared import on_terminal
 from wherry.cli.values import BOOL
-from wherry.client import containers
+from wherry.client import archives, containers, volumes
 from wherry.client.files import write_all
 from wherry.errors import NotFound, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from wherry.cli.command import Context
     from wherry.cli.flags import Options
@@ -75,32 +75,60 @@ def _asserts_directory(path: str) -> bool:
     return path.endswith(("/", "/.")) or path == "."
 
 
+class _Kind:
+    """What can be copied from and to: its noun, and where a thing's address begins."""
+
+    __slots__ = ("noun", "path")
+
+    def __init__(self, noun: str, path: Callable[[str], str]) -> None:
+        self.noun, self.path = noun, path
+
+
 def cp(ctx: Context, options: Options, args: list[str]) -> int:
-    source_container, source = split_argument(args[0])
-    target_container, target = split_argument(args[1])
-    if source_container and target_container:
-        raise Failure("copying between containers is not supported")
-    if not source_container and not target_container:
-        raise Failure("must specify at least one container source")
+    return _copy(ctx, options, args, _Kind("container", containers.path))
+
+
+def volume_cp(ctx: Context, options: Options, args: list[str]) -> int:
+    return _copy(ctx, options, args, _Kind("volume", volumes.path))
+
+
+def _copy(ctx: Context, options: Options, args: list[str], kind: _Kind) -> int:
+    source_name, source = split_argument(args[0])
+    target_name, target = split_argument(args[1])
+    if source_name and target_name:
+        raise Failure(f"copying between {kind.noun}s is not supported")
+    if not source_name and not target_name:
+        raise Failure(f"must specify at least one {kind.noun} source")
     quiet = options.on("quiet") if options.given("quiet") else not on_terminal(1)
-    meter = _Meter("to" if target_container else "from", quiet=quiet)
+    meter = _Meter("to" if target_name else "from", kind.noun, quiet=quiet)
     follow, archive = options.on("follow-link"), options.on("archive")
-    if source_container:
+    if source_name:
         if not source:
             raise Failure("source can not be empty")
-        _from_container(ctx, meter, source_container, source, target, follow=follow, archive=archive)
+        _fetch(ctx, meter, kind.path(source_name), source, target, follow=follow, archive=archive)
     else:
         if not target:
             raise Failure("destination can not be empty")
-        _to_container(ctx, meter, source, target_container, target, follow=follow, archive=archive)
+        where = _Remote(kind, target_name)
+        _send(ctx, meter, source, where, target, follow=follow, archive=archive)
     return 0
+
+
+class _Remote:
+    """One container or volume: its name, and its address."""
+
+    __slots__ = ("base", "missing", "name")
+
+    def __init__(self, kind: _Kind, name: str) -> None:
+        self.name, self.base = name, kind.path(name)
+        self.missing = f"o such {kind.noun}"
 
 
 class _Meter:
     """Counts an archive's bytes; shows them on a terminal while they come, and once at the end."""
 
-    def __init__(self, direction: str, *, quiet: bool) -> None:
-        self._text = f"Copying {direction} container - "
+    def __init__(self, direction: str, noun: str, *, quiet: bool) -> None:
+        self._text = f"Copying {direction} {noun} - "
         self._quiet = quiet
         self._live = not quiet and on_terminal(2)
         self._next = 0.0
@@ -129,16 +157,16 @@ class _Meter:
 # ---- out of a container ------------------------------------------------------------------------------------
 
 
-def _from_container(
-    ctx: Context, meter: _Meter, container: str, path: str, target: str, *, follow: bool, archive: bool
+def _fetch(
+    ctx: Context, meter: _Meter, base: str, path: str, target: str, *, follow: bool, archive: bool
 ) -> None:
     place = _local_target(target) if target != "-" else None
     wanted = base_name(path)
     if follow:
-        found = containers.stat_path(ctx.api, container, path)
+        found = archives.stat_path(ctx.api, base, path)
         if int(found.get("mode", 0)) & GO_SYMLINK and found.get("linkTarget"):
             path = posixpath.join(posixpath.dirname(posixpath.normpath(path)), str(found["linkTarget"]))
-    response, found = containers.get_archive(ctx.api, container, path)
+    response, found = archives.get(ctx.api, base, path)
     if place is None:
         for piece in response:
             write_all(1, piece)
@@ -194,13 +222,13 @@ def _local(path: str, *, follow: bool) -> _Place:
 # ---- into a container --------------------------------------------------------------------------------------
 
 
-def _to_container(
-    ctx: Context, meter: _Meter, source: str, container: str, path: str, *, follow: bool, archive: bool
+def _send(
+    ctx: Context, meter: _Meter, source: str, remote: _Remote, path: str, *, follow: bool, archive: bool
 ) -> None:
-    place = _container_target(ctx, container, path)
+    place = _remote_target(ctx, remote, path)
     if source == "-":
         if not place.is_directory:
-            raise Failure(f'destination "{container}:{place.path}" must be a directory')
+            raise Failure(f'destination "{remote.name}:{place.path}" must be a directory')
         directory, pieces = place.path, _stdin()
     else:
         from wherry.client.pack import Packer
@@ -209,11 +237,11 @@ def _to_container(
         directory, new = names(local, place, base_name(_absolute(source)))
         pieces = iter(Packer(os.path.normpath(local.path), new, follow=follow))
     try:
-        containers.put_archive(ctx.api, container, directory, meter.over(pieces), copy_uid_gid=archive)
+        archives.put(ctx.api, remote.base, directory, meter.over(pieces), copy_uid_gid=archive)
     except BaseException:
         meter.clear()
         raise
-    meter.done(ctx, f"{container}:{path}")
+    meter.done(ctx, f"{remote.name}:{path}")
 
 
 def _stdin() -> Iterator[bytes]:
@@ -230,16 +258,16 @@ def _local_source(path: str, *, follow: bool) -> _Place:
     return place
 
 
-def _container_target(ctx: Context, container: str, path: str) -> _Place:
+def _remote_target(ctx: Context, remote: _Remote, path: str) -> _Place:
     """What is at the destination, links followed; that nothing is there yet is fine."""
     path = path if path.startswith("/") else "/" + path
     try:
-        found = containers.stat_path(ctx.api, container, path)
+        found = archives.stat_path(ctx.api, remote.base, path)
         if int(found.get("mode", 0)) & GO_SYMLINK and found.get("linkTarget"):
             path = posixpath.join(posixpath.dirname(posixpath.normpath(path)), str(found["linkTarget"]))
-            found = containers.stat_path(ctx.api, container, path)
+            found = archives.stat_path(ctx.api, remote.base, path)
     except NotFound as e:
-        if "No such container" in e.message:
+        if remote.missing in e.message:
             raise
         return _Place(path, exists=False, is_directory=False)
     except WherryError:
@@ -247,18 +275,19 @@ def _container_target(ctx: Context, container: str, path: str) -> _Place:
         return _Place(path, exists=False, is_directory=False)
     mode = int(found.get("mode", 0))
     if mode & GO_SPECIAL:
-        raise Failure(f'destination "{container}:{path}" must be a directory or a regular file')
+        raise Failure(f'destination "{remote.name}:{path}" must be a directory or a regular file')
     return _Place(path, exists=True, is_directory=bool(mode & GO_DIRECTORY))
 
 
+_FLAGS = (
+    Flag("archive", "a", BOOL, "Archive mode (copy all uid/gid information)"),
+    Flag("follow-link", "L", BOOL, "Always follow symbol link in SRC_PATH"),
+    Flag("quiet", "q", BOOL, "Suppress progress output during copy (on by default without a terminal)"),
+)
 CP = Command(
     "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\twherry cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
     cp,
-    (
-        Flag("archive", "a", BOOL, "Archive mode (copy all uid/gid information)"),
-        Flag("follow-link", "L", BOOL, "Always follow symbol link in SRC_PATH"),
-        Flag("quiet", "q", BOOL, "Suppress progress output during copy (on by default without a terminal)"),
-    ),
+    _FLAGS,
     least=2,
     most=2,
     complete="file",
@@ -267,4 +296,14 @@ CP = Command(
         "'-' as the source reads a tar archive from stdin and extracts it in a directory of the container;\n"
         "'-' as the destination writes a tar archive to stdout."
     ),
+)
+VOLUME_CP = Command(
+    "[OPTIONS] VOLUME:SRC_PATH DEST_PATH|-\n\twherry volume cp [OPTIONS] SRC_PATH|- VOLUME:DEST_PATH",
+    volume_cp,
+    _FLAGS,
+    least=2,
+    most=2,
+    complete="volume volume",
+    description="Copy files between a volume and the local file system. No container is needed; as with cp,\n"
+    "'-' stands for a tar archive on stdin or stdout.",
 )

@@ -11,7 +11,7 @@ from wherry.cli.create.flags import CREATE as CREATE_FLAGS
 from wherry.cli.flags import Flag
 from wherry.cli.shared import DETACH_KEYS, on_terminal
 from wherry.cli.values import BOOL
-from wherry.client import containers
+from wherry.client import archives, containers
 from wherry.errors import InvalidArgument, NotFound, WherryError
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
 def _hand_over(ctx: Context, identifier: str, logins: bytes) -> None:
     """Put an archive into a container that was just made; one that cannot have it is removed again."""
     try:
-        containers.put_archive(ctx.api, identifier, "/", [logins])
+        archives.put(ctx.api, containers.path(identifier), "/", [logins])
     except BaseException:
         containers.remove(ctx.api, identifier, force=True)
         raise

@@ -7,7 +7,7 @@ from wherry.cli.flags import Flag
 from wherry.cli.render import table
 from wherry.cli.render.rows import VolumeRow
 from wherry.cli.shared import FILTERS, FORMAT_TABLE
-from wherry.cli.values import BOOL, LABELS, MAP, STRING
+from wherry.cli.values import BOOL, DURATION, INT, LABELS, MAP, STRING
 from wherry.client import volumes
 from wherry.errors import InvalidArgument, NotFound
 
@@ -50,7 +50,14 @@ def create(ctx: Context, options: Options, args: list[str]) -> int:
         "DriverOpts": options.pairs("opt"),
         "Labels": options.pairs("label"),
     }
-    ctx.say(str(volumes.create(ctx.api, body)["Name"]))
+    made = str(volumes.create(ctx.api, body)["Name"])
+    if options.given("snapshot-every"):
+        from wherry.cli.commands.volumeversions import set_schedule
+
+        set_schedule(ctx, made, options.number("snapshot-every"), options.number("keep"), freeze=False)
+    elif options.given("keep"):
+        raise InvalidArgument("--keep says how many snapshots of --snapshot-every are kept")
+    ctx.say(made)
     return 0
 
 
@@ -93,9 +100,11 @@ CREATE = Command(
             shown='"local"',
             complete="local",
         ),
+        Flag("keep", "", INT, "Keep so many snapshots of the schedule", shown="24"),
         Flag("label", "", LABELS, "Set metadata for a volume"),
         Flag("name", "", STRING, "Specify volume name", hidden=True),
         Flag("opt", "o", MAP, "Set driver specific options", shown="map[]"),
+        Flag("snapshot-every", "", DURATION, "Make a snapshot this often"),
     ),
     most=1,
 )

@@ -1,0 +1,233 @@
+"""A volume's files in and out, as archives: exported whole, imported as a new volume, copied in parts.
+
+What touches them is the same confined child that copies containers' files, with the volume as its root. The
+child reads while a thread here compresses, so an export uses two processors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from wherry.engine.events import EventBus
+from wherry.engine.volumeversions import VolumeVersionService
+from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.linux.containerroot import Layer
+from wherry.model.mount import Mount
+from wherry.storage.containerfiles import Job, PathStat, split_path
+from wherry.volumes.store import VolumeStore
+from wherry.volumes.types import Volume
+
+T = TypeVar("T")
+_THREADS = 8
+_PIECE = 1 << 20
+COMPRESSIONS = ("none", "gzip", "zstd")
+
+
+class VolumeFileService:
+    def __init__(self, *, volumes: VolumeStore, versions: VolumeVersionService, events: EventBus) -> None:
+        self._volumes, self._versions, self._events = volumes, versions, events
+        self._threads = ThreadPoolExecutor(_THREADS, "volume-files")
+
+    def check_export(self, name: str, snapshot: str, compression: str) -> None:
+        """Before anything of an answer is sent.
+
+        :raises NotFound: no such volume or snapshot. :raises InvalidArgument: an unknown compression.
+        """
+        volume = self._volumes.get(name)
+        if compression not in COMPRESSIONS:
+            raise InvalidArgument(f"unknown compression {compression!r}: known are {', '.join(COMPRESSIONS)}")
+        if snapshot:
+            self._versions.snapshot_of(volume, snapshot)
+
+    async def export(
+        self, name: str, target: BinaryIO, job: Job, *, compression: str = "none", snapshot: str = ""
+    ) -> None:
+        """Write everything in a volume, or in one of its snapshots, to ``target`` as a tar archive.
+
+        :raises NotFound, InvalidArgument: as :meth:`check_export`.
+        """
+        self.check_export(name, snapshot, compression)
+        volume = self._volumes.get(name)
+
+        def work() -> None:
+            with self._versions.place(volume, snapshot) as path, _Compressor(target, compression) as out:
+                job.run(_root(path), ("read", "/", "/."), what=f"cannot export {name}", stdout=out.fileno())
+
+        await self._in_thread(work)
+        self._events.publish("volume", "export", volume.name, {"driver": volume.driver})
+
+    async def import_(
+        self, name: str, source: BinaryIO, job: Job, *, labels: Mapping[str, str], merge: bool
+    ) -> Volume:
+        """Make a volume of an archive, compressed or not. Half an archive makes none.
+
+        :param merge: extract into the volume of that name, if there is one, over what is there.
+        :raises Conflict: there is one, without ``merge``. :raises InvalidArgument: it is no archive.
+        """
+
+        def extract(path: Path) -> None:
+            what = f"cannot import {name}"
+            job.run(_root(path, writable=True), ("write", "/", "0", "1"), what=what, stdin=source.fileno())
+
+        def work() -> tuple[Volume, bool]:
+            try:
+                there = self._volumes.get(name)
+            except NotFound:
+                return self._volumes.create_filled(name, labels=labels, fill=extract), True
+            if not merge:
+                raise Conflict(f"cannot import {name}: there is such a volume already")
+            with self._versions.place(there, "") as path:
+                extract(path)
+            return there, False
+
+        volume, is_new = await self._in_thread(work)
+        if is_new:
+            self._events.publish("volume", "create", volume.name, {"driver": volume.driver})
+        self._events.publish("volume", "import", volume.name, {"driver": volume.driver})
+        return volume
+
+    # ---- parts, as with containers ---------------------------------------------------------------------
+
+    async def stat(self, name: str, path: str, snapshot: str = "") -> PathStat:
+        """:raises NotFound: no such volume, snapshot or file."""
+        found: list[PathStat] = []
+
+        def work(view: Layer) -> None:
+            Job().run(view, ("stat", *split_path(path)), what=_what(path), on_stat=found.append)
+
+        await self._on(name, path, work, snapshot)
+        return found[0]
+
+    async def read(
+        self,
+        name: str,
+        path: str,
+        target: BinaryIO,
+        job: Job,
+        on_stat: Callable[[PathStat], None],
+        snapshot: str = "",
+    ) -> None:
+        """Write an archive of ``path`` to ``target``; ``on_stat`` is called before, on the loop."""
+        loop = asyncio.get_running_loop()
+
+        def say(stat: PathStat) -> None:
+            loop.call_soon_threadsafe(on_stat, stat)
+
+        def work(view: Layer) -> None:
+            role = ("read", *split_path(path))
+            job.run(view, role, what=_what(path), stdout=target.fileno(), on_stat=say)
+
+        await self._on(name, path, work, snapshot)
+
+    async def write(self, name: str, path: str, source: BinaryIO, job: Job, *, keep_kinds: bool) -> None:
+        """Extract an archive into the directory ``path``."""
+
+        def work(view: Layer) -> None:
+            role = ("write", split_path(path)[0], "1" if keep_kinds else "0")
+            job.run(view, role, what=f"cannot extract to {path}", stdin=source.fileno())
+
+        await self._on(name, path, work, writable=True)
+
+    async def _on(
+        self,
+        name: str,
+        path: str,
+        work: Callable[[Layer], None],
+        snapshot: str = "",
+        *,
+        writable: bool = False,
+    ) -> None:
+        volume = self._volumes.get(name)
+
+        def placed() -> None:
+            with self._versions.place(volume, snapshot) as root:
+                try:
+                    work(_root(root, writable=writable))
+                except NotFound as e:
+                    raise NotFound(f"Could not find the file {path} in volume {name}") from e
+
+        await self._in_thread(placed)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _root(path: Path, *, writable: bool = False) -> Layer:
+    return Layer(Mount("bind", str(path), ("bind",)), [], writable=writable, readonly=False)
+
+
+def _what(path: str) -> str:
+    return f"cannot copy {path}"
+
+
+class _Stream(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Compressor:
+    """A descriptor to write to, whose bytes arrive compressed in ``target``.
+
+    Its own thread compresses; leaving the context waits for the rest.
+    """
+
+    def __init__(self, target: BinaryIO, compression: str) -> None:
+        self._target, self._stream = target, _stream(compression)
+        self._thread: ThreadPoolExecutor | None = None
+        self._write_end = -1
+        self._done: Any = None
+
+    def __enter__(self) -> _Compressor:
+        if self._stream is not None:
+            read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
+            self._thread = ThreadPoolExecutor(1, "compress")
+            self._done = self._thread.submit(self._pump, read_end, self._stream)
+        return self
+
+    def fileno(self) -> int:
+        return self._target.fileno() if self._stream is None else self._write_end
+
+    def _pump(self, read_end: int, stream: _Stream) -> None:
+        with os.fdopen(read_end, "rb", buffering=0) as source:
+            while piece := source.read(_PIECE):
+                self._target.write(stream.compress(piece))
+            self._target.write(stream.flush())
+            self._target.flush()
+
+    def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
+        if self._thread is None:
+            return
+        os.close(self._write_end)
+        try:
+            if kind is None:
+                self._done.result()
+            else:
+                with suppress(OSError):  # The reader went: that is why the rest failed too.
+                    self._done.result()
+        finally:
+            self._thread.shutdown()
+
+
+def _stream(compression: str) -> _Stream | None:
+    """:raises InvalidArgument: no such compression."""
+    if compression == "gzip":
+        from isal import isal_zlib
+
+        deflate: _Stream = isal_zlib.compressobj(level=2, wbits=31)
+        return deflate
+    if compression == "zstd":
+        import zstandard
+
+        zstd: _Stream = zstandard.ZstdCompressor(level=3, threads=-1).compressobj()
+        return zstd
+    return None

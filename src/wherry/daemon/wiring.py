@@ -236,6 +236,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         events=events,
         keep=config.keep_versions,
         refetcher=refetcher,
+        scratch=config.root / "bootstrap",
     )
     hotplug = Hotplug(
         holds=core.holds, volumes=s.volumes, snapshotter=s.snapshotter, sandboxes=core.sandboxes

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from wherry.engine.refetch import Refetcher
-from wherry.errors import InvalidArgument, NotFound, WherryError
+from wherry.errors import Conflict, InvalidArgument, NotFound, WherryError
 from wherry.images.store import ImageStore
 from wherry.model.credentials import Credentials
 from wherry.model.digest import Digest
@@ -117,11 +118,17 @@ class FsckService:
             for layer in image.manifest.layers:
                 if not self._images.content.has(layer.digest):
                     return f"not repaired: its blob {layer.digest} is not here to unpack it from"
-        for one in reversed(doomed):
-            try:
-                snapshotter.remove(one)
-            except NotFound:
-                continue  # it went with an earlier one
+        try:
+            for one in reversed(doomed):
+                with suppress(NotFound):  # it went with an earlier one
+                    snapshotter.remove(one)
+        except Conflict as e:
+            return f"not repaired: {e.message}"  # a container came in this moment
+        finally:
+            failed = self._unpacked(wanting)
+        return failed
+
+    def _unpacked(self, wanting: Sequence[Image]) -> str:
         try:
             for image in wanting:
                 self._images.ensure_unpacked(image)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from wherry.engine.events import EventBus, caller_name
@@ -20,6 +21,7 @@ from wherry.images import versions as image_versions
 from wherry.images.compare import compare
 from wherry.images.store import ImageStore
 from wherry.images.versions import Keep, protected
+from wherry.linux import trees
 from wherry.model import reference
 from wherry.model.comparison import Comparison
 from wherry.model.digest import Digest
@@ -61,7 +63,12 @@ class ImageService:
         events: EventBus,
         keep: Keep,
         refetcher: Refetcher,
+        scratch: Path,
     ) -> None:
+        """:param scratch: where base images are put together; what a killed daemon left there goes."""
+        trees.remove(scratch)
+        scratch.mkdir(mode=0o700)
+        self._scratch = scratch
         self._refetcher = refetcher
         images.who = caller_name
         self._keep = keep
@@ -266,6 +273,7 @@ class ImageService:
             mirror=mirror or None,
             variant=variant or None,
             force=force,
+            scratch=self._scratch,
         )
         self._events.publish("image", "import", image.id, {"name": name})
         return image

@@ -243,6 +243,8 @@ class _Layers:
         self._wanted: dict[Digest, list[Coming]] = {}
         self._extracting: dict[Digest, float] = {}
         self._given_up = False
+        self._let_go: set[Digest] = set()
+        """Blobs that are not here on purpose, as their layer is unpacked."""
 
     async def run(self) -> bool:
         """Whether anything had to be fetched or unpacked."""
@@ -255,13 +257,15 @@ class _Layers:
             pulling.keep_snapshot(chain[-1])
             here, done = content.has(blob.digest), self._store.has(chain[-1])
             unpacked += done
-            here = here or (done and pulling.images.discards)
-            if not here:
+            if not here and done and pulling.images.discards:
+                self._let_go.add(blob.digest)
+            elif not here:
                 missing.append(blob)
-            pulling.report(blob.digest, "Already exists" if here and done else "Pulling fs layer")
+            known = done and (here or blob.digest in self._let_go)
+            pulling.report(blob.digest, "Already exists" if known else "Pulling fs layer")
         if not missing and unpacked == len(chain):
             for blob in self._blobs:
-                if content.has(blob.digest):
+                if blob.digest not in self._let_go:
                     await pulling.fetch(blob, lambda current: None, None)  # leases it
             return False
         try:
@@ -271,7 +275,7 @@ class _Layers:
         return True
 
     async def _fetch_and_unpack(self) -> None:
-        unique = {blob.digest: blob for blob in self._blobs}
+        unique = {blob.digest: blob for blob in self._blobs if blob.digest not in self._let_go}
         transfers = [asyncio.create_task(self._fetch(blob)) for blob in unique.values()]
         ticker = asyncio.create_task(self._tick())
         work: list[asyncio.Task[Any]] = list(transfers)

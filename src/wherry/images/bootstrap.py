@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from wherry.errors import InvalidArgument, NotFound
 from wherry.images import busybox, debian, hello, languages
@@ -40,13 +41,14 @@ def bootstrap(
     mirror: str | None = None,
     variant: str | None = None,
     force: bool = False,
+    scratch: Path | None = None,
 ) -> Image:
     """Make a base image, or find that it is there.
 
     :param name: ``busybox``, ``hello``, ``debian``, ``debian:<suite>``, ``debian:<suite>-slim``,
         ``python:<minor>-slim`` or ``node:<major>-slim``.
     :param mirror: of Debian packages, instead of the host's. :param variant: ``slim`` (debian only).
-    :param force: make it anew.
+    :param force: make it anew. :param scratch: where to work, instead of ``/tmp``.
     :raises InvalidArgument: no such base image. :raises Unavailable: its packages cannot be had.
     """
     wanted = reference.parse(name)
@@ -56,12 +58,14 @@ def bootstrap(
     if base in languages.LANGUAGES:
         if variant is not None:
             raise InvalidArgument(f"cannot bootstrap {name}: {base} has no variants")
-        return _language(store, unpacker, wanted, progress, mirror=mirror, force=force)
+        return _language(store, unpacker, wanted, progress, mirror=mirror, force=force, scratch=scratch)
     if base != "debian":
         if wanted.tag not in (None, "latest") or variant is not None or mirror is not None:
             raise InvalidArgument(f"cannot bootstrap {name}: {base} has no variants, suites or mirrors")
         return _simple(store, unpacker, wanted.with_default_tag(), progress, force=force)
-    return _debian(store, unpacker, wanted, progress, mirror=mirror, variant=variant, force=force)
+    return _debian(
+        store, unpacker, wanted, progress, mirror=mirror, variant=variant, force=force, scratch=scratch
+    )
 
 
 def _simple(
@@ -93,6 +97,7 @@ def _debian(
     mirror: str | None,
     variant: str | None,
     force: bool,
+    scratch: Path | None,
 ) -> Image:
     if variant not in (None, "slim"):
         raise InvalidArgument(f"cannot bootstrap debian: there is no variant {variant!r}")
@@ -109,7 +114,10 @@ def _debian(
     recipe = _recipe(
         f"wherry image bootstrap {ref.familiar()}", epoch, ImageRunConfig(cmd=["bash"], env=[_PATH])
     )
-    with debian.rootfs(suite, slim=slim, mirror=mirror, epoch=epoch) as path, path.open("rb") as stream:
+    with (
+        debian.rootfs(suite, slim=slim, mirror=mirror, epoch=epoch, scratch=scratch) as path,
+        path.open("rb") as stream,
+    ):
         progress({"status": f"Storing {ref.familiar()}"})
         image = from_stream(store, unpacker, stream, ref, recipe, why="bootstrap")
     for name in also:
@@ -125,13 +133,16 @@ def _language(
     *,
     mirror: str | None,
     force: bool,
+    scratch: Path | None,
 ) -> Image:
     _, suite = languages.suite_of(wanted.familiar_name, wanted.tag)
     if not force and (found := _existing(store, wanted)) is not None:
         progress({"status": f"{wanted.familiar()} is there already"})
         return found
     system = reference.parse(f"debian:{suite}-slim")
-    base = _debian(store, unpacker, system, progress, mirror=mirror, variant=None, force=False)
+    base = _debian(
+        store, unpacker, system, progress, mirror=mirror, variant=None, force=False, scratch=scratch
+    )
     epoch = _epoch()
     return languages.add(
         store,

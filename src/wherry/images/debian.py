@@ -56,12 +56,15 @@ def check_suite(suite: str) -> str:
 
 
 @contextmanager
-def rootfs(suite: str, *, slim: bool, mirror: str | None, epoch: int) -> Iterator[Path]:
+def rootfs(
+    suite: str, *, slim: bool, mirror: str | None, epoch: int, scratch: Path | None = None
+) -> Iterator[Path]:
     """A tar of a minimal system, there as long as the ``with``.
 
-    :param epoch: seconds; no file is newer. :raises Unavailable: no tool for it, or it failed.
+    :param epoch: seconds; no file is newer. :param scratch: where to work, instead of ``/tmp``.
+    :raises Unavailable: no tool for it, or it failed.
     """
-    with tempfile.TemporaryDirectory(prefix="wherry-debian-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="wherry-debian-", dir=scratch) as temporary:
         target = Path(temporary) / "rootfs.tar"
         lines = [f"deb {mirror} {suite} main"] if mirror else sources(suite)
         try:
@@ -83,7 +86,9 @@ def _mmdebstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoch
     if slim:
         argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _SLIM]
         argv.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
-    run([*argv, suite, str(target), *lines], timeout=_TIMEOUT, env=_environment(epoch))
+    # mmdebstrap puts the whole system together in a temporary directory of its own.
+    environment = {**_environment(epoch), "TMPDIR": str(target.parent)}
+    run([*argv, suite, str(target), *lines], timeout=_TIMEOUT, env=environment)
 
 
 def _mmdebstrap_argv(variant: str) -> list[str]:

@@ -19,7 +19,7 @@ from wherry.engine.pulls import PullService
 from wherry.errors import WherryError
 from wherry.model import digest as digests
 from wherry.model import oci, reference
-from wherry.registry.config import RegistryConfig, Rule
+from wherry.registry.config import Proxies, RegistryConfig, Rule
 from wherry.registry.distribution import Distribution
 from wherry.state.events import EventLog
 
@@ -49,11 +49,13 @@ class Lab:
     def publish(self, raw: dict[str, Any] | bytes, media_type: str = oci.MANIFEST) -> None:
         self.registry.manifest("1", media_type, raw if isinstance(raw, bytes) else json.dumps(raw).encode())
 
-    def pull(self, rules: tuple[Rule, ...] = (), name: str = "") -> list[str]:
+    def pull(self, rules: tuple[Rule, ...] = (), name: str = "", proxies: Proxies | None = None) -> list[str]:
         told: list[dict[str, Any]] = []
 
         async def work() -> None:
-            settings = RegistryConfig(rules=rules, attempts=2, timeout=1, certificates=())
+            settings = RegistryConfig(
+                rules=rules, proxies=proxies or Proxies(), attempts=2, timeout=1, certificates=()
+            )
             distribution = Distribution(settings, self.library.content)
             service = PullService(
                 images=self.library.images,
@@ -276,3 +278,16 @@ def test_mirrors_rewrites_and_blocks(lab: Lab) -> None:
         "reg.example/a/b:1",
         "two.example/x/b:1",
     }
+
+
+def test_a_proxy_is_asked_but_for_hosts_that_are_reached_without(lab: Lab) -> None:
+    rule = Rule(prefix="reg.example", insecure=True)
+    proxies = Proxies(http=f"http://me:secret@{lab.registry.host}", none_for=(".other.example",))
+    lab.pull((rule,), "reg.example/a/b:1", proxies)
+    asked = lab.registry.asked("GET", "/manifests/1")
+    assert {one.headers["host"] for one in asked} == {"reg.example"}
+    assert all(one.headers["proxy-authorization"].startswith("Basic ") for one in asked)
+    assert not any(one.authorization for one in asked)
+    rule = Rule(prefix="x.other.example", insecure=True)
+    with pytest.raises(WherryError, match=r"x\.other\.example"):
+        lab.pull((rule,), "x.other.example/a/b:1", proxies)

@@ -86,9 +86,9 @@ def _mmdebstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoch
     if slim:
         argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _SLIM]
         argv.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
-    # mmdebstrap puts the whole system together in a temporary directory of its own.
-    environment = {**_environment(epoch), "TMPDIR": str(target.parent)}
-    run([*argv, suite, str(target), *lines], timeout=_TIMEOUT, env=environment)
+    # mmdebstrap puts the system together in /tmp, and cleans up there itself: below a directory that apt's
+    # own user may not enter, other users would own apt's directories in the image.
+    run([*argv, suite, str(target), *lines], timeout=_TIMEOUT, env=_environment(epoch))
 
 
 def _mmdebstrap_argv(variant: str) -> list[str]:

@@ -59,15 +59,16 @@ class Upkeep:
         while True:
             try:
                 await self.once()
-            except WherryError as e:
-                log.warning("images could not be cleaned up: %s", e.message)
+            except (WherryError, OSError) as e:
+                log.warning("images could not be cleaned up: %s", e)
             await asyncio.sleep(self._policy.every)
 
     async def once(self) -> list[Digest]:
         """One round; what went."""
         gone: list[Digest] = []
         spared = await asyncio.to_thread(protected, self._images, self._keep)
-        chosen = rules.by_age_and_number(self._unused(), self._policy, spared, time.time_ns())
+        unused = await asyncio.to_thread(self._unused)
+        chosen = rules.by_age_and_number(unused, self._policy, spared, time.time_ns())
         for target in chosen:
             await self._remove(target, gone)
         if self._policy.max_size:
@@ -89,7 +90,7 @@ class Upkeep:
     async def _until(self, enough: Callable[[], bool], spared: set[Digest], gone: list[Digest]) -> None:
         if await asyncio.to_thread(enough):
             return
-        for target in rules.by_space(self._unused(), spared):
+        for target in rules.by_space(await asyncio.to_thread(self._unused), spared):
             await self._remove(target, gone)
             if await asyncio.to_thread(enough):
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,23 +86,36 @@ def _merged(snapshotter: Snapshotter, tree: _Tree, chain: tuple[Any, ...]) -> _T
     for name in chain:
         root, parent = snapshotter.directories(name)
         if parent is not None:
-            tree.clear()  # a driver of whole trees: all that lies below is in it
-        for path, status in trees.walk(root):
-            _lay(tree, root, path, status)
+            tree = {}  # a driver of whole trees: all that lies below is in it
+        tree = _laid(tree, root, list(trees.walk(root)))
     return tree
 
 
-def _lay(tree: _Tree, root: Path, path: bytes, status: os.stat_result) -> None:
-    known = tree.get(path)
-    whiteout = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-    directory = stat.S_ISDIR(status.st_mode)
-    if known is not None and stat.S_ISDIR(known.status.st_mode) and (not directory or _opaque(root, path)):
-        for below in [p for p in tree if p.startswith(path + b"/")]:
-            del tree[below]
-    if whiteout:
-        tree.pop(path, None)
-    else:
-        tree[path] = _File(root, status)
+def _laid(tree: _Tree, root: Path, entries: Sequence[tuple[bytes, os.stat_result]]) -> _Tree:
+    """One layer over a tree. One pass, however many whiteouts a layer has."""
+    hidden, hollow, added = set(), set(), {}
+    for path, status in entries:
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+            hidden.add(path)
+            continue
+        added[path] = _File(root, status)
+        known = tree.get(path)
+        was_directory = known is not None and stat.S_ISDIR(known.status.st_mode)
+        if was_directory and (not stat.S_ISDIR(status.st_mode) or _opaque(root, path)):
+            hollow.add(path)
+    if hidden or hollow:
+        gone = hidden | hollow
+        tree = {
+            path: file
+            for path, file in tree.items()
+            if path not in hidden and not any(above in gone for above in _above(path))
+        }
+    return tree | added
+
+
+def _above(path: bytes) -> Iterator[bytes]:
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 def _opaque(root: Path, path: bytes) -> bool:

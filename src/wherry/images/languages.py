@@ -52,7 +52,7 @@ exec "$@"
 
 LANGUAGES: Mapping[str, Language] = {
     "python": Language(
-        suites={"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie", "3.14": "forky"},
+        suites={"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"},
         packages=(
             *("ca-certificates", "netbase", "python-is-python3", "python3", "python3-pip", "python3-venv"),
             "tzdata",
@@ -65,7 +65,7 @@ LANGUAGES: Mapping[str, Language] = {
         cmd=("python3",),
     ),
     "node": Language(
-        suites={"12": "bullseye", "18": "bookworm", "20": "trixie", "24": "forky"},
+        suites={"12": "bullseye", "18": "bookworm", "20": "trixie"},
         packages=("ca-certificates", "nodejs", "npm"),
         script=(
             "groupadd --gid 1000 node; useradd --uid 1000 --gid node --shell /bin/bash --create-home node\n"

@@ -377,6 +377,9 @@ class LabDaemon:
     def volumes(self) -> set[str]:
         return {v["Name"] for v in self.api("GET", "/volumes").json["Volumes"]}
 
+    def networks(self) -> set[str]:
+        return {n["Name"] for n in self.api("GET", "/networks").json}
+
     def _mounts(self) -> list[str]:
         """Mount points below the lab, in the order they were made."""
         found = []

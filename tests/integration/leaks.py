@@ -18,11 +18,14 @@ class no_leak:
     def __enter__(self) -> None:
         daemon = self.daemon
         self.images, self.tags, self.volumes = daemon.images(), daemon.tags(), daemon.volumes()
+        self.networks = daemon.networks()
         self.before = daemon.traces()
 
     def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
         daemon = self.daemon
         daemon.remove_containers()
+        for network in daemon.networks() - self.networks:
+            daemon.api("DELETE", f"/networks/{network}")
         for volume in daemon.volumes() - self.volumes:
             daemon.api("DELETE", f"/volumes/{volume}")
         for tag in daemon.tags() - self.tags:

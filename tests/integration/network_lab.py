@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -157,6 +158,11 @@ def ask(
             return os.strerror(e.errno or 0)
 
 
+def ruleset_words() -> list[str]:
+    """What the rule set says; the kernel keeps the elements of sets in any order."""
+    return sorted(re.split(r"[\s,{}]+", shell("nft", "list", "ruleset")))
+
+
 def footprint(directory: Path) -> dict[str, object]:
     """Everything that could leak: links, pins, nft, mounts, rows, descriptors."""
     # The process was forked from one that may hold garbage with descriptors of its own.
@@ -173,7 +179,7 @@ def footprint(directory: Path) -> dict[str, object]:
     return {
         "links": names,
         "pins": sorted(p.name for p in run.iterdir()) if run.is_dir() else [],
-        "nft": shell("nft", "list", "ruleset"),
+        "nft": ruleset_words(),
         "mounts": sorted(mounts),
         "rows": rows,
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),

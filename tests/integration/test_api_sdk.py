@@ -106,7 +106,7 @@ def test_exec(client: Any) -> None:
 
 def test_what_is_missing_is_501(client: Any) -> None:
     with pytest.raises(docker.errors.APIError) as caught:
-        client.networks.create("some")
+        client.plugins.install("some")
     assert caught.value.response.status_code == 501
 
 
@@ -133,6 +133,17 @@ def test_volumes_and_networks(client: Any, name: str) -> None:
         client.volumes.get(name)
     assert {n.name for n in client.networks.list()} == {"bridge", "host", "none"}
     assert client.networks.get("bridge").attrs["Driver"] == "bridge"
+    network = client.networks.create(
+        name, labels={"a": "1"}, options={"com.docker.network.driver.mtu": "1400"}
+    )
+    box = client.containers.run("busybox", "sleep 1000", detach=True, network=name)
+    assert [c.id for c in client.networks.get(network.id).containers] == [box.id]
+    network.disconnect(box)
+    network.connect(box, aliases=["x"])
+    box.remove(force=True)
+    network.remove()
+    with pytest.raises(docker.errors.NotFound):
+        client.networks.get(name)
 
 
 def test_events(client: Any, name: str) -> None:

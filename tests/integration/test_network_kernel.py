@@ -16,8 +16,9 @@ import pytest
 from network_lab import QUIET, ask, child, footprint, manager, on_a_host, other_host, serve, shell
 
 from wherry.errors import Internal, NotFound
-from wherry.linux import conntrack, netns, nft, syscalls
+from wherry.linux import conntrack, netns, syscalls
 from wherry.network import sandbox as sandboxes
+from wherry.network.dns.server import DnsServer
 from wherry.network.drivers.bridge import BridgeDriver
 from wherry.network.firewall import Firewall
 from wherry.network.manager import NetworkManager
@@ -127,8 +128,9 @@ def test_port_on_loopback_stays_on_the_host(tmp_path: Path) -> None:
         )
     assert ask(lan, "127.0.0.1", 8080, timeout=QUIET) == "silence"
     # the guard is what keeps it out: without it the same packet arrives
+    m._publishing.unwatch()
     shell("nft", "flush", "chain", "inet", "wherry", "prerouting")
-    shell("nft", "add", "rule", "inet", "wherry", "prerouting", "goto", "publish")
+    shell("nft", "add", "rule", "inet", "wherry", "prerouting", "goto", "publish4")
     assert ask(lan, "127.0.0.1", 8080) == "web 198.51.100.2"
 
 
@@ -146,6 +148,7 @@ def test_container_does_not_reach_the_hosts_loopback(tmp_path: Path) -> None:
             box.path, lambda d=device: Path(f"/proc/sys/net/ipv4/conf/{d}/route_localnet").write_text("1")
         )
     assert ask(box.path, "127.0.0.1", 5000, timeout=QUIET) == "silence"
+    m._publishing.unwatch()
     shell("nft", "flush", "chain", "inet", "wherry", "guard")
     assert ask(box.path, "127.0.0.1", 5000) == f"secret {ip_of(box)}"
 
@@ -159,6 +162,7 @@ def test_other_hosts_do_not_reach_containers_directly(tmp_path: Path) -> None:
     serve(web.path, 80, "web")
     assert ask(lan, ip_of(web), 80, timeout=QUIET) == "silence"
     assert ask(lan, "198.51.100.1", 8080) == "web 198.51.100.2"
+    m._publishing.unwatch()
     shell("nft", "flush", "chain", "inet", "wherry", "forward")
     assert ask(lan, ip_of(web), 80) == "web 198.51.100.2"
 
@@ -209,11 +213,10 @@ def test_host_firewall_reload_does_not_break_published_ports(tmp_path: Path) -> 
     web = container(m, PortMapping(container_port=80, host_port=8080))
     serve(web.path, 80, "web")
     shell("nft", "flush", "ruleset")
-    until(lambda: nft.table_exists("wherry"), "the table to come back")
+    until(lambda: "8080" in shell("nft", "list", "ruleset"), "the table to come back")
     assert ask(None, "127.0.0.1", 8080).startswith("web ")
     # and in the very moment of a start, when nobody has been told yet
-    m._watch.close()  # type: ignore[union-attr]
-    m._watch = None
+    m._publishing.unwatch()
     shell("nft", "flush", "ruleset")
     other = container(m, PortMapping(container_port=80, host_port=8081))
     serve(other.path, 80, "other")
@@ -352,9 +355,11 @@ STEPS = {
     "endpoint row": (Networks, "insert_published"),
     "rows": (sandboxes, "build"),
     "namespace": (BridgeDriver, "_attach_host"),
-    "veth": (BridgeDriver, "_attach_inside"),
-    "interfaces": (Firewall, "publish"),
+    "veth": (sandboxes, "_configure"),
+    "interfaces": (sandboxes, "_route"),
+    "routes": (Firewall, "change"),
     "elements": (conntrack, "forget_udp"),
+    "published": (DnsServer, "join"),
 }
 """What is done already when the named function is reached."""
 

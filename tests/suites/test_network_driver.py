@@ -89,4 +89,4 @@ def test_host_has_nothing_to_attach_to() -> None:
     network = Network(id="c" * 64, name="host", driver="host", created=1)
     endpoint = Endpoint(id="e", network_id=network.id, network_name="host", container_id="c")
     with pytest.raises(Internal, match="no namespace of its own"):
-        HostDriver().attach(network, endpoint, None, default_route=True)  # type: ignore[arg-type]
+        HostDriver().attach(network, endpoint, None)  # type: ignore[arg-type]

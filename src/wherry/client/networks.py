@@ -27,3 +27,22 @@ def inspect(api: Api, name: str, *, verbose: bool = False, scope: str = "") -> O
 def prune(api: Api, given: Mapping[str, Iterable[str]]) -> Object:
     answer: Object = api.json("POST", "/networks/prune", query={"filters": filters(given)})
     return answer
+
+
+def create(api: Api, body: Object) -> Object:
+    answer: Object = api.json("POST", "/networks/create", body=body)
+    return answer
+
+
+def remove(api: Api, name: str) -> None:
+    api.json("DELETE", f"/networks/{quote(name)}")
+
+
+def connect(api: Api, name: str, container: str, endpoint: Object) -> None:
+    body = {"Container": container, "EndpointConfig": endpoint}
+    api.json("POST", f"/networks/{quote(name)}/connect", body=body)
+
+
+def disconnect(api: Api, name: str, container: str, *, force: bool = False) -> None:
+    body = {"Container": container, "Force": force}
+    api.json("POST", f"/networks/{quote(name)}/disconnect", body=body)

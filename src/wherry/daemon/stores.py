@@ -19,7 +19,7 @@ from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
 from wherry.network.manager import NetworkManager
-from wherry.network.types import DEFAULT_ADDRESS_POOLS, DEFAULT_INSTANCE, NetworkConfig
+from wherry.network.types import DEFAULT_INSTANCE, NetworkConfig
 from wherry.registry.distribution import Distribution
 from wherry.runtime.task import Runtime, find_program
 from wherry.state.containers import Containers
@@ -220,7 +220,7 @@ def open_network(config: Config, db: Database) -> NetworkManager:
 def _network(config: Config) -> NetworkConfig:
     return NetworkConfig(
         bip=config.bip,
-        default_address_pools=config.address_pools or DEFAULT_ADDRESS_POOLS,
+        default_address_pools=config.address_pools,
         mtu=config.mtu,
         icc=config.icc,
         ip_masq=config.ip_masq,

@@ -297,7 +297,9 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),
         volume_versions=versions,
         volume_files=VolumeFileService(volumes=s.volumes, versions=versions, events=events),
-        networks=NetworkService(network=s.network, containers=containers),
+        networks=NetworkService(
+            network=s.network, containers=containers, sandboxes=core.sandboxes, events=events, live=live
+        ),
         prune=PruneService(containers=service, removal=core.removal, snapshotter=s.snapshotter),
         system=SystemService(
             settings=settings,

@@ -45,7 +45,8 @@ _PROC = ("proc", "sys")
 
 @dataclass(frozen=True)
 class Joined:
-    """Namespaces taken from elsewhere: a path, ``"host"``, or ``""`` for new ones. ``shm`` is a host path."""
+    """Namespaces taken from elsewhere: a path, ``"host"``, or ``""`` for new ones. ``shm`` is a host path;
+    ``names`` says that the daemon answers the container's DNS questions."""
 
     network: str
     ipc: str = ""
@@ -53,6 +54,7 @@ class Joined:
     hostname: str = ""
     shm: str | None = None
     links: tuple[Peer, ...] = ()
+    names: bool = False
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from wherry.model.container import (
 )
 from wherry.model.images import Image
 from wherry.model.views import ContainerView
+from wherry.network.ports import check_mapping
 from wherry.state.containers import ContainerRow as ContainerRow
 from wherry.state.containers import Containers
 from wherry.storage.snapshots import Snapshotter
@@ -140,7 +141,8 @@ class ContainerService:
         host = normalise.check_host(asked, self._settings, warnings)
         host, points = self._mounts(host, config, image)
         self._check_references(host)
-        port_mappings(host, [])
+        for mapping in port_mappings(host, []):
+            check_mapping(mapping)
         links = self._links.resolve(host)
         self._devices.resolve(host.device_requests or ())
         endpoints = normalise.networks(
@@ -295,6 +297,7 @@ class ContainerService:
             if new == row.name:
                 raise InvalidArgument("Renaming a container with the same name as its current name")
             self._containers.rename(row.id, new)
+            await asyncio.to_thread(self._sandboxes.rename, row, new)
         renamed = ContainerRow(new, row.record, row.state)
         self._events.publish("container", "rename", row.id, event_attributes(renamed, oldName=f"/{row.name}"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,7 @@ def write_etc_files(record: Container, joined: Joined, settings: Settings, bundl
     hostname = directory / "hostname"
     files.write_atomic(hostname, f"{joined.hostname}\n".encode(), mode=0o644, durable=False)
     hosts = directory / "hosts"
-    files.write_atomic(hosts, hosts_file(record, joined, "", "").encode(), mode=0o644, durable=False)
+    files.write_atomic(hosts, hosts_file(record, joined, (), "").encode(), mode=0o644, durable=False)
     out = []
     for path in (resolv, hostname, hosts):
         destination = f"/etc/{path.name}"
@@ -48,13 +50,32 @@ def write_etc_files(record: Container, joined: Joined, settings: Settings, bundl
     return out
 
 
-def add_address(record: Container, joined: Joined, settings: Settings, address: str, gateway: str) -> None:
-    """Complete ``hosts`` once the container has an address. Written in place: it may be mounted already."""
+def add_addresses(
+    record: Container, joined: Joined, settings: Settings, addresses: Sequence[str], gateway: str
+) -> None:
+    """Complete ``hosts`` once the container has addresses. Written in place: it may be mounted already."""
     path = settings.container_directory(record.id) / "hosts"
-    path.write_text(hosts_file(record, joined, address, gateway))
+    path.write_text(hosts_file(record, joined, addresses, gateway))
 
 
-def hosts_file(record: Container, joined: Joined, address: str, gateway: str) -> str:
+def change_addresses(
+    record: Container, settings: Settings, *, added: Sequence[str] = (), removed: Sequence[str] = ()
+) -> None:
+    """A running container has other addresses: its own lines of ``hosts`` follow. What the container wrote
+    there itself stays."""
+    path = settings.container_directory(record.id) / "hosts"
+    own = _own_names(record, record.config.hostname or record.id[:12])
+    gone = {f"{address}\t{own}" for address in removed}
+    lines = [line for line in _read(path).splitlines() if line not in gone]
+    path.write_text("".join(f"{line}\n" for line in (*lines, *(f"{a}\t{own}" for a in added))))
+
+
+def _own_names(record: Container, hostname: str) -> str:
+    domain = record.config.domainname
+    return f"{hostname}.{domain} {hostname}" if domain else hostname
+
+
+def hosts_file(record: Container, joined: Joined, addresses: Sequence[str], gateway: str) -> str:
     text = _read(Path("/etc/hosts")) or _HOSTS if joined.network == "host" else _HOSTS
     for entry in record.host_config.extra_hosts or ():
         name, separator, target = entry.partition(":")
@@ -68,12 +89,7 @@ def hosts_file(record: Container, joined: Joined, address: str, gateway: str) ->
             target = _address(target, entry)
         text += f"{target}\t{name}\n"
     text += "".join(peer.hosts_line for peer in joined.links)
-    if address:
-        own = joined.hostname
-        domain = record.config.domainname
-        full = f"{own}.{domain} {own}" if domain else own
-        text += f"{address}\t{full}\n"
-    return text
+    return text + "".join(f"{a}\t{_own_names(record, joined.hostname)}\n" for a in addresses)
 
 
 def _address(text: str, entry: str) -> str:
@@ -83,7 +99,35 @@ def _address(text: str, entry: str) -> str:
         raise InvalidArgument(f"invalid IP address in add-host: {entry!r}") from e
 
 
-def resolv_conf(record: Container, joined: Joined, settings: Settings) -> str:
+EMBEDDED = "127.0.0.11"
+"""Where the daemon answers DNS questions inside a container."""
+
+
+def answer_names(record: Container, settings: Settings) -> None:
+    """A running container has come to a network with names: its questions go to the daemon from now on,
+    unless it has written ``resolv.conf`` itself."""
+    path = settings.container_directory(record.id) / "resolv.conf"
+    before = resolv_conf(record, _Plain(), settings)
+    if _read(path) == before:
+        path.write_text(resolv_conf(record, _Plain(names=True), settings))
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A namespace of the container's own, as far as its resolver is concerned."""
+
+    network: str = ""
+    names: bool = False
+
+
+def servers_of(record: Container, settings: Settings) -> tuple[tuple[str, ...], bool]:
+    """Whom the daemon asks what it does not know itself, none for the host's own servers, and whether from
+    inside the container."""
+    own = tuple(record.host_config.dns or ())
+    return (own, True) if own else (settings.dns, False)
+
+
+def resolv_conf(record: Container, joined: Joined | _Plain, settings: Settings) -> str:
     """The host's resolver settings, changed as asked; loopback servers do not exist inside a container."""
     host = record.host_config
     base = _read(Path("/etc/resolv.conf"))
@@ -96,10 +140,12 @@ def resolv_conf(record: Container, joined: Joined, settings: Settings) -> str:
                 f[1] for f in map(str.split, upstream.splitlines()) if f[:1] == ["nameserver"] and f[1:]
             ]
         servers = [s for s in servers if not _is_loopback(s)] or list(_FALLBACK_DNS)
-    servers = list(host.dns or settings.dns or servers)
+    servers = [EMBEDDED] if joined.names else list(host.dns or settings.dns or servers)
     search = list(host.dns_search or settings.dns_search or _words(lines, ("search", "domain")))
     options = list(host.dns_options or settings.dns_options or _words(lines, ("options",)))
-    for server in servers:
+    if joined.names and not any(o.partition(":")[0] == "ndots" for o in options):
+        options.append("ndots:0")  # a name without a dot is a container's first, and a search domain's then
+    for server in (*servers, *(host.dns or ())):
         _address(server.partition("%")[0], server)
     text = "".join(f"nameserver {server}\n" for server in servers)
     if search and search != ["."]:

@@ -151,8 +151,8 @@ class Lifecycle:
             prepared, sandbox = await _both(
                 prepare, _in_thread(lambda: self._sandboxes.create(row, sandbox_undo))
             )
-            if sandbox.address:
-                etcfiles.add_address(record, joined, self._settings, sandbox.address, sandbox.gateway)
+            if sandbox.addresses:
+                etcfiles.add_addresses(record, joined, self._settings, sandbox.addresses, sandbox.gateway)
         else:
             prepared = await prepare
         undo.callback(cgroups.remove, bundle.cgroup_path(record, self._settings))
@@ -204,6 +204,7 @@ class Lifecycle:
                 health=row.state.health,
             ),
         )
+        self._tell_networks(row, "connect")
         self._events.publish("container", "start", row.id, event_attributes(row))
         self.watch(row, task, adopted=False)
         for session in live.pending:  # They came while the runtime started the process.
@@ -327,6 +328,12 @@ class Lifecycle:
             return_exceptions=True,
         )
         self._log_failures(row, results)
+        self._tell_networks(row, "disconnect")
+
+    def _tell_networks(self, row: ContainerRow, action: str) -> None:
+        for network in self._sandboxes.networks(row):
+            attributes = {"container": row.id, "name": network.name, "type": network.driver}
+            self._events.publish("network", action, network.id, attributes)
 
     def _unmount(self, row: ContainerRow) -> None:
         bundle.unmount(row.record, self._settings)

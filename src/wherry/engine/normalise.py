@@ -271,9 +271,9 @@ def _check_storage(host: HostConfig, settings: Settings) -> None:
 def networks(
     mode: str, requested: dict[str, EndpointRequest | None], mac_address: str
 ) -> dict[str, EndpointRequest]:
-    """The networks a container joins, by the name the request used.
+    """The networks a container joins, by the name the request used; that of its mode first.
 
-    :raises NotImplemented_: more than the default networks, or addresses on them.
+    :raises InvalidArgument: wishes that contradict each other, in Docker's words.
     """
     if mode in ("host", "none") or mode.startswith("container:"):
         others = [n for n in requested if n not in (mode, "default")]
@@ -283,21 +283,26 @@ def networks(
     wanted = {
         name if name != "default" else "bridge": r or EndpointRequest() for name, r in requested.items()
     }
-    if not wanted:
-        wanted = {mode: EndpointRequest()}
-    if mode not in wanted:
-        wanted[mode] = EndpointRequest()
-    if len(wanted) > 1:
-        raise NotImplemented_("attaching a container to several networks is not implemented yet")
-    request = wanted[mode]
-    if mac_address and not request.mac_address:
-        request = replace(request, mac_address=mac_address)
-    address = request.ipam_config
-    if mode == "bridge":
-        if address is not None and (address.ipv4_address or address.ipv6_address):
-            raise InvalidArgument("user specified IP address is supported on user defined networks only")
-        if request.aliases:
+    first = wanted.pop(mode, EndpointRequest())
+    if mac_address and not first.mac_address:
+        first = replace(first, mac_address=mac_address)
+    wanted = {mode: first, **wanted}
+    for name, request in wanted.items():
+        if name in ("host", "none") or _joins(name):
             raise InvalidArgument(
-                "network-scoped alias is supported only for containers in user defined networks"
+                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
             )
-    return {mode: request}
+        if name == "bridge":
+            check_default_bridge(request)
+    return wanted
+
+
+def check_default_bridge(request: EndpointRequest) -> None:
+    """:raises InvalidArgument: wishes that only networks of one's own meet."""
+    address = request.ipam_config
+    if address is not None and (address.ipv4_address or address.ipv6_address):
+        raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    if request.aliases:
+        raise InvalidArgument(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )

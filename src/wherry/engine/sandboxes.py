@@ -7,25 +7,28 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from msgspec import UnsetType
+
+from wherry.engine import etcfiles
 from wherry.engine.bundle import Joined
 from wherry.engine.links import Links
 from wherry.engine.live import LiveSet
 from wherry.engine.normalise import check_port, decimal
 from wherry.engine.settings import Settings
 from wherry.errors import Conflict, InvalidArgument, NotFound
-from wherry.model.container import HostConfig, PortBinding
+from wherry.model.container import EndpointRequest, HostConfig, PortBinding
 from wherry.model.views import EndpointView, PortView
 from wherry.network.manager import NetworkManager
-from wherry.network.types import PortMapping, Proto, PublishedPort
+from wherry.network.types import Endpoint, Network, Owner, PortMapping, Proto, PublishedPort, Resolving
 from wherry.network.types import Sandbox as Sandbox
 from wherry.state.containers import ContainerRow, Containers
 
 
 @dataclass(frozen=True)
 class Address:
-    """The sandbox's first address and its gateway, empty for ``none``."""
+    """The sandbox's addresses and the gateway it uses, empty for ``none``."""
 
-    address: str
+    addresses: tuple[str, ...]
     gateway: str
 
 
@@ -68,7 +71,17 @@ class Sandboxes:
                 name = socket.gethostname()
             return Joined(path, ipc, pid, name, shm), False
         path = str(self._settings.run / "netns" / row.id)
-        return Joined(path, ipc, pid, own, shm, self._links.peers(row)), True
+        return Joined(path, ipc, pid, own, shm, self._links.peers(row), self._has_names(row)), True
+
+    def _has_names(self, row: ContainerRow) -> bool:
+        """Whether a container is on a network where others have names. One that is not there fails later."""
+        for name in row.record.networks:
+            try:
+                if self._network.get(name).has_names:
+                    return True
+            except (NotFound, InvalidArgument):
+                continue
+        return False
 
     def _network_path(self, donor: ContainerRow) -> str:
         pid = self._pid_of(donor, "network")
@@ -119,12 +132,57 @@ class Sandboxes:
             endpoints=row.record.networks,
             ports=port_mappings(host, list(row.record.config.exposed_ports or {})),
             mac_address=row.record.config.mac_address,
+            owner=self._owner(row),
         )
-        if not sandbox.endpoints:
-            return Address("", "")
-        endpoint = sandbox.endpoints[0]
-        self._links.moved(row, endpoint.ip)
-        return Address(endpoint.ip, endpoint.gateway)
+        for endpoint in sandbox.endpoints:
+            if endpoint.network_name == "bridge":
+                self._links.moved(row, endpoint.ip)
+        return Address(
+            tuple(ip for e in sandbox.endpoints for ip in (e.ip, e.ip6) if ip),
+            self._settings.host_gateway_ip or self._network.gateway(sandbox.endpoints),
+        )
+
+    def _owner(self, row: ContainerRow) -> Owner:
+        servers, inside = etcfiles.servers_of(row.record, self._settings)
+        return Owner(
+            name=row.name,
+            hostname=row.record.config.hostname,
+            resolving=Resolving(servers=servers, inside=inside),
+        )
+
+    def connect(self, row: ContainerRow, network: str, request: EndpointRequest) -> Endpoint:
+        """Put a running container on one more network (blocking)."""
+        endpoint = self._network.connect(
+            row.id,
+            network,
+            request,
+            name=row.name,
+            ports=port_mappings(row.record.host_config, list(row.record.config.exposed_ports or {})),
+        )
+        if endpoint.dns_names:
+            etcfiles.answer_names(row.record, self._settings)
+        etcfiles.change_addresses(row.record, self._settings, added=_addresses(endpoint))
+        return endpoint
+
+    def disconnect(self, row: ContainerRow, network_id: str) -> None:
+        """Take a running container off a network (blocking); that it is not on it is fine."""
+        endpoint = self._network.disconnect(row.id, network_id)
+        if endpoint is not None:
+            etcfiles.change_addresses(row.record, self._settings, removed=_addresses(endpoint))
+
+    def rename(self, row: ContainerRow, name: str) -> None:
+        """A container that may run is called otherwise from now on (blocking)."""
+        self._network.rename(row.id, name)
+
+    def networks(self, row: ContainerRow) -> list[Network]:
+        """Those of the container's networks that are there."""
+        found = []
+        for name in row.record.networks:
+            try:
+                found.append(self._network.get(name))
+            except (NotFound, InvalidArgument):
+                continue
+        return found
 
     def delete(self, container_id: str) -> None:
         """Release the container's sandbox (blocking); one that is not there is fine."""
@@ -169,7 +227,11 @@ class Sandboxes:
                     gateway=endpoint.gateway,
                     ip_address=endpoint.ip,
                     prefix_length=endpoint.prefix_len,
+                    gateway6=endpoint.gateway6,
+                    ip6_address=endpoint.ip6,
+                    prefix_length6=endpoint.prefix_len6,
                     mac_address=endpoint.mac,
+                    dns_names=endpoint.dns_names,
                     request=request,
                 )
             )
@@ -214,6 +276,10 @@ def port_mappings(host: HostConfig, exposed: Sequence[str]) -> list[PortMapping]
     return mappings
 
 
+def _addresses(endpoint: Endpoint) -> list[str]:
+    return [ip for ip in (endpoint.ip, endpoint.ip6) if ip]
+
+
 def _proto(text: str) -> Proto:
     if text == "udp":
         return "udp"
@@ -235,4 +301,5 @@ def _mapping(port: int, protocol: Proto, binding: PortBinding) -> PortMapping:
         host_ip=binding.host_ip,
         host_port=low or None,
         host_port_end=high if high > low else None,
+        sources=() if isinstance(binding.sources, UnsetType) else tuple(binding.sources),
     )

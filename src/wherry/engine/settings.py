@@ -18,6 +18,7 @@ class Settings:
     runtimes: tuple[str, ...] = ("crun",)
     cgroup_parent: str = "/wherry"
     init_path: str = "/usr/bin/tini-static"
+    host_gateway_ip: str = ""
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()

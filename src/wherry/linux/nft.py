@@ -12,16 +12,22 @@ import os
 import select
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from wherry.errors import Internal, Unavailable
 from wherry.linux import netlink as nl
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket, Received
 
 _LIBRARY = "libnftables.so.1"
 _NFNL_SUBSYS_NFTABLES, _NFNLGRP_NFTABLES = 10, 7
-_NFT_MSG_GETTABLE, _NFT_MSG_DELTABLE = 1, 2
+_NFT_MSG_GETTABLE, _NFT_MSG_DELTABLE, _NFT_MSG_NEWGEN, _NFT_MSG_GETGEN = 1, 2, 15, 16
+_DELETIONS = (_NFT_MSG_DELTABLE, 5, 8, 11, 14)  # of a table, chain, rule, set, element
+_ADDED_RULE = 6
 _NFTA_TABLE_NAME = 1
+"""Of every message about a table, or what is in one."""
+_NFTA_GEN_ID = 1
+_OWN_KEPT = 256
 _NFPROTO_INET = 1
 _NFGENMSG = struct.Struct("!BBH")
 _OUTPUT_JSON = 1 << 4
@@ -42,6 +48,11 @@ class Nft:
         self._lock = threading.Lock()
         self._library: ctypes.CDLL | None = None
         self._context: int | None = None
+        self._own: deque[int] = deque(maxlen=_OWN_KEPT)
+
+    def made(self, generation: int) -> bool:
+        """Whether a generation of the rule set is the work of this object."""
+        return generation in self._own
 
     def run(self, commands: str, *, json: bool = False) -> str:
         """Run commands as one transaction: all of them take effect, or none.
@@ -56,6 +67,8 @@ class Nft:
             result = library.nft_run_cmd_from_buffer(self._context, commands.encode())
             error: bytes = library.nft_ctx_get_error_buffer(self._context)
             output: bytes = library.nft_ctx_get_output_buffer(self._context)
+            if result == 0 and not json:
+                self._own.append(_generation())
         if result != 0:
             # the first line names the error, the next two quote the command
             raise NftError(error.decode(errors="replace").strip().split("\n")[0] or "no reason given")
@@ -113,15 +126,31 @@ def table_exists(name: str) -> bool:
     return True
 
 
-class TableWatch:
-    """Calls back, on a thread of its own, when an inet table of a given name is deleted.
+def _generation() -> int:
+    """The number of the rule set as it is now, which every transaction of anybody increments."""
+    with NetlinkSocket(nl.NETLINK_NETFILTER) as sock:
+        payload = _NFGENMSG.pack(0, 0, 0)
+        answers = sock.request(Message(_NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN, 0, payload))
+    return _generation_of(answers[0].payload)
 
-    A host firewall's reload usually begins with ``flush ruleset``, which takes every table with it.
+
+def _generation_of(payload: bytes) -> int:
+    return int.from_bytes(nl.attributes(payload[_NFGENMSG.size :]).get(_NFTA_GEN_ID, b""), "big")
+
+
+class TableWatch:
+    """Calls back, on a thread of its own, when something of an inet table of a given name is removed, or a
+    rule is added to it.
+
+    A host firewall's reload usually begins with ``flush ruleset``, which takes every table with it. The
+    callback gets the number of the rule set's generation (see :meth:`Nft.made`), or None when notifications
+    were lost and nobody knows.
     """
 
-    def __init__(self, name: str, deleted: Callable[[], None]) -> None:
+    def __init__(self, name: str, changed: Callable[[int | None], None]) -> None:
         self._name = name
-        self._deleted = deleted
+        self._changed = changed
+        self._concerned = False
         self._socket = NetlinkSocket(nl.NETLINK_NETFILTER, group=_NFNLGRP_NFTABLES)
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="nft-watch", daemon=True)
@@ -141,20 +170,26 @@ class TableWatch:
             ready = {fd for fd, _ in poll.poll()}
             if self._stop in ready:
                 return
-            if self._concerns():
-                self._deleted()
+            try:
+                received = self._socket.notifications()
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise
+                self._changed(None)
+                continue
+            for message in received:
+                self._look_at(message)
 
-    def _concerns(self) -> bool:
-        try:
-            received = self._socket.notifications()
-        except OSError as e:
-            # some were lost: one of them may have been ours
-            return e.errno == errno.ENOBUFS
-        wanted = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_DELTABLE
-        return any(
-            r.kind == wanted
-            and r.payload[:1] == bytes([_NFPROTO_INET])
-            and nl.text_of(nl.attributes(r.payload[_NFGENMSG.size :]).get(_NFTA_TABLE_NAME, b""))
-            == self._name
-            for r in received
-        )
+    def _look_at(self, message: Received) -> None:
+        """A transaction's messages come one after another; that of the new generation is the last."""
+        if message.kind >> 8 != _NFNL_SUBSYS_NFTABLES:
+            return
+        kind = message.kind & 0xFF
+        if kind == _NFT_MSG_NEWGEN:
+            if self._concerned:
+                self._concerned = False
+                self._changed(_generation_of(message.payload))
+        elif kind in _DELETIONS or kind == _ADDED_RULE:
+            name = nl.attributes(message.payload[_NFGENMSG.size :]).get(_NFTA_TABLE_NAME, b"")
+            if message.payload[0] == _NFPROTO_INET and nl.text_of(name) == self._name:
+                self._concerned = True

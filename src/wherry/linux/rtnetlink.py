@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from wherry.errors import Internal
 from wherry.linux import netlink as nl
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket, Received
 
 IFNAMSIZ = 16
 IFALIASZ = 256
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
-_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 20, 22, 24, 26
+_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 20, 22, 24, 25, 26
+_IFA_F_NODAD = 0x02
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
@@ -30,8 +31,9 @@ _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 3, 0, 1
+_RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 IFF_UP = 0x1
+RTPROT_RA = 9
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
@@ -151,11 +153,13 @@ def _target(target: str | int, flags: int = 0, change: int = 0) -> bytes:
 
 
 def add_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Message:
-    """Give a link an address (``10.1.2.3/24``), in IPv4 with the subnet's broadcast address."""
+    """Give a link an address (``10.1.2.3/24``), in IPv4 with the subnet's broadcast address, in IPv6 to be
+    used at once: whoever hands out addresses knows that nobody else has it."""
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     packed = interface.ip.packed
+    flags = 0 if interface.version == 4 else _IFA_F_NODAD
     payload = (
-        _IFADDR.pack(family, interface.network.prefixlen, 0, 0, index)
+        _IFADDR.pack(family, interface.network.prefixlen, flags, 0, index)
         + nl.attribute(_IFA_LOCAL, packed)
         + nl.attribute(_IFA_ADDRESS, packed)
     )
@@ -164,12 +168,31 @@ def add_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6I
     return Message(_RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
 
 
-def add_default_route(gateway: Address) -> Message:
-    """A default route by a gateway on a connected subnet."""
+def set_default_route(gateway: Address, oif: int) -> Message:
+    """The default route of a family, by a gateway on a connected subnet; another one goes."""
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
-    head = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
-    payload = head + nl.attribute(_RTA_GATEWAY, gateway.packed)
-    return Message(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
+    payload = _default(family) + nl.attribute(_RTA_GATEWAY, gateway.packed) + nl.u32(_RTA_OIF, oif)
+    return Message(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
+
+
+def delete_default_route(family: int) -> Message:
+    """:param family: ``AF_INET`` or ``AF_INET6``. The kernel answers ESRCH where there is none."""
+    return Message(_RTM_DELROUTE, 0, _default(family))
+
+
+def _default(family: int) -> bytes:
+    return _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
+
+
+def add_link_route(destination: IPNetwork, oif: int) -> Message:
+    """A subnet that is reached directly by a link."""
+    family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+    scope = _RT_SCOPE_LINK if destination.version == 4 else _RT_SCOPE_UNIVERSE
+    head = _RTMSG.pack(
+        family, destination.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0
+    )
+    payload = head + nl.attribute(_RTA_DST, destination.network_address.packed) + nl.u32(_RTA_OIF, oif)
+    return Message(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
 
 
 @dataclass(frozen=True)
@@ -240,23 +263,31 @@ def addresses(sock: NetlinkSocket) -> list[tuple[int, ipaddress.IPv4Interface | 
 
 @dataclass(frozen=True)
 class Route:
-    """``destination`` is the subnet (0.0.0.0/0 is the default route), ``oif`` the link's index or 0."""
+    """``destination`` is the subnet (0.0.0.0/0 is the default route), ``oif`` the link's index or 0,
+    ``protocol`` who added it."""
 
     destination: IPNetwork
     oif: int
+    protocol: int = 0
 
 
 def routes(sock: NetlinkSocket, family: int = socket.AF_INET) -> list[Route]:
     """Every route of every table."""
-    found = []
     request = Message(_RTM_GETROUTE, nl.NLM_F_DUMP, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-    for received in sock.request(request):
-        got, prefix = struct.unpack_from("=BB", received.payload)
-        if got != family:
-            continue
-        parts = nl.attributes(received.payload[_RTMSG.size :])
-        packed = parts.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16))
-        found.append(
-            Route(ipaddress.ip_network((packed, prefix), strict=False), _number(parts.get(_RTA_OIF)))
-        )
-    return found
+    found = (_route(received.payload) for received in sock.request(request))
+    return [route for route in found if route.destination.version == (4 if family == socket.AF_INET else 6)]
+
+
+def added_route(received: Received) -> Route | None:
+    """The route that a notification says was added to the main table, None for any other message."""
+    if received.kind != _RTM_NEWROUTE or received.payload[4] != _RT_TABLE_MAIN:
+        return None
+    return _route(received.payload)
+
+
+def _route(payload: bytes) -> Route:
+    family, prefix = struct.unpack_from("=BB", payload)
+    parts = nl.attributes(payload[_RTMSG.size :])
+    packed = parts.get(_RTA_DST, bytes(4 if family == socket.AF_INET else 16))
+    network = ipaddress.ip_network((packed, prefix), strict=False)
+    return Route(network, _number(parts.get(_RTA_OIF)), payload[5])

@@ -58,10 +58,14 @@ class LogConfig(Value, frozen=True, kw_only=True):
 
 
 class PortBinding(Value, frozen=True, kw_only=True):
-    """``host_port`` is a port, a range ``8000-8010`` to choose from, or empty for any."""
+    """``host_port`` is a port, a range ``8000-8010`` to choose from, or empty for any.
+
+    ``sources`` is an addition: the subnets that may connect; without it all may.
+    """
 
     host_ip: str = ""
     host_port: str = ""
+    sources: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class DeviceMapping(Value, frozen=True, kw_only=True):

@@ -27,6 +27,9 @@ class EndpointView:
     gateway: str = ""
     ip_address: str = ""
     prefix_length: int = 0
+    gateway6: str = ""
+    ip6_address: str = ""
+    prefix_length6: int = 0
     mac_address: str = ""
     dns_names: tuple[str, ...] = ()
     request: EndpointRequest = field(default_factory=EndpointRequest)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
-from ipaddress import IPv4Network
 
 import msgspec
 
 from wherry.network import ipam
-from wherry.network.drivers.bridge import ICC_OPTION, MTU_OPTION
-from wherry.network.types import Instance, Network, NetworkConfig, Subnet
+from wherry.network.create import bridge_pools
+from wherry.network.options import (
+    DEFAULT_BRIDGE_OPTION,
+    HOST_BINDING_OPTION,
+    ICC_OPTION,
+    MASQUERADE_OPTION,
+    MTU_OPTION,
+    NAME_OPTION,
+)
+from wherry.network.types import Instance, IPNetwork, Network, NetworkConfig, Subnet
 
 
 def default_networks(
@@ -20,7 +27,7 @@ def default_networks(
     stored: Mapping[str, Network],
     *,
     in_use: Collection[str],
-    used_subnets: Callable[[], Collection[IPv4Network]],
+    used_subnets: Callable[[], Collection[IPNetwork]],
 ) -> tuple[list[Network], list[str]]:
     """The networks as they should be now: ids and the bridge's subnet stay what they were.
 
@@ -50,7 +57,7 @@ def _bridge_subnet(
     bridge: Network,
     config: NetworkConfig,
     in_use: bool,
-    used_subnets: Callable[[], Collection[IPv4Network]],
+    used_subnets: Callable[[], Collection[IPNetwork]],
 ) -> tuple[Subnet, list[str]]:
     kept = bridge.subnets[0] if bridge.subnets else None
     if config.bip:
@@ -60,17 +67,16 @@ def _bridge_subnet(
         return wanted, []
     if kept is not None:
         return kept, []
-    return ipam.pick_subnet(config.default_address_pools, used_subnets()), []
+    return ipam.pick_subnet(bridge_pools(config), used_subnets()), []
 
 
 def _options(instance: Instance, config: NetworkConfig) -> dict[str, str]:
     """The option names are those that Docker's clients show and look for."""
-    prefix = "com.docker.network.bridge."
     return {
-        f"{prefix}default_bridge": "true",
+        DEFAULT_BRIDGE_OPTION: "true",
         ICC_OPTION: str(config.icc).lower(),
-        f"{prefix}enable_ip_masquerade": str(config.ip_masq).lower(),
-        f"{prefix}host_binding_ipv4": config.host_ip,
-        f"{prefix}name": instance.bridge,
+        MASQUERADE_OPTION: str(config.ip_masq).lower(),
+        HOST_BINDING_OPTION: config.host_ip,
+        NAME_OPTION: instance.bridge,
         MTU_OPTION: str(config.mtu),
     }

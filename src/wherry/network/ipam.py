@@ -1,4 +1,4 @@
-"""Subnets for networks, and addresses for endpoints.
+"""Subnets for networks, and addresses for endpoints, of both families.
 
 Addresses go round: the next one is the first free one after the last that was handed out, so that one that
 was just given back rests as long as it can.
@@ -7,35 +7,64 @@ was just given back rests as long as it can.
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_address, ip_network
 
 from wherry.errors import Conflict, Forbidden, InvalidArgument
-from wherry.network.types import Network, Subnet
+from wherry.network.types import Family, IPNetwork, Network, Subnet
 from wherry.state.networks import Networks
 
+_LONGEST = {4: 30, 6: 126}
+_BITS = {4: 32, 6: 128}
 
-def pick_subnet(pools: Sequence[tuple[str, int]], used: Collection[IPv4Network]) -> Subnet:
-    """The first subnet of the pools that overlaps nothing in ``used``; its first address is the gateway.
+
+def pick_subnet(pools: Sequence[tuple[str, int]], used: Collection[IPNetwork], family: Family = 4) -> Subnet:
+    """The first subnet of the family's pools that overlaps nothing in ``used``; its first address is the
+    gateway.
 
     :raises InvalidArgument: a pool that is no subnet, or is smaller than what is to be cut from it.
     :raises Forbidden: none is left, in Docker's words.
     """
+    taken = _spans(n for n in used if n.version == family)
+    starts = [first for first, _ in taken]
     for base, size in pools:
-        for subnet in _cut(base, size):
-            if not any(subnet.overlaps(other) for other in used):
+        pool = _pool(base, size)
+        if pool.version != family:
+            continue
+        step = 1 << (_BITS[family] - size)
+        candidate, end = int(pool.network_address), int(pool.network_address) + pool.num_addresses
+        while candidate < end:
+            # the last of those that begin before the candidate's end is the only one that can overlap it
+            position = bisect_right(starts, candidate + step - 1) - 1
+            if position < 0 or taken[position][1] < candidate:
+                subnet = ip_network((candidate, size))
                 return Subnet(cidr=str(subnet), gateway=str(subnet.network_address + 1))
+            beyond = taken[position][1] + 1
+            candidate += -(-(beyond - candidate) // step) * step
     raise Forbidden("all predefined address pools have been fully subnetted")
 
 
-def _cut(base: str, size: int) -> Iterable[IPv4Network]:
+def _spans(networks: Iterable[IPNetwork]) -> list[tuple[int, int]]:
+    """First and last addresses, in order, with those that overlap put together."""
+    merged: list[tuple[int, int]] = []
+    spans = ((int(n.network_address), int(n.broadcast_address)) for n in networks)
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _pool(base: str, size: int) -> IPNetwork:
     try:
-        network = IPv4Network(base)
+        network = ip_network(base)
     except ValueError as e:
         raise InvalidArgument(f"cannot use address pool {base[:64]!r}: {e}") from e
-    if not network.prefixlen <= size <= 30:
+    if not network.prefixlen <= size <= _LONGEST[network.version]:
         raise InvalidArgument(f"cannot use address pool {base}: subnets of /{size} do not fit in it")
-    return network.subnets(new_prefix=size)
+    return network
 
 
 def parse_bip(bip: str, fixed_cidr: str = "") -> Subnet:
@@ -61,56 +90,95 @@ def parse_bip(bip: str, fixed_cidr: str = "") -> Subnet:
     return Subnet(cidr=str(subnet), gateway=str(interface.ip), ip_range=str(fixed) if fixed else "")
 
 
-def allocate(repository: Networks, network: Network, wanted: str = "") -> str:
-    """An address of the network's subnet that no endpoint has; the caller's transaction keeps it so.
+def allocate(
+    repository: Networks, network: Network, wanted: str = "", *, family: Family = 4
+) -> tuple[str, Subnet]:
+    """An address of the network that no endpoint has, and its subnet; the caller's transaction keeps it so.
 
     :param wanted: this one and no other.
-    :raises InvalidArgument: ``wanted`` is not an address of the subnet.
+    :raises InvalidArgument: ``wanted`` is not an address of a subnet.
     :raises Conflict: it is taken, or all are.
     """
-    subnet = network.subnets[0]
+    subnets = network.subnets_of(family)
     if wanted:
-        return _take(repository, network, subnet, wanted)
-    span = IPv4Network(subnet.ip_range or subnet.cidr)
-    reserved = {a for a in _reserved(subnet) if a in span}
-    exhausted = Conflict(f"no available IPv4 addresses on this network's address pools: {network.name}")
-    if repository.addresses_in_use(network.id) >= span.num_addresses - len(reserved) and not subnet.ip_range:
-        raise exhausted
-    size, first = span.num_addresses, int(span.network_address)
-    cursor = repository.cursor(network.id)
-    start = int(IPv4Address(cursor)) + 1 - first if cursor else 0
-    for step in range(size):
-        candidate = IPv4Address(first + (start + step) % size)
-        if candidate not in reserved and not repository.address_taken(network.id, str(candidate)):
-            repository.set_cursor(network.id, str(candidate))
-            return str(candidate)
-    raise exhausted
+        return _take(repository, network, subnets, wanted, family)
+    for subnet in subnets:
+        found = _next(repository, network, subnet)
+        if found:
+            return found, subnet
+    raise Conflict(f"no available IPv{family} addresses on this network's address pools: {network.name}")
 
 
-def _take(repository: Networks, network: Network, subnet: Subnet, wanted: str) -> str:
+def _next(repository: Networks, network: Network, subnet: Subnet) -> str:
+    span = ip_network(subnet.ip_range or subnet.cidr)
+    first, size, bits = int(span.network_address), span.num_addresses, _BITS[span.version]
+    taken = {int(ip_address(a)) for a in repository.addresses_in_use(network.id, span.version)}
+    taken |= _reserved(subnet)
+    cursor = repository.cursor(network.id, subnet.cidr)
+    start = (int(ip_address(cursor)) + 1 - first) % size if cursor else 0
+    for step in range(min(size, len(taken) + 1)):
+        candidate = first + (start + step) % size
+        if candidate not in taken:
+            address = str(ip_address(candidate.to_bytes(bits // 8, "big")))
+            repository.set_cursor(network.id, subnet.cidr, address)
+            return address
+    return ""
+
+
+def _take(
+    repository: Networks, network: Network, subnets: Sequence[Subnet], wanted: str, family: Family
+) -> tuple[str, Subnet]:
     try:
-        address = IPv4Address(wanted)
+        address = ip_address(wanted)
     except ValueError as e:
-        raise InvalidArgument(f"invalid IPv4 address: {wanted[:64]}") from e
-    if address not in IPv4Network(subnet.cidr) or address in _reserved(subnet):
+        raise InvalidArgument(f"invalid IPv{family} address: {wanted[:64]}") from e
+    if address.version != family:
+        raise InvalidArgument(f"invalid IPv{family} address: {wanted[:64]}")
+    subnet = next((s for s in subnets if address in s.network), None)
+    if subnet is None or int(address) in _reserved(subnet):
         raise InvalidArgument(
             f"invalid address {address}: It does not belong to any of this network's subnets"
         )
     if repository.address_taken(network.id, str(address)):
         raise Conflict("Address already in use")
-    return str(address)
+    return str(address), subnet
 
 
-def _reserved(subnet: Subnet) -> set[IPv4Address]:
-    whole = IPv4Network(subnet.cidr)
-    named = {IPv4Address(a) for a in (subnet.gateway, *subnet.aux.values()) if a}
-    return {whole.network_address, whole.broadcast_address} | named
+def _reserved(subnet: Subnet) -> set[int]:
+    """The subnet's own address (IPv6: the routers' anycast address), its last one, and those with a name."""
+    whole = subnet.network
+    named = {int(ip_address(a)) for a in (subnet.gateway, *subnet.aux.values()) if a}
+    if whole.prefixlen > _LONGEST[whole.version]:
+        return named
+    ends = {int(whole.network_address)}
+    if isinstance(whole, IPv4Network):
+        ends.add(int(whole.broadcast_address))
+    return ends | named
+
+
+def status(repository: Networks, network: Network, subnet: Subnet) -> tuple[int, int]:
+    """How many addresses of the subnet are in use or reserved, and how many of its range are free."""
+    span = ip_network(subnet.ip_range or subnet.cidr)
+    taken = {int(ip_address(a)) for a in repository.addresses_in_use(network.id, subnet.family)}
+    taken = {a for a in taken if ip_address(_packed(a, subnet.family)) in subnet.network} | _reserved(subnet)
+    inside = sum(1 for a in taken if int(span.network_address) <= a <= int(span.broadcast_address))
+    most = (1 << 64) - 1
+    return min(len(taken), most), min(span.num_addresses - inside, most)
+
+
+def _packed(number: int, family: Family) -> bytes:
+    return number.to_bytes(_BITS[family] // 8, "big")
+
+
+def local_prefix(seed: bytes) -> IPv6Network:
+    """A unique local /48 (RFC 4193) that is the same for the same 5 bytes of ``seed``."""
+    return IPv6Network((b"\xfd" + seed[:5] + bytes(10), 48))
 
 
 def mac_for(address: str) -> str:
-    """A locally administered MAC address made from the IPv4 address, as Docker did for long: whoever gets
-    the address next gets the MAC with it, so that the neighbours' caches stay true."""
-    return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
+    """A locally administered MAC address made from an IP address, as Docker did for long: whoever gets the
+    address next gets the MAC with it, so that the neighbours' caches stay true."""
+    return "02:42:" + ipaddress.ip_address(address).packed[-4:].hex(":")
 
 
 def check_mac(text: str) -> str:

@@ -13,22 +13,22 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
-from wherry.errors import Internal, InvalidArgument, NotImplemented_
-from wherry.linux import sysctl
+from wherry.errors import Internal, InvalidArgument
+from wherry.linux import portholders, sysctl
 from wherry.linux.packetfilter import drop_everything
+from wherry.network.ruleset import ANY4, ANY6
 from wherry.network.types import PROTOCOLS, PortMapping, PublishedPort
 
-ANY = "0.0.0.0"
+ANY = ANY4
+_ANYWHERE = (ANY4, ANY6)
 
 _NO_SCTP = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 
 def check_mapping(mapping: PortMapping) -> None:
-    """:raises InvalidArgument: a port, range, protocol or address that is none.
-    :raises NotImplemented_: an IPv6 address.
-    """
+    """:raises InvalidArgument: a port, range, protocol, address or subnet that is none."""
     low = mapping.host_port if mapping.host_port is not None else 1
     high = mapping.host_port_end if mapping.host_port_end is not None else low
     numbers = (mapping.container_port, low, high)
@@ -36,14 +36,58 @@ def check_mapping(mapping: PortMapping) -> None:
         raise InvalidArgument(
             f"invalid port specification: {low}-{high}:{mapping.container_port}/{mapping.proto}"
         )
+    for source in mapping.sources:
+        try:
+            ip_network(source)
+        except ValueError as e:
+            raise InvalidArgument(f"invalid subnet {source[:64]!r} to publish a port to: {e}") from e
     if not mapping.host_ip:
         return
     try:
         address = ip_address(mapping.host_ip)
     except ValueError as e:
         raise InvalidArgument(f"invalid IP address {mapping.host_ip[:64]!r}") from e
-    if address.version == 6:
-        raise NotImplemented_(f"publishing on IPv6 address {address} is not implemented yet")
+    if str(address) != mapping.host_ip or "%" in mapping.host_ip:
+        raise InvalidArgument(f"invalid IP address {mapping.host_ip[:64]!r}: it should be {address}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a container's published ports lead: its address of each family, ``""`` for none.
+
+    ``binding`` is where ports are published that name no address. A ``routed`` family has no host ports:
+    the container's own are opened.
+    """
+
+    ip4: str = ""
+    ip6: str = ""
+    binding: str = ANY4
+    routed4: bool = False
+    routed6: bool = False
+
+    def ip(self, family: int) -> str:
+        return self.ip6 if family == 6 else self.ip4
+
+    def routed(self, family: int) -> bool:
+        return self.routed6 if family == 6 else self.routed4
+
+    def places(self, mapping: PortMapping) -> list[str]:
+        """The host's addresses to publish on.
+
+        :raises InvalidArgument: of a family of which the container has no address.
+        """
+        if mapping.host_ip:
+            places = [mapping.host_ip]
+        else:
+            places = [self.binding] if self.ip(ip_address(self.binding).version) else []
+            if self.ip6 and self.binding == ANY4:
+                places.append(ANY6)
+        for place in places:
+            if not self.ip(ip_address(place).version):
+                raise InvalidArgument(
+                    f"cannot publish on {place}: the container has no IPv{ip_address(place).version} address"
+                )
+        return [self.ip(f) if self.routed(f := ip_address(p).version) else p for p in places]
 
 
 @dataclass(frozen=True)
@@ -55,19 +99,20 @@ class _Held:
 class HostPorts:
     """The ports this daemon holds, by container. Safe to use from any thread of the host's namespace."""
 
-    def __init__(self, default_ip: str = ANY) -> None:
-        self._default_ip = default_ip
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_port: dict[tuple[str, int], dict[str, str]] = {}
         self._by_container: dict[str, list[_Held]] = {}
         self._next: dict[str, int] = {}
 
-    def reserve(self, container_id: str, mappings: Sequence[PortMapping]) -> tuple[PublishedPort, ...]:
+    def reserve(
+        self, container_id: str, mappings: Sequence[PortMapping], target: Target
+    ) -> tuple[PublishedPort, ...]:
         """Choose and hold a host port for every mapping, besides what the container has; all or none.
 
         :returns: the ports of these mappings.
         :raises Internal: a port is taken or cannot be bound, in Docker's words.
-        :raises InvalidArgument, NotImplemented_: as :func:`check_mapping`.
+        :raises InvalidArgument: as :func:`check_mapping` and :meth:`Target.places`.
         """
         for mapping in mappings:
             check_mapping(mapping)
@@ -75,16 +120,17 @@ class HostPorts:
             before = len(self._by_container.get(container_id, ()))
             try:
                 for mapping in mappings:
-                    self._reserve_one(container_id, mapping)
+                    self._reserve_one(container_id, mapping, target)
             except BaseException:
                 self._release(container_id, self._by_container.get(container_id, [])[before:])
                 raise
             return tuple(h.port for h in self._by_container.get(container_id, ())[before:])
 
-    def adopt(self, container_id: str, ports: Sequence[PublishedPort]) -> list[str]:
+    def adopt(self, container_id: str, ports: Sequence[PublishedPort], own: Sequence[str] = ()) -> list[str]:
         """Hold ports again that were published before a restart. They are kept even where a host program has
         taken one meanwhile, as the packets still go to the container.
 
+        :param own: the container's own addresses.
         :returns: a line for every port that could not be bound.
         """
         lines = []
@@ -95,7 +141,8 @@ class HostPorts:
                     continue
                 held = None
                 try:
-                    held = _bind(port.proto, port.host_ip, port.host_port)
+                    # a port opened in mode ``routed`` is the container's own
+                    held = None if port.host_ip in own else _bind(port.proto, port.host_ip, port.host_port)
                 except OSError as e:
                     reason = (e.strerror or str(e)).lower()
                     lines.append(f"port {port.host_ip}:{port.host_port}/{port.proto} is not held: {reason}")
@@ -132,32 +179,57 @@ class HostPorts:
         self._by_port.setdefault((port.proto, port.host_port), {})[port.host_ip] = container_id
         self._by_container.setdefault(container_id, []).append(held)
 
-    def _reserve_one(self, container_id: str, mapping: PortMapping) -> None:
-        ip = mapping.host_ip or self._default_ip
+    def _reserve_one(self, container_id: str, mapping: PortMapping, target: Target) -> None:
+        places = target.places(mapping)
+        mine = [p for p in places if p in (target.ip4, target.ip6)]
+        for place in mine:
+            self._keep(container_id, _Held(_port(mapping, place, mapping.container_port), None))
+        places = [p for p in places if p not in mine]
+        if not places:
+            return
         exact = mapping.host_port is not None and mapping.host_port_end is None
         for number in self._candidates(mapping):
-            if self._taken(mapping.proto, ip, number):
+            taken = next((ip for ip in places if self._taken(mapping.proto, ip, number)), None)
+            if taken is not None:
                 if exact:
-                    raise Internal(f"Bind for {ip}:{number} failed: port is already allocated")
+                    raise Internal(f"Bind for {_shown(taken, number)} failed: port is already allocated")
                 continue
-            try:
-                held = _bind(mapping.proto, ip, number)
-            except OSError as e:
-                if e.errno == errno.EADDRINUSE and not exact:
-                    continue
-                reason = (e.strerror or str(e)).lower()
-                raise Internal(f"failed to bind host port for {ip}:{number}: {reason}") from e
-            port = PublishedPort(
-                container_port=mapping.container_port, proto=mapping.proto, host_ip=ip, host_port=number
-            )
-            self._keep(container_id, _Held(port, held))
-            return
+            held = self._bind_all(mapping, places, number, exact=exact)
+            if held is not None:
+                for one in held:
+                    self._keep(container_id, one)
+                return
         where = f"{mapping.host_port}-{mapping.host_port_end}" if mapping.host_port else "any"
-        raise Internal(f"Bind for {ip}:{where} failed: all ports are allocated")
+        raise Internal(f"Bind for {places[0]}:{where} failed: all ports are allocated")
+
+    @staticmethod
+    def _bind_all(
+        mapping: PortMapping, places: Sequence[str], number: int, *, exact: bool
+    ) -> list[_Held] | None:
+        """The port on every address, or None if one of them has it taken and another port will do as well."""
+        held: list[_Held] = []
+        try:
+            for ip in places:
+                held.append(_Held(_port(mapping, ip, number), _bind(mapping.proto, ip, number)))
+        except OSError as e:
+            for one in held:
+                if one.socket is not None:
+                    one.socket.close()
+            if e.errno == errno.EADDRINUSE and not exact:
+                return None
+            reason = (e.strerror or str(e)).lower()
+            if e.errno == errno.EADDRINUSE:
+                reason += portholders.named(mapping.proto, number)
+            raise Internal(f"failed to bind host port for {_shown(ip, number)}: {reason}") from e
+        return held
 
     def _taken(self, proto: str, ip: str, number: int) -> bool:
         holders = self._by_port.get((proto, number), {})
-        return bool(holders) and (ip == ANY or ip in holders or ANY in holders)
+        family = ip_address(ip).version
+        for other in holders:
+            if ip_address(other).version == family and (ip == other or ip in _ANYWHERE or other in _ANYWHERE):
+                return True
+        return False
 
     def _candidates(self, mapping: PortMapping) -> Iterator[int]:
         if mapping.host_port is not None:
@@ -180,20 +252,37 @@ def ephemeral_range() -> tuple[int, int]:
         return 49153, 65535
 
 
+def _port(mapping: PortMapping, ip: str, number: int) -> PublishedPort:
+    return PublishedPort(
+        container_port=mapping.container_port,
+        proto=mapping.proto,
+        host_ip=ip,
+        host_port=number,
+        sources=mapping.sources,
+    )
+
+
+def _shown(ip: str, number: int) -> str:
+    return f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
+
+
 def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
     """Hold a port. None for sctp where the kernel has no such sockets, so that no host program can either.
 
     :raises OSError: EADDRINUSE, EADDRNOTAVAIL, EACCES …
     """
     kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
     try:
-        held = socket.socket(socket.AF_INET, kind, socket.IPPROTO_SCTP if proto == "sctp" else 0)
+        held = socket.socket(family, kind, socket.IPPROTO_SCTP if proto == "sctp" else 0)
     except OSError as e:
         if proto == "sctp" and e.errno in _NO_SCTP:
             return None
         raise
     try:
         drop_everything(held)
+        if family == socket.AF_INET6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if proto != "udp":
             # a connection of an earlier server that still lingers is no reason to refuse; a listener is
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,17 +11,22 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
-from wherry.errors import Internal, WherryError
+from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import netns, sysctl
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import NetlinkSocket
+from wherry.linux.netlink import NetlinkError, NetlinkSocket
 from wherry.network.drivers import Driver, Namespace
-from wherry.network.types import Endpoint, Network
+from wherry.network.endpoints import gateway_of
+from wherry.network.types import Endpoint, Family, Network
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +44,9 @@ class Attachment:
 
 
 def build(path: Path, attachments: Sequence[Attachment]) -> None:
-    """Make the namespace, bring its loopback interface up and attach every endpoint.
+    """Make the namespace, bring its loopback interface up, attach every endpoint and set the routes.
 
-    The first attachment gets the default route. Nothing is left behind on failure.
+    Nothing is left behind on failure.
 
     :raises Internal: the host refuses, with the reason.
     """
@@ -52,13 +57,8 @@ def build(path: Path, attachments: Sequence[Attachment]) -> None:
     try:
         with inside:
             inside.transact(rt.set_link(1, up=True))
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                for position, a in enumerate(attachments):
-                    namespace = Namespace(fd, inside)
-                    a.driver.attach(a.network, a.endpoint, namespace, default_route=position == 0)
-            finally:
-                os.close(fd)
+            _furnish(path, inside, attachments)
+            _route(inside, [a.endpoint for a in attachments])
     except BaseException as e:
         netns.unpin(path)
         if isinstance(e, OSError):
@@ -66,12 +66,119 @@ def build(path: Path, attachments: Sequence[Attachment]) -> None:
         raise
 
 
-def _open_inside() -> NetlinkSocket:
-    """Runs in the new namespace: interfaces that come later get no IPv6 address; ``::1`` stays."""
+def connect(path: Path, attachment: Attachment, endpoints: Sequence[Endpoint]) -> None:
+    """Attach one more endpoint to a namespace that has others; ``endpoints`` are all of them then.
+
+    :raises Internal: the host refuses, with the reason; the interface is gone again.
+    """
+    with _inside(path, "connect") as inside:
+        try:
+            _furnish(path, inside, [attachment])
+            _route(inside, endpoints)
+        except BaseException:
+            _remove(inside, attachment.endpoint.ifname)
+            _route(inside, [e for e in endpoints if e.id != attachment.endpoint.id])
+            raise
+
+
+def disconnect(path: Path, endpoint: Endpoint, left: Sequence[Endpoint]) -> None:
+    """Take an endpoint's interface out of a namespace; that it is gone already is fine.
+
+    :raises Internal: the host refuses, with the reason.
+    """
+    with _inside(path, "disconnect") as inside:
+        if endpoint.ifname:
+            _remove(inside, endpoint.ifname)
+        _route(inside, left)
+
+
+@contextmanager
+def _inside(path: Path, what: str) -> Iterator[NetlinkSocket]:
     try:
-        sysctl.write("1", "net", "ipv6", "conf", "default", "disable_ipv6")
-    except FileNotFoundError:
-        pass  # a kernel without IPv6
+        with netns.inside(path, NetlinkSocket) as sock:
+            yield sock
+    except OSError as e:
+        raise Internal(f"cannot {what} a network namespace: {e.strerror or e}") from e
+
+
+def _furnish(path: Path, inside: NetlinkSocket, attachments: Sequence[Attachment]) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for a in attachments:
+            a.driver.attach(a.network, a.endpoint, Namespace(fd, inside))
+            if a.endpoint.ifname:
+                _configure(path, inside, a.endpoint)
+    finally:
+        os.close(fd)
+
+
+def _configure(path: Path, inside: NetlinkSocket, endpoint: Endpoint) -> None:
+    """Parameters, addresses, up."""
+    link = rt.link(inside, endpoint.ifname)
+    if link is None:
+        raise OSError(errno.ENODEV, f"interface {endpoint.ifname} is not there")
+    if endpoint.ip6 or endpoint.sysctls or any(":" in a for a in endpoint.link_local):
+        netns.inside(path, partial(_parameters, endpoint))
+    addresses = [
+        f"{ip}/{n}"
+        for ip, n in ((endpoint.ip, endpoint.prefix_len), (endpoint.ip6, endpoint.prefix_len6))
+        if ip
+    ]
+    addresses += [f"{a}/{64 if ':' in a else 16}" for a in endpoint.link_local]
+    up = [rt.set_link(link.index, up=True)]
+    inside.transact(*up, *(rt.add_address(link.index, ip_interface(a)) for a in addresses))
+
+
+def _parameters(endpoint: Endpoint) -> None:
+    """Runs in the namespace. :raises InvalidArgument: no such parameter, or not with this value."""
+    if endpoint.ip6 or any(":" in a for a in endpoint.link_local):
+        sysctl.write("0", "net", "ipv6", "conf", endpoint.ifname, "disable_ipv6")
+    for key, value in endpoint.sysctls.items():
+        family, kind, name = key.split(".")
+        try:
+            sysctl.write(value, "net", family, kind, endpoint.ifname, name)
+        except OSError as e:
+            shown = f"net.{family}.{kind}.{endpoint.ifname}.{name}={value}"
+            raise InvalidArgument(f"cannot set sysctl {shown}: {e.strerror or e}") from e
+
+
+def _route(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
+    """The default route of each family, or none."""
+    families: tuple[tuple[Family, int], ...] = ((4, socket.AF_INET), (6, socket.AF_INET6))
+    for family, number in families:
+        chosen = gateway_of(endpoints, family)
+        if chosen is not None:
+            link = rt.link(inside, chosen.ifname)
+            if link is None:
+                raise OSError(errno.ENODEV, f"interface {chosen.ifname} is not there")
+            gateway = ip_address(chosen.gateway if family == 4 else chosen.gateway6)
+            inside.transact(rt.set_default_route(gateway, link.index))
+        else:
+            _without_default(inside, number)
+
+
+def _without_default(inside: NetlinkSocket, family: int) -> None:
+    try:
+        inside.transact(rt.delete_default_route(family))
+    except NetlinkError as e:
+        if e.errno not in (errno.ESRCH, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            raise
+
+
+def _remove(inside: NetlinkSocket, name: str) -> None:
+    try:
+        inside.transact(rt.delete_link(name))
+    except NetlinkError as e:
+        if e.errno != errno.ENODEV:
+            raise
+
+
+def _open_inside() -> NetlinkSocket:
+    """Runs in the new namespace: interfaces that come later get no IPv6 address unless their endpoint has
+    one, and listen to no router; ``::1`` stays."""
+    for key, value in (("disable_ipv6", "1"), ("accept_ra", "0")):
+        with suppress(FileNotFoundError):  # a kernel without IPv6
+            sysctl.write(value, "net", "ipv6", "conf", "default", key)
     return NetlinkSocket()
 
 

@@ -29,4 +29,5 @@ MIGRATIONS: list[str] = [
     events.ADD_INITIATOR,
     volumes.ADD_IDS,
     volume_snapshots.TABLES,
+    networks.SEVERAL_NETWORKS,
 ]

@@ -116,9 +116,9 @@ def endpoint(view: EndpointView, container: ContainerView) -> dict[str, Any]:
         "IPAddress": view.ip_address,
         "MacAddress": view.mac_address,
         "IPPrefixLen": view.prefix_length,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "IPv6Gateway": view.gateway6,
+        "GlobalIPv6Address": view.ip6_address,
+        "GlobalIPv6PrefixLen": view.prefix_length6,
         "DNSNames": list(view.dns_names) or None,
     }
 
@@ -234,11 +234,11 @@ def _network_settings(view: ContainerView, version: tuple[int, int]) -> dict[str
             "SecondaryIPv6Addresses": None,
             "EndpointID": first.endpoint_id if first else "",
             "Gateway": first.gateway if first else "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
+            "GlobalIPv6Address": first.ip6_address if first else "",
+            "GlobalIPv6PrefixLen": first.prefix_length6 if first else 0,
             "IPAddress": first.ip_address if first else "",
             "IPPrefixLen": first.prefix_length if first else 0,
-            "IPv6Gateway": "",
+            "IPv6Gateway": first.gateway6 if first else "",
             "MacAddress": first.mac_address if first else "",
         }
     return out

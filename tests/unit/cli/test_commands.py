@@ -330,7 +330,6 @@ def test_version_without_a_daemon(wherry: Run) -> None:
         (["foo"], 1, "wherry: 'foo' is not a wherry command.\n"),
         (["imagse"], 1, "Did you mean this?\n\timage\n\timages\n"),
         (["build", "."], 125, "wherry: 'build' is not implemented yet\n"),
-        (["network", "create", "x"], 125, "wherry: 'network create' is not implemented yet\n"),
         (["container", "foo"], 1, "wherry: unknown command: wherry container foo\n"),
         (
             ["rm"],

@@ -46,19 +46,19 @@ def resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_hosts(resolver: dict[str, str]) -> None:
     host = HostConfig(extra_hosts=["far:192.0.2.1", "six:[::1]", "gate:host-gateway"])
     text = etcfiles.hosts_file(
-        record(host, ContainerConfig(domainname="example")), OWN, "10.0.0.2", "10.0.0.1"
+        record(host, ContainerConfig(domainname="example")), OWN, ["10.0.0.2"], "10.0.0.1"
     )
     lines = text.splitlines()
     assert lines[0] == "127.0.0.1\tlocalhost"
     assert lines[-4:] == ["192.0.2.1\tfar", "::1\tsix", "10.0.0.1\tgate", "10.0.0.2\tbox.example box"]
     resolver["/etc/hosts"] = "127.0.0.1 machine\n"
-    assert etcfiles.hosts_file(record(), HOST, "", "") == "127.0.0.1 machine\n"
+    assert etcfiles.hosts_file(record(), HOST, (), "") == "127.0.0.1 machine\n"
 
 
 @pytest.mark.parametrize("entry", ["far", ":1.2.3.4", "far:", "far:nowhere", "far:1.2.3.4 evil"])
 def test_bad_extra_hosts(entry: str) -> None:
     with pytest.raises(InvalidArgument):
-        etcfiles.hosts_file(record(HostConfig(extra_hosts=[entry])), OWN, "", "")
+        etcfiles.hosts_file(record(HostConfig(extra_hosts=[entry])), OWN, (), "")
 
 
 def test_resolver_settings(resolver: dict[str, str], tmp_path: Path) -> None:
@@ -92,8 +92,51 @@ def test_files_and_mounts(resolver: dict[str, str], tmp_path: Path) -> None:
     found = etcfiles.write_etc_files(mounted, OWN, settings, tmp_path)
     assert [m.destination for m in found] == ["/etc/resolv.conf", "/etc/hostname"]
     assert (settings.container_directory(mounted.id) / "hostname").read_text() == "box\n"
-    etcfiles.add_address(mounted, OWN, settings, "10.0.0.2", "")
-    assert (settings.container_directory(mounted.id) / "hosts").read_text().endswith("10.0.0.2\tbox\n")
+    etcfiles.add_addresses(mounted, OWN, settings, ["10.0.0.2", "fd00::2"], "")
+    assert (
+        (settings.container_directory(mounted.id) / "hosts")
+        .read_text()
+        .endswith("10.0.0.2\tbox\nfd00::2\tbox\n")
+    )
+
+
+def test_addresses_come_and_go(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, tmp_path)
+    mine = record(config=ContainerConfig(hostname="box"))
+    path = settings.container_directory(mine.id) / "hosts"
+    path.parent.mkdir(parents=True)
+    path.write_text("127.0.0.1\tlocalhost\n192.0.2.1\tby-hand\n10.0.0.2\tbox\n")
+    etcfiles.change_addresses(mine, settings, added=["10.1.0.2"])
+    etcfiles.change_addresses(mine, settings, removed=["10.0.0.2"])
+    assert path.read_text() == "127.0.0.1\tlocalhost\n192.0.2.1\tby-hand\n10.1.0.2\tbox\n"
+
+
+def test_where_names_are_answered(resolver: dict[str, str], tmp_path: Path) -> None:
+    resolver["/etc/resolv.conf"] = "nameserver 192.0.2.9\nsearch example.org\n"
+    settings = Settings(tmp_path, tmp_path)
+    named = Joined("/run/netns/x", hostname="box", names=True)
+    assert etcfiles.resolv_conf(record(), named, settings) == (
+        "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n"
+    )
+    own = HostConfig(dns=["9.9.9.9"], dns_options=["ndots:3", "rotate"])
+    assert "options ndots:3 rotate\n" in etcfiles.resolv_conf(record(own), named, settings)
+    assert etcfiles.servers_of(record(own), settings) == (("9.9.9.9",), True)
+    assert etcfiles.servers_of(record(), settings) == ((), False)
+
+
+def test_what_the_container_wrote_itself_stays(resolver: dict[str, str], tmp_path: Path) -> None:
+    resolver["/etc/resolv.conf"] = "nameserver 192.0.2.9\n"
+    settings = Settings(tmp_path, tmp_path)
+    path = settings.container_directory(record().id) / "resolv.conf"
+    path.parent.mkdir(parents=True)
+    path.write_text("nameserver 192.0.2.9\n")
+    resolver[str(path)] = "nameserver 192.0.2.9\n"
+    etcfiles.answer_names(record(), settings)
+    assert path.read_text() == "nameserver 127.0.0.11\noptions ndots:0\n"
+    path.write_text("nameserver 1.1.1.1\n")
+    resolver[str(path)] = "nameserver 1.1.1.1\n"
+    etcfiles.answer_names(record(), settings)
+    assert path.read_text() == "nameserver 1.1.1.1\n"
 
 
 def test_environment() -> None:

@@ -118,8 +118,11 @@ def test_networks() -> None:
         normalise.networks("host", {"bridge": None}, "")
     with pytest.raises(InvalidArgument):
         normalise.networks("bridge", {"bridge": EndpointRequest(aliases=["a"])}, "")
-    with pytest.raises(NotImplemented_):
-        normalise.networks("bridge", {"bridge": None, "other": None}, "")
+    several = normalise.networks("mine", {"a": None, "mine": EndpointRequest(aliases=["x"])}, "")
+    assert list(several) == ["mine", "a"], "the mode's network is the first"
+    for alone in ("host", "none", "container:x"):
+        with pytest.raises(InvalidArgument):
+            normalise.networks("mine", {"mine": None, alone: None}, "")
 
 
 def test_port_mappings() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wherry.errors import Conflict, Forbidden, InvalidArgument
 from wherry.network import ipam
-from wherry.network.types import DEFAULT_ADDRESS_POOLS, Network, Subnet
+from wherry.network.types import BRIDGE_POOLS, DEFAULT_ADDRESS_POOLS, Network, Subnet
 from wherry.state import schema
 from wherry.state.database import Database
 from wherry.state.networks import EndpointRow, NetworkRow, Networks
@@ -23,7 +23,7 @@ class Pool:
         self.rows.put_network(NetworkRow("n" * 64, "net", "bridge", 1, b"{}"))
 
     def take(self, wanted: str = "") -> str:
-        ip = ipam.allocate(self.rows, self.network, wanted)
+        ip, _ = ipam.allocate(self.rows, self.network, wanted)
         self.rows.insert_sandbox(ip, 1)
         self.rows.insert_endpoint(EndpointRow(ip, self.network.id, ip, ip, b"{}"))
         return ip
@@ -88,13 +88,50 @@ def test_no_two_have_the_same(moves: list[int]) -> None:
 
 
 def test_first_free_subnet() -> None:
-    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, set()) == Subnet(
-        cidr="172.17.0.0/16", gateway="172.17.0.1"
-    )
+    assert ipam.pick_subnet(BRIDGE_POOLS, set()) == Subnet(cidr="172.17.0.0/16", gateway="172.17.0.1")
     used = {IPv4Network("172.17.3.0/24"), IPv4Network("172.18.0.0/15")}
-    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr == "172.20.0.0/16"
-    used = {IPv4Network("172.16.0.0/12"), IPv4Network("192.168.1.0/24")}
-    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr == "192.168.16.0/20"
+    assert ipam.pick_subnet(BRIDGE_POOLS, used).cidr == "172.20.0.0/16"
+    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr == "172.20.0.0/24"
+    used = {IPv4Network("172.16.0.0/12"), IPv4Network("192.168.1.0/24"), IPv4Network("192.168.0.0/25")}
+    assert ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr == "192.168.2.0/24"
+
+
+def test_thousands_of_networks_fit() -> None:
+    used: set[IPv4Network | IPv6Network] = set()
+    for _ in range(3000):
+        used.add(IPv4Network(ipam.pick_subnet(DEFAULT_ADDRESS_POOLS, used).cidr))
+    assert len(used) == 3000
+
+
+@settings(deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 255), st.integers(20, 30)), max_size=20))
+def test_a_subnet_overlaps_nothing(taken: set[tuple[int, int]]) -> None:
+    used = {IPv4Network((f"10.0.{third}.0", prefix), strict=False) for third, prefix in taken}
+    try:
+        found = ipam.pick_subnet((("10.0.0.0/16", 26),), used)
+    except Forbidden:
+        assert sum(n.num_addresses for n in used) > (1 << 16) // 64
+        return
+    assert not any(IPv4Network(found.cidr).overlaps(n) for n in used)
+
+
+def test_ipv6() -> None:
+    prefix = ipam.local_prefix(bytes(range(5)))
+    assert str(prefix) == "fd00:102:304::/48"
+    subnet = ipam.pick_subnet(((str(prefix), 64),), {IPv6Network("fd00:102:304::/64")}, 6)
+    assert subnet == Subnet(cidr="fd00:102:304:1::/64", gateway="fd00:102:304:1::1")
+    p = Pool(subnet)
+    found = [ipam.allocate(p.rows, p.network, family=6)[0] for _ in range(2)]
+    assert found == ["fd00:102:304:1::2", "fd00:102:304:1::3"]
+    assert ipam.allocate(p.rows, p.network, "fd00:102:304:1::99", family=6)[0] == "fd00:102:304:1::99"
+    with pytest.raises(InvalidArgument, match="invalid IPv6 address"):
+        ipam.allocate(p.rows, p.network, "10.0.0.1", family=6)
+
+
+def test_status_counts() -> None:
+    p = pool("10.0.0.0/28", aux={"r": "10.0.0.9"})
+    p.take()
+    assert ipam.status(p.rows, p.network, p.network.subnets[0]) == (5, 11)
 
 
 def test_no_subnet_left() -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from wherry.errors import Internal, InvalidArgument, NotImplemented_
-from wherry.network.ports import HostPorts
+from wherry.errors import Internal, InvalidArgument
+from wherry.network.ports import HostPorts, Target
 from wherry.network.types import PortMapping
 
 HERE = "127.0.0.1"
+HERE_TARGET = Target(ip4="10.0.0.2", binding=HERE)
 
 
 @pytest.mark.parametrize(
@@ -24,24 +27,64 @@ HERE = "127.0.0.1"
         {"container_port": 80, "host_port": 1, "host_port_end": 70000},
         {"container_port": 80, "proto": "icmp"},
         {"container_port": 80, "host_ip": "localhost"},
+        {"container_port": 80, "sources": ("10.0.0.1/8",)},
+        {"container_port": 80, "sources": ("10.0.0.0/8, flush ruleset",)},
+        {"container_port": 80, "host_ip": "fe80::1%eth0"},
         {"container_port": 80, "host_ip": "1.2.3.4 . tcp"},
     ],
 )
 def test_bad_mappings(bad: dict[str, Any]) -> None:
-    held = HostPorts(HERE)
+    held = HostPorts()
     with pytest.raises(InvalidArgument, match="invalid"):
-        held.reserve("c", [PortMapping(container_port=80), PortMapping(**bad)])
+        held.reserve("c", [PortMapping(container_port=80), PortMapping(**bad)], HERE_TARGET)
     held.close()
 
 
-def test_ipv6_is_refused_by_name() -> None:
-    with pytest.raises(NotImplemented_, match="IPv6 address ::1"):
-        HostPorts(HERE).reserve("c", [PortMapping(container_port=80, host_ip="::1")])
+def test_a_family_that_the_container_lacks_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="cannot publish on ::1: the container has no IPv6 address"):
+        HostPorts().reserve("c", [PortMapping(container_port=80, host_ip="::1")], HERE_TARGET)
+
+
+def test_no_address_is_every_address_of_both_families(ports: HostPorts) -> None:
+    both = Target(ip4="10.0.0.2", ip6="fd00::2")
+    got = ports.reserve("c", [PortMapping(container_port=80)], both)
+    assert [p.host_ip for p in got] == ["0.0.0.0", "::"]
+    assert len({p.host_port for p in got}) == 1
+    with pytest.raises(Internal, match=f"Bind for \\[::1\\]:{got[0].host_port} failed"):
+        number = got[0].host_port
+        ports.reserve("d", [PortMapping(container_port=80, host_ip="::1", host_port=number)], both)
+
+
+def test_a_routed_network_has_no_host_ports(ports: HostPorts) -> None:
+    for owner, ip in (("a", "10.0.0.2"), ("b", "10.0.0.3")):
+        target = Target(ip4=ip, routed4=True)
+        (got,) = ports.reserve(owner, [PortMapping(container_port=80, host_port=8080)], target)
+        assert (got.host_ip, got.host_port) == (ip, 80)
+
+
+def test_who_holds_a_port_is_named(ports: HostPorts) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import socket; s = socket.create_server(('127.0.0.1', 0)); "
+            "print(s.getsockname()[1], flush=True); input()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        number = int(holder.stdout.readline())
+        with pytest.raises(Internal, match=rf"held by python\S*, pid {holder.pid}"):
+            ports.reserve("c", [PortMapping(container_port=80, host_port=number)], HERE_TARGET)
+        holder.stdin.close()
 
 
 @pytest.fixture
 def ports() -> Iterator[HostPorts]:
-    held = HostPorts(HERE)
+    held = HostPorts()
     yield held
     held.close()
 
@@ -63,7 +106,7 @@ def bindable(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
 
 def test_held_until_released(ports: HostPorts) -> None:
     wanted = free_port()
-    (got,) = ports.reserve("c", [PortMapping(container_port=80, host_port=wanted)])
+    (got,) = ports.reserve("c", [PortMapping(container_port=80, host_port=wanted)], HERE_TARGET)
     assert (got.host_ip, got.host_port, got.container_port, got.proto) == (HERE, wanted, 80, "tcp")
     assert not bindable(wanted)
     assert bindable(wanted, socket.SOCK_DGRAM), "another protocol is another port"
@@ -81,10 +124,12 @@ def test_all_or_none(ports: HostPorts) -> None:
             Internal, match=f"failed to bind host port for {HERE}:{taken}: address already in use"
         ):
             ports.reserve(
-                "c", [PortMapping(container_port=n, host_port=n_) for n, n_ in ((1, first), (2, taken))]
+                "c",
+                [PortMapping(container_port=n, host_port=n_) for n, n_ in ((1, first), (2, taken))],
+                HERE_TARGET,
             )
     assert bindable(first)
-    assert ports.reserve("d", []) == ()
+    assert ports.reserve("d", [], HERE_TARGET) == ()
 
 
 def test_a_connection_that_lingers_is_no_obstacle(ports: HostPorts) -> None:
@@ -99,11 +144,11 @@ def test_a_connection_that_lingers_is_no_obstacle(ports: HostPorts) -> None:
         client.recv(1)
         client.close()
     assert not bindable(number), "the closed connection keeps its port for a while"
-    assert ports.reserve("c", [PortMapping(container_port=80, host_port=number)])
+    assert ports.reserve("c", [PortMapping(container_port=80, host_port=number)], HERE_TARGET)
 
 
 def test_what_reaches_the_holder_gets_no_answer(ports: HostPorts) -> None:
-    (got,) = ports.reserve("c", [PortMapping(container_port=80, host_port=free_port())])
+    (got,) = ports.reserve("c", [PortMapping(container_port=80, host_port=free_port())], HERE_TARGET)
     with socket.socket() as client:
         client.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -112,15 +157,15 @@ def test_what_reaches_the_holder_gets_no_answer(ports: HostPorts) -> None:
 
 def test_the_wildcard_overlaps_every_address(ports: HostPorts) -> None:
     number = free_port()
-    ports.reserve("a", [PortMapping(container_port=1, host_ip="127.0.0.2", host_port=number)])
-    ports.reserve("b", [PortMapping(container_port=1, host_ip="127.0.0.3", host_port=number)])
+    ports.reserve("a", [PortMapping(container_port=1, host_ip="127.0.0.2", host_port=number)], HERE_TARGET)
+    ports.reserve("b", [PortMapping(container_port=1, host_ip="127.0.0.3", host_port=number)], HERE_TARGET)
     with pytest.raises(Internal, match="port is already allocated"):
-        ports.reserve("c", [PortMapping(container_port=1, host_ip="0.0.0.0", host_port=number)])
+        ports.reserve("c", [PortMapping(container_port=1, host_ip="0.0.0.0", host_port=number)], HERE_TARGET)
 
 
 def test_adopt_reports_and_may_be_repeated(ports: HostPorts) -> None:
     number = free_port()
-    (got,) = ports.reserve("c", [PortMapping(container_port=1, host_port=number)])
+    (got,) = ports.reserve("c", [PortMapping(container_port=1, host_port=number)], HERE_TARGET)
     ports.close()
     assert ports.adopt("c", [got]) == []
     assert ports.adopt("c", [got]) == []
@@ -131,4 +176,4 @@ def test_adopt_reports_and_may_be_repeated(ports: HostPorts) -> None:
         (line,) = ports.adopt("c", [got])
         assert line == f"port {HERE}:{number}/tcp is not held: address already in use"
     with pytest.raises(Internal, match="port is already allocated"):
-        ports.reserve("d", [PortMapping(container_port=1, host_port=number)])
+        ports.reserve("d", [PortMapping(container_port=1, host_port=number)], HERE_TARGET)

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from wherry.errors import InvalidArgument, NotFound, NotImplemented_
+from wherry.errors import InvalidArgument, NotFound
 from wherry.model.container import EndpointIpamConfig, EndpointRequest
 from wherry.network.requests import plan
 from wherry.network.types import Network
 
+IFNAME = "com.docker.network.endpoint.ifname"
+SYSCTLS = "com.docker.network.endpoint.sysctls"
 NETWORKS = {
     name: Network(id=name * 8, name=name, driver=driver, created=1)
-    for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null"))
+    for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null"), ("mine", "bridge"))
 }
 
 
@@ -21,15 +23,20 @@ def find(wanted: str) -> Network:
 
 
 def names(mode: str, *endpoints: str) -> list[str]:
-    return [n.name for n, _ in plan(mode, dict.fromkeys(endpoints), find)]
+    return [n.name for n, _ in plan(mode, dict.fromkeys(endpoints) or None, find)]
 
 
 def test_the_mode_is_a_network() -> None:
     assert names("") == names("default") == names("bridge") == ["bridge"]
     assert names("default", "bridge") == ["bridge"]
     assert names("none") == ["none"]
-    with pytest.raises(NotFound, match="network mine not found"):
-        names("mine")
+    with pytest.raises(NotFound, match="network other not found"):
+        names("other")
+
+
+def test_a_container_may_be_on_no_network_and_on_several() -> None:
+    assert plan("mine", {}, find) == []
+    assert names("mine", "mine", "bridge") == ["mine", "bridge"]
 
 
 def test_requests_reach_their_network() -> None:
@@ -40,30 +47,41 @@ def test_requests_reach_their_network() -> None:
 def test_none_and_host_stand_alone() -> None:
     for mode, other in (("none", "bridge"), ("bridge", "none"), ("bridge", "host")):
         with pytest.raises(InvalidArgument, match="conflicting options"):
-            names(mode, other)
+            names(mode, mode, other)
     with pytest.raises(InvalidArgument, match="host"):
         names("host")
 
 
+def address(ip4: str = "", ip6: str = "", *link_local: str) -> EndpointRequest:
+    config = EndpointIpamConfig(ipv4_address=ip4, ipv6_address=ip6, link_local_ips=list(link_local))
+    return EndpointRequest(ipam_config=config)
+
+
 @pytest.mark.parametrize(
-    ("request_", "error", "words"),
+    ("network", "request_", "words"),
     [
-        (EndpointRequest(aliases=["a"]), InvalidArgument, "network-scoped alias"),
+        ("bridge", EndpointRequest(aliases=["a"]), "network-scoped alias"),
         (
-            EndpointRequest(ipam_config=EndpointIpamConfig(ipv4_address="172.17.0.9")),
-            InvalidArgument,
+            "bridge",
+            address("172.17.0.9"),
             "user specified IP address is supported on user defined networks only",
         ),
-        (EndpointRequest(ipam_config=EndpointIpamConfig(ipv6_address="fd00::9")), NotImplemented_, "IPv6"),
+        ("mine", address("172.17.0.9"), "no configured subnet contains IP address 172.17.0.9"),
+        ("mine", address("", "fd00::9"), "no configured subnet contains IP address fd00::9"),
+        ("mine", address("x"), "invalid IPv4 address"),
+        ("mine", address("", "", "10.0.0.1"), "invalid link-local address 10.0.0.1"),
+        ("mine", EndpointRequest(links=[":x"]), "bad format for links"),
+        ("mine", EndpointRequest(aliases=["a\nb"]), "invalid network alias"),
+        ("mine", EndpointRequest(driver_opts={"a": "b"}), "invalid driver option 'a'"),
+        ("mine", EndpointRequest(driver_opts={IFNAME: "a b"}), "no name for an interface"),
+        ("mine", EndpointRequest(driver_opts={SYSCTLS: "net.ipv4.ip_forward=1"}), "invalid endpoint sysctl"),
         (
-            EndpointRequest(ipam_config=EndpointIpamConfig(link_local_ips=["169.254.1.1"])),
-            NotImplemented_,
-            "link-local",
+            "mine",
+            EndpointRequest(driver_opts={SYSCTLS: "net.ipv4.conf.IFNAME.x/../y=1"}),
+            "invalid endpoint sysctl",
         ),
-        (EndpointRequest(links=["other:db"]), NotImplemented_, "--link"),
-        (EndpointRequest(driver_opts={"a": "b"}), NotImplemented_, "driver options"),
     ],
 )
-def test_what_cannot_be_met_is_named(request_: EndpointRequest, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        plan("bridge", {"bridge": request_}, find)
+def test_what_cannot_be_met_is_named(network: str, request_: EndpointRequest, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        plan(network, {network: request_}, find)

@@ -17,10 +17,6 @@ _MISSING: tuple[tuple[str, str, str], ...] = (
     ("POST", "/session", "build sessions"),
     ("POST", "/grpc", "build sessions"),
     ("GET", "/images/{name:path}/attestations", "image attestations"),
-    ("POST", "/networks/create", "creating networks"),
-    ("DELETE", "/networks/{id}", "removing networks"),
-    ("POST", "/networks/{id}/connect", "connecting networks"),
-    ("POST", "/networks/{id}/disconnect", "disconnecting networks"),
     ("PUT", "/volumes/{name}", "updating volumes"),
 )
 _GROUPS = (

@@ -1,79 +1,220 @@
-"""``/networks``: list and inspect of what is there."""
+"""``/networks``: decode, one engine call, encode."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
-from wherry.api.context import Context, json_response
+from wherry.api.context import Context, json_response, no_content
 from wherry.api.router import Route
-from wherry.engine.networks import Endpoint, Network
+from wherry.engine.networks import Network, NetworkRequest, NetworkView, Subnet
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.model.base import Value
+from wherry.model.container import EndpointRequest
 from wherry.wire import filters as wire_filters
-from wherry.wire import objects as wire
+from wherry.wire import networks as wire
+from wherry.wire.times import parse_timestamp
 
 PRUNE_FILTERS = frozenset({"label", "label!", "until"})
 LIST_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
 
 
-def encode(network: Network, endpoints: list[tuple[str, Endpoint]] | None) -> dict[str, Any]:
-    containers = None
-    if endpoints is not None:
-        containers = {
-            e.container_id: {
-                "Name": name,
-                "EndpointID": e.id,
-                "MacAddress": e.mac,
-                "IPv4Address": f"{e.ip}/{e.prefix_len}" if e.ip else "",
-                "IPv6Address": "",
-            }
-            for name, e in endpoints
-        }
-    subnets: list[dict[str, Any]] = []
-    for subnet in network.subnets:
-        item: dict[str, Any] = {"Subnet": subnet.cidr}
-        if subnet.ip_range:
-            item["IPRange"] = subnet.ip_range
-        item["Gateway"] = subnet.gateway
-        if subnet.aux:
-            item["AuxiliaryAddresses"] = subnet.aux
-        subnets.append(item)
-    return wire.network(
+class IpamConfig(Value, frozen=True, kw_only=True):
+    """API ``IPAMConfig``."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    auxiliary_addresses: dict[str, str] | None = None
+    aux_address: dict[str, str] | None = None
+
+
+class Ipam(Value, frozen=True, kw_only=True):
+    driver: str = ""
+    config: list[IpamConfig] | None = None
+    options: dict[str, str] | None = None
+
+
+class ConfigReference(Value, frozen=True, kw_only=True):
+    network: str = ""
+
+
+class NetworkCreate(Value, frozen=True, kw_only=True):
+    """API ``NetworkCreateRequest``."""
+
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    config_from: ConfigReference | None = None
+    ipam: Ipam | None = msgspec.field(default=None, name="IPAM")
+    enable_ipv4: bool | None = msgspec.field(default=None, name="EnableIPv4")
+    enable_ipv6: bool | None = msgspec.field(default=None, name="EnableIPv6")
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+class Connect(Value, frozen=True, kw_only=True):
+    container: str = ""
+    endpoint_config: EndpointRequest | None = None
+
+
+class Disconnect(Value, frozen=True, kw_only=True):
+    container: str = ""
+    force: bool = False
+
+
+def encode(view: NetworkView, *, full: bool) -> dict[str, Any]:
+    """:param full: as inspect shows it, not as the list does."""
+    network = view.network
+    out = wire.network(
         name=network.name,
         network_id=network.id,
-        driver=network.driver,
+        driver="bridge" if network.config_only else network.driver,
         created=network.created,
         scope=network.scope,
-        subnets=subnets,
+        ipam=_ipam(network),
         options=network.options,
         labels=network.labels,
         internal=network.internal,
         attachable=network.attachable,
         ipv4=network.enable_ipv4,
         ipv6=network.enable_ipv6,
-        containers=containers,
+        config_only=network.config_only,
+        config_from=network.config_from,
     )
+    if full:
+        out["Containers"] = {
+            e.container_id: {
+                "Name": name,
+                "EndpointID": e.id,
+                "MacAddress": e.mac,
+                "IPv4Address": f"{e.ip}/{e.prefix_len}" if e.ip else "",
+                "IPv6Address": f"{e.ip6}/{e.prefix_len6}" if e.ip6 else "",
+            }
+            for name, e in view.endpoints
+        }
+        out["Status"] = wire.status(view.status or {})
+    return out
+
+
+def _ipam(network: Network) -> dict[str, Any]:
+    subnets: list[dict[str, Any]] = []
+    for subnet in network.subnets:
+        item: dict[str, Any] = {"Subnet": subnet.cidr}
+        if subnet.ip_range:
+            item["IPRange"] = subnet.ip_range
+        if subnet.gateway:
+            item["Gateway"] = subnet.gateway
+        if subnet.aux:
+            item["AuxiliaryAddresses"] = subnet.aux
+        subnets.append(item)
+    return {
+        "Driver": network.ipam_driver,
+        "Options": network.ipam_options or None,
+        "Config": subnets or None,
+    }
 
 
 async def list_networks(ctx: Context) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
     wire_filters.boolean(filters, "dangling")
-    return json_response([encode(n, None) for n in ctx.services.networks.select(filters)])
+    found = ctx.services.networks.select(filters)
+    return json_response([encode(NetworkView(n), full=False) | {"Containers": {}} for n in found])
 
 
 async def inspect(ctx: Context) -> web.Response:
-    network = ctx.services.networks.get(ctx.params["id"])
-    return json_response(encode(network, ctx.services.networks.endpoints(network)))
+    view = ctx.services.networks.inspect(ctx.params["id"], scope=ctx.text("scope"))
+    out = encode(view, full=True)
+    if ctx.version < (1, 52):
+        out.pop("Status", None)
+    return json_response(out)
+
+
+async def create(ctx: Context) -> web.Response:
+    body = await ctx.json(NetworkCreate)
+    if body.ingress:
+        raise NotImplemented_("ingress networks belong to swarm mode, which is not implemented")
+    network, warnings = await ctx.services.networks.create(_request(body))
+    return json_response({"Id": network.id, "Warning": "\n".join(warnings)}, status=201)
+
+
+def _request(body: NetworkCreate) -> NetworkRequest:
+    ipam = body.ipam or Ipam()
+    subnets = []
+    for c in ipam.config or ():
+        if not c.subnet and (c.ip_range or c.gateway or c.auxiliary_addresses):
+            raise InvalidArgument(
+                "invalid network config:\nno subnet for the IP range, gateway or auxiliary address"
+            )
+        subnets.append(
+            Subnet(
+                cidr=c.subnet,
+                gateway=c.gateway,
+                ip_range=c.ip_range,
+                aux=c.auxiliary_addresses or c.aux_address or {},
+            )
+        )
+    return NetworkRequest(
+        name=body.name,
+        driver=body.driver,
+        scope=body.scope,
+        ipam_driver=ipam.driver,
+        ipam_options=ipam.options or {},
+        subnets=tuple(subnets),
+        options=body.options or {},
+        labels=body.labels or {},
+        internal=body.internal,
+        attachable=body.attachable,
+        ipv4=body.enable_ipv4,
+        ipv6=body.enable_ipv6,
+        config_only=body.config_only,
+        config_from=body.config_from.network if body.config_from else "",
+    )
+
+
+async def remove(ctx: Context) -> web.Response:
+    await ctx.services.networks.remove(ctx.params["id"])
+    return no_content()
+
+
+async def connect(ctx: Context) -> web.Response:
+    body = await ctx.json(Connect)
+    await ctx.services.networks.connect(
+        ctx.params["id"], body.container, body.endpoint_config or EndpointRequest()
+    )
+    return web.Response()
+
+
+async def disconnect(ctx: Context) -> web.Response:
+    body = await ctx.json(Disconnect)
+    await ctx.services.networks.disconnect(ctx.params["id"], body.container, force=body.force)
+    return web.Response()
 
 
 async def prune(ctx: Context) -> web.Response:
-    """There are only the predefined networks, which are never pruned."""
-    wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
-    return json_response({"NetworksDeleted": None})
+    filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
+    until = filters.get("until")
+    if until is not None and len(until) != 1:
+        raise InvalidArgument("more than one until filter specified")
+    removed = await ctx.services.networks.prune(
+        until=parse_timestamp(until[0]) if until else None,
+        labels=lambda labels: wire_filters.label_filters_match(filters, labels),
+    )
+    return json_response({"NetworksDeleted": removed or None})
 
 
 ROUTES: list[Route] = [
     ("GET", "/networks", list_networks),
+    ("POST", "/networks/create", create),
     ("POST", "/networks/prune", prune),
     ("GET", "/networks/{id}", inspect),
+    ("DELETE", "/networks/{id}", remove),
+    ("POST", "/networks/{id}/connect", connect),
+    ("POST", "/networks/{id}/disconnect", disconnect),
 ]

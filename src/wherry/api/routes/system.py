@@ -95,7 +95,7 @@ async def info(ctx: Context) -> web.Response:
             ],
             "Plugins": {
                 "Volume": ["local"],
-                "Network": ["bridge", "host", "null"],
+                "Network": ctx.services.networks.drivers(),
                 "Authorization": None,
                 "Log": list(i.log_drivers),
             },

@@ -137,7 +137,12 @@ TABLE = (
     Entry("volume", "RM", "Remove one or more volumes", "volume rm", "volume remove"),
     Entry("prune", "VOLUMES", "Remove unused local volumes", "volume prune"),
     Entry("network", "LS", "List networks", "network ls", "network list"),
+    Entry("network", "CONNECT", "Connect a container to a network", "network connect"),
+    Entry("network", "CREATE", "Create a network", "network create"),
+    Entry("network", "DISCONNECT", "Disconnect a container from a network", "network disconnect"),
     Entry("inspect", "NETWORK", "Show everything known about networks", "network inspect"),
+    Entry("prune", "NETWORKS", "Remove all unused networks", "network prune"),
+    Entry("network", "RM", "Remove one or more networks", "network rm", "network remove"),
     Entry("context", "CREATE", "Create a context", "context create"),
     Entry("context", "EXPORT", "Export a context to a tar archive FILE or stdout", "context export"),
     Entry("context", "IMPORT", "Import a context from a tar or zip file", "context import"),
@@ -175,7 +180,6 @@ PLANNED = (
 PLANNED_IN_GROUPS = {
     "image": "build",
     "volume": "update",
-    "network": "connect create disconnect prune rm",
     "completion": "powershell",
 }
 """Commands that Docker has and wherry does not have yet: refused by name, and not completed."""

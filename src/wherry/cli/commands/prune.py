@@ -1,4 +1,4 @@
-"""Removing what is unused: containers, images, volumes, all of it."""
+"""Removing what is unused: containers, images, networks, volumes, all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from wherry.cli.progress import Working
 from wherry.cli.render import units
 from wherry.cli.shared import FORCE_PRUNE, confirm
 from wherry.cli.values import BOOL, FILTER
-from wherry.client import containers, images, volumes
+from wherry.client import containers, images, networks, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ SURE = "Are you sure you want to continue?"
 STOPPED = "all stopped containers"
 DANGLING = "all dangling images"
 UNUSED_IMAGES = "all images without at least one container associated to them"
+UNUSED_NETWORKS = "all networks not used by at least one container"
 ANONYMOUS = "anonymous local volumes not used by at least one container"
 UNUSED_VOLUMES = "all local volumes not used by at least one container"
 
@@ -50,6 +51,13 @@ def _prune_volumes(api: Api, given: Filters, *, all: bool) -> Report:
         answer = volumes.prune(api, given | ({"all": ["true"]} if all else {}))
     deleted = answer.get("VolumesDeleted") or []
     return (["Deleted Volumes:", *deleted, ""] if deleted else []), int(answer.get("SpaceReclaimed") or 0)
+
+
+def _prune_networks(api: Api, given: Filters) -> Report:
+    with Working("Removing networks"):
+        answer = networks.prune(api, given)
+    deleted = answer.get("NetworksDeleted") or []
+    return (["Deleted Networks:", *deleted, ""] if deleted else []), 0
 
 
 def _agreed(ctx: Context, options: Options, what: str) -> bool:
@@ -86,18 +94,32 @@ def prune_volumes(ctx: Context, options: Options, args: list[str]) -> int:
     return 0
 
 
+def prune_networks(ctx: Context, options: Options, args: list[str]) -> int:
+    if not _agreed(ctx, options, "all custom networks not used by at least one container."):
+        return 0
+    lines, _ = _prune_networks(ctx.api, options.filters())
+    for line in lines:
+        ctx.say(safe(line))
+    return 0
+
+
 def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
     everything, with_volumes, given = options.on("all"), options.on("volumes"), options.filters()
     if with_volumes and "until" in given:
         raise Failure('ERROR: The "until" filter is not supported with "--volumes"')
-    what = [STOPPED, *([ANONYMOUS] if with_volumes else []), UNUSED_IMAGES if everything else DANGLING]
+    what = [
+        STOPPED,
+        UNUSED_NETWORKS,
+        *([ANONYMOUS] if with_volumes else []),
+        UNUSED_IMAGES if everything else DANGLING,
+    ]
     if not options.on("force"):
         listing = "".join(f"  - {one}\n" for one in what)
         items = "".join(f"  - {k}={v}\n" for k, values in given.items() for v in values)
         filtered = f"\n  Items to be pruned will be filtered with:\n{items}" if items else ""
         if not confirm(ctx, f"WARNING! This will remove:\n{listing}{filtered}\n{SURE}"):
             return 0
-    reports = [_prune_containers(ctx.api, given)]
+    reports = [_prune_containers(ctx.api, given), _prune_networks(ctx.api, given)]
     if with_volumes:
         reports.append(_prune_volumes(ctx.api, given, all=False))
     reports.append(_prune_images(ctx.api, given, all=everything))
@@ -128,6 +150,7 @@ VOLUMES = Command(
         FORCE_PRUNE,
     ),
 )
+NETWORKS = Command("[OPTIONS]", prune_networks, (_filter("until=<timestamp>"), FORCE_PRUNE))
 SYSTEM = Command(
     "[OPTIONS]",
     prune_system,

@@ -1,4 +1,7 @@
-"""``-p`` and ``--expose``: ``[[address:]host[-end]:]container[-end][/protocol]``."""
+"""``-p`` and ``--expose``: ``[[address:]host[-end]:]container[-end][/protocol]``.
+
+``from=SUBNET,`` before that (several times, or with ``+`` between them) names who may connect.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from wherry.errors import InvalidArgument
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
-    Bindings = dict[str, list[dict[str, str]]]
+    Bindings = dict[str, list[dict[str, Any]]]
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 
@@ -21,9 +25,32 @@ def parse(specs: Iterable[str]) -> Bindings:
     """
     bindings: Bindings = {}
     for spec in specs:
-        for port, binding in _one(_standard(spec)):
-            bindings.setdefault(port, []).append(binding)
+        sources, rest = _sources(spec)
+        for port, binding in _one(_standard(rest)):
+            wanted: dict[str, Any] = {**binding, "Sources": sources} if sources else binding
+            bindings.setdefault(port, []).append(wanted)
     return bindings
+
+
+def _sources(spec: str) -> tuple[list[str], str]:
+    """The subnets that may connect, and the spec without them.
+
+    :raises InvalidArgument: no subnet.
+    """
+    from ipaddress import ip_network
+
+    kept, sources = [], []
+    for part in spec.split(","):
+        name, equals, value = part.partition("=")
+        if not equals or name != "from":
+            kept.append(part)
+            continue
+        for text in value.split("+"):
+            try:
+                sources.append(str(ip_network(text)))
+            except ValueError as e:
+                raise InvalidArgument(f"invalid subnet in '{part}': {e}") from e
+    return sources, ",".join(kept)
 
 
 def _standard(spec: str) -> str:

@@ -1,9 +1,10 @@
 """What a network driver is: it makes a kind of network real on this host and puts endpoints on it.
 
-A driver owns links, addresses and routes. It does not choose addresses (``ipam``), publish ports (``ports``,
-``firewall``) or keep rows. Its calls come in this order for one network::
+A driver owns the links, and addresses on the host's side. It does not choose addresses (``ipam``), give them
+to a container's interface (``sandbox``), publish ports (``ports``, ``firewall``) or keep rows. Its calls come
+in this order for one network::
 
-    start  (attach  detach)*  stop
+    check  start  (attach  detach)*  stop
 
 ``start`` and ``detach`` and ``stop`` may be repeated and may find what they make or remove half there, after
 a crash. ``attach`` leaves nothing behind when it fails but what goes away with the container's namespace,
@@ -12,6 +13,7 @@ or is removed by ``detach``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +39,16 @@ class Driver(Protocol):
     def isolated(self) -> bool:
         """Whether a container on it has a namespace of its own."""
 
+    @property
+    def publishes(self) -> bool:
+        """Whether ports of containers on it can be published by the host."""
+
+    def check(self, network: Network, others: Sequence[Network]) -> Network:
+        """Whether such a network can be made here, beside the others; with what the driver chooses itself.
+
+        :raises InvalidArgument, Forbidden, Unavailable: it cannot, with the reason.
+        """
+
     def start(self, network: Network) -> None:
         """Make the network exist.
 
@@ -46,10 +58,8 @@ class Driver(Protocol):
     def stop(self, network: Network) -> None:
         """Remove the network with every endpoint on it."""
 
-    def attach(
-        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
-    ) -> None:
-        """Put an interface ``endpoint.ifname`` with its addresses into the namespace and bring it up.
+    def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
+        """Put an interface ``endpoint.ifname`` with the endpoint's MAC address into the namespace.
 
         :raises Internal: the host refuses, with the reason.
         """

@@ -3,81 +3,117 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
-from wherry.errors import Internal
+import msgspec
+
+from wherry.errors import Conflict, Internal, InvalidArgument
 from wherry.linux import rtnetlink as rt
 from wherry.linux import sysctl
 from wherry.linux.netlink import NetlinkError, NetlinkSocket
+from wherry.network import options
 from wherry.network.drivers import Namespace
 from wherry.network.ipam import mac_for
-from wherry.network.types import Endpoint, Instance, Network
+from wherry.network.options import ICC_OPTION as ICC_OPTION
+from wherry.network.options import MTU_OPTION as MTU_OPTION
+from wherry.network.types import Endpoint, Instance, IPNetwork, Network
 
-MTU_OPTION = "com.docker.network.driver.mtu"
-ICC_OPTION = "com.docker.network.bridge.enable_icc"
+DEFAULT_MTU = 1500
 _PORTS_MAX = 1023
 """The kernel's limit of one bridge (net/bridge/br_private.h, ``BR_MAX_PORTS``)."""
+_LINK_LOCAL = IPv6Interface("fe80::1/64")
+Interface = IPv4Interface | IPv6Interface
 
 
 class BridgeDriver:
     name = "bridge"
     isolated = True
+    publishes = True
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, mtu: int = DEFAULT_MTU) -> None:
         self._instance = instance
+        self._mtu = mtu
+
+    def check(self, network: Network, others: Sequence[Network]) -> Network:
+        opts = options.bridge(network.options)
+        for family in (4, 6):
+            if opts.mode(family) == "isolated" and not network.internal:
+                raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
+            if len(network.subnets_of(6 if family == 6 else 4)) > 1:
+                raise InvalidArgument(f"bridge networks have one IPv{family} subnet")
+        name = opts.name or f"br-{network.id[:12]}"
+        if any(other.bridge_name == name for other in others):
+            raise Conflict(f"bridge interface {name} is in use by another network")
+        with NetlinkSocket() as sock:
+            if opts.name and rt.link(sock, name) is not None:
+                raise Conflict(f"interface {name} exists on this host and belongs to another")
+        return msgspec.structs.replace(network, bridge_name=name)
 
     def start(self, network: Network) -> None:
-        subnet = network.subnets[0]
-        gateway = IPv4Interface(f"{subnet.gateway}/{IPv4Network(subnet.cidr).prefixlen}")
         try:
             with NetlinkSocket() as sock:
-                bridge = self._ensure_link(sock, network, gateway)
-                sock.transact(rt.set_link(bridge.index, up=True, mtu=_mtu(network)))
+                bridge = self._ensure_link(sock, network)
+                # before it is up: a container must not be able to become the host's router (CVE-2020-13401)
+                for key, value in (("accept_ra", "0"), ("disable_ipv6", str(int(not network.enable_ipv6)))):
+                    with suppress(FileNotFoundError):  # a kernel without IPv6
+                        sysctl.write(value, "net", "ipv6", "conf", network.bridge_name, key)
+                self._ensure_addresses(sock, network, bridge.index)
+                sock.transact(rt.set_link(bridge.index, up=True, mtu=self.mtu(network)))
             # lets the host's 127.0.0.1 out by this interface; the firewall's guard closes the way back
             sysctl.write("1", "net", "ipv4", "conf", network.bridge_name, "route_localnet")
         except OSError as e:
             raise Internal(f"cannot set up network {network.name}: {e.strerror or e}") from e
 
-    def _ensure_link(self, sock: NetlinkSocket, network: Network, gateway: IPv4Interface) -> rt.Link:
+    def _ensure_link(self, sock: NetlinkSocket, network: Network) -> rt.Link:
         name, alias = network.bridge_name, self._instance.alias(f"network:{network.id}")
         link = rt.link(sock, name)
         if link is not None:
             if link.kind != "bridge" or link.alias not in ("", alias):
                 raise Internal(f"cannot set up network {network.name}: interface {name} belongs to another")
-            mine = {a for i, a in rt.addresses(sock) if i == link.index and a.version == 4}
             ports = [other for other in rt.links(sock) if other.master == link.index]
-            if mine == {gateway} and link.alias == alias:
-                return link
-            if not ports:
+            if _global(sock, link.index) != set(gateways(network)) and not ports:
                 sock.transact(rt.delete_link(link.index))
                 link = None
         if link is None:
-            sock.transact(rt.create_bridge(name, mac=mac_for(str(gateway.ip)), mtu=_mtu(network)))
+            seed = next((str(g.ip) for g in gateways(network)), "") or f"169.254.{_pair(network.id)}"
+            sock.transact(rt.create_bridge(name, mac=mac_for(seed), mtu=self.mtu(network)))
             link = rt.link(sock, name)
             if link is None:
                 raise Internal(f"cannot set up network {network.name}: interface {name} went away")
-        sock.transact(rt.set_link(link.index, alias=alias, link_local=False))
-        if gateway not in {a for i, a in rt.addresses(sock) if i == link.index}:
-            sock.transact(rt.add_address(link.index, gateway))
+        if link.alias != alias:
+            sock.transact(rt.set_link(link.index, alias=alias, link_local=False))
         return link
+
+    @staticmethod
+    def _ensure_addresses(sock: NetlinkSocket, network: Network, index: int) -> None:
+        wanted: list[Interface] = list(gateways(network))
+        if network.enable_ipv6:
+            wanted.append(_LINK_LOCAL)
+        present = {a for i, a in rt.addresses(sock) if i == index}
+        for address in wanted:
+            if address not in present:
+                sock.transact(rt.add_address(index, address))
+
+    def mtu(self, network: Network) -> int:
+        """Of the network's interfaces, in bytes."""
+        return options.common(network.options).mtu or self._mtu
 
     def stop(self, network: Network) -> None:
         try:
             with NetlinkSocket() as sock:
-                for link in rt.links(sock):
-                    ours = link.alias.startswith(self._instance.alias_prefix)
-                    if ours and link.name == network.bridge_name:
-                        sock.transact(rt.delete_link(link.index))
-        except OSError as e:
-            raise Internal(f"cannot remove network {network.name}: {e.strerror or e}") from e
+                link = rt.link(sock, network.bridge_name)
+                if link is not None and link.alias.startswith(self._instance.alias_prefix):
+                    sock.transact(rt.delete_link(link.index))
+        except NetlinkError as e:
+            if e.errno != errno.ENODEV:
+                raise Internal(f"cannot remove network {network.name}: {e.strerror or e}") from e
 
-    def attach(
-        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
-    ) -> None:
+    def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
         try:
             self._attach_host(network, endpoint, namespace)
-            self._attach_inside(endpoint, namespace, default_route=default_route)
         except OSError as e:
             reason = e.strerror or str(e)
             if e.errno == errno.EXFULL:
@@ -90,7 +126,7 @@ class BridgeDriver:
             peer_name=endpoint.ifname,
             peer_netns=namespace.fd,
             peer_mac=endpoint.mac,
-            mtu=_mtu(network),
+            mtu=self.mtu(network),
         )
         with NetlinkSocket() as sock:
             bridge = rt.link(sock, network.bridge_name)
@@ -109,18 +145,6 @@ class BridgeDriver:
                 # that asks for its own published port then leaves by the port it came in
                 rt.set_bridge_port(endpoint.host_ifname, hairpin=True, isolated=not _icc(network)),
             )
-
-    def _attach_inside(self, endpoint: Endpoint, namespace: Namespace, *, default_route: bool) -> None:
-        inside = rt.link(namespace.netlink, endpoint.ifname)
-        if inside is None:
-            raise OSError(errno.ENODEV, f"interface {endpoint.ifname} is not there")
-        messages = [
-            rt.set_link(inside.index, up=True),
-            rt.add_address(inside.index, IPv4Interface(f"{endpoint.ip}/{endpoint.prefix_len}")),
-        ]
-        if default_route and endpoint.gateway:
-            messages.append(rt.add_default_route(IPv4Address(endpoint.gateway)))
-        namespace.netlink.transact(*messages)
 
     def adopt(self, network: Network, endpoint: Endpoint) -> bool:
         """The port joins the bridge again if that was made anew meanwhile."""
@@ -150,22 +174,39 @@ class BridgeDriver:
                 raise Internal(f"cannot detach from network {network.name}: {e.strerror or e}") from e
 
 
-def _mtu(network: Network) -> int:
-    return int(network.options.get(MTU_OPTION, "1500"))
+def gateways(network: Network) -> list[Interface]:
+    """The addresses of the bridge itself."""
+    opts = options.bridge(network.options) if network.driver == "bridge" else options.BridgeOptions()
+    found: list[Interface] = []
+    for subnet in network.subnets:
+        hidden = opts.mode(subnet.family) == "isolated" or (opts.inhibit_ipv4 and subnet.family == 4)
+        if subnet.gateway and not hidden:
+            found.append(ip_interface(f"{subnet.gateway}/{subnet.prefix_len}"))
+    return found
+
+
+def _global(sock: NetlinkSocket, index: int) -> set[Interface]:
+    return {a for i, a in rt.addresses(sock) if i == index and not (a.version == 6 and a.ip.is_link_local)}
+
+
+def _pair(network_id: str) -> str:
+    return ".".join(str(b) for b in bytes.fromhex(network_id[:4]))
 
 
 def _icc(network: Network) -> bool:
-    return network.options.get(ICC_OPTION, "true") == "true"
+    return network.driver != "bridge" or options.bridge(network.options).icc
 
 
-def used_subnets() -> set[IPv4Network]:
+def used_subnets() -> set[IPNetwork]:
     """Subnets this host has addresses in or routes to, other engines' bridges included."""
-    found: set[IPv4Network] = set()
+    found: set[IPNetwork] = set()
     with NetlinkSocket() as sock:
-        for route in rt.routes(sock):
-            if isinstance(route.destination, IPv4Network) and route.destination.prefixlen:
-                found.add(route.destination)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in rt.routes(sock, family):
+                local = route.destination.is_link_local or route.destination.is_multicast
+                if route.destination.prefixlen and not local:
+                    found.add(route.destination)
         for _index, address in rt.addresses(sock):
-            if isinstance(address, ipaddress.IPv4Interface):
+            if not address.ip.is_link_local:
                 found.add(address.network)
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.errors import Internal
+from collections.abc import Sequence
+
+from wherry.errors import Forbidden, Internal
 from wherry.network.drivers import Namespace
 from wherry.network.types import Endpoint, Network
 
@@ -11,15 +13,18 @@ class HostDriver:
     name = "host"
     isolated = False
 
+    publishes = False
+
+    def check(self, network: Network, others: Sequence[Network]) -> Network:
+        raise Forbidden(f'only one instance of "{self.name}" network is allowed')
+
     def start(self, network: Network) -> None:
         pass
 
     def stop(self, network: Network) -> None:
         pass
 
-    def attach(
-        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
-    ) -> None:
+    def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
         raise Internal(f"cannot attach to network {network.name}: it has no namespace of its own")
 
     def adopt(self, network: Network, endpoint: Endpoint) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from wherry.errors import Forbidden
 from wherry.network.drivers import Namespace
 from wherry.network.types import Endpoint, Network
 
@@ -12,15 +15,18 @@ class NoneDriver:
     name = "null"
     isolated = True
 
+    publishes = False
+
+    def check(self, network: Network, others: Sequence[Network]) -> Network:
+        raise Forbidden(f'only one instance of "{self.name}" network is allowed')
+
     def start(self, network: Network) -> None:
         pass
 
     def stop(self, network: Network) -> None:
         pass
 
-    def attach(
-        self, network: Network, endpoint: Endpoint, namespace: Namespace, *, default_route: bool
-    ) -> None:
+    def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
         pass
 
     def adopt(self, network: Network, endpoint: Endpoint) -> bool:

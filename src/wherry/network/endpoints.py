@@ -1,0 +1,244 @@
+"""A container's place on a network: chosen addresses and names, written down before anything of it exists."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import msgspec
+
+from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.model.container import EndpointRequest
+from wherry.network import ipam, options
+from wherry.network.types import Endpoint, Family, Network, Owner
+from wherry.state.networks import EndpointRow, Networks
+
+_IFNAME_OPTION = "com.docker.network.endpoint.ifname"
+_SYSCTLS_OPTION = "com.docker.network.endpoint.sysctls"
+_MAC_OPTION = "com.docker.network.endpoint.macaddress"
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.([a-z0-9_]+)")
+_VALUE = re.compile(r"[0-9A-Za-z ./:-]{1,64}")
+_ALIAS = re.compile(r"[^\s\x00-\x1f\x7f/]{1,253}")
+
+
+def check(network: Network, request: EndpointRequest) -> None:
+    """:raises InvalidArgument: a wish that this network, or any, cannot meet."""
+    config = request.ipam_config
+    addresses = (config.ipv4_address, config.ipv6_address) if config is not None else ("", "")
+    if any(addresses) and not network.has_names:
+        raise InvalidArgument("user specified IP address is supported on user defined networks only")
+    for family, text, kind in ((4, addresses[0], IPv4Address), (6, addresses[1], IPv6Address)):
+        if not text:
+            continue
+        try:
+            kind(text)
+        except ValueError as e:
+            raise InvalidArgument(f"invalid IPv{family} address: {text[:64]}") from e
+        if not network.subnets_of(6 if family == 6 else 4) and network.ipam_driver == "default":
+            raise InvalidArgument(
+                f"invalid config for network {network.name}: invalid endpoint settings:\n"
+                f"no configured subnet contains IP address {text}"
+            )
+    for text in (config.link_local_ips or ()) if config is not None else ():
+        _link_local(text)
+    if request.aliases and not network.has_names:
+        raise InvalidArgument(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    for alias in request.aliases or ():
+        if not _ALIAS.fullmatch(alias):
+            raise InvalidArgument(f"invalid network alias {alias[:80]!r}")
+    _links(request)
+    _driver_options(request, network.driver)
+
+
+def _link_local(text: str) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError as e:
+        raise InvalidArgument(f"invalid link-local address: {text[:64]}") from e
+    if not address.is_link_local:
+        raise InvalidArgument(
+            f"invalid link-local address {address}: it is not one of 169.254.0.0/16 or fe80::/10"
+        )
+    return str(address)
+
+
+def _links(request: EndpointRequest) -> dict[str, str]:
+    """``name[:alias]`` as names by alias."""
+    links = {}
+    for text in request.links or ():
+        name, _, alias = text.partition(":")
+        if not _ALIAS.fullmatch(name) or not _ALIAS.fullmatch(alias or name):
+            raise InvalidArgument(f"bad format for links: {text[:80]}")
+        links[alias or name] = name
+    return links
+
+
+def _driver_options(request: EndpointRequest, driver: str) -> tuple[str, str, dict[str, str]]:
+    """The interface's name and MAC address, ``""`` where none is asked for, and its parameters."""
+    name, mac, sysctls = "", "", {}
+    for option, text in (request.driver_opts or {}).items():
+        if option == _IFNAME_OPTION:
+            name = options.ifname(option, text)
+        elif option == _MAC_OPTION:
+            mac = ipam.check_mac(text)
+        elif option == _SYSCTLS_OPTION:
+            sysctls = _sysctls(text)
+        else:
+            raise InvalidArgument(
+                f"invalid driver option {option[:80]!r}: endpoints of {driver} do not have it"
+            )
+    return name, mac, sysctls
+
+
+def _sysctls(text: str) -> dict[str, str]:
+    """``net.ipv4.conf.IFNAME.log_martians=1,…`` by what stands around the interface's name."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        match = _SYSCTL.fullmatch(key.strip())
+        if not equals or match is None or not _VALUE.fullmatch(value.strip()):
+            raise InvalidArgument(
+                f"invalid endpoint sysctl {part[:80]!r}: expected net.FAMILY.conf.IFNAME.NAME=VALUE"
+            )
+        found[f"{match[1]}.{match[2]}.{match[3]}"] = value.strip()
+    return found
+
+
+class Endpoints:
+    """Makes endpoints; call within a transaction of the database, which keeps what was chosen."""
+
+    def __init__(self, rows: Networks) -> None:
+        self._rows = rows
+
+    def make(
+        self,
+        container_id: str,
+        network: Network,
+        request: EndpointRequest,
+        *,
+        owner: Owner,
+        taken: Collection[str] = (),
+        mac_address: str = "",
+        endpoint_id: str = "",
+    ) -> Endpoint:
+        """Choose addresses and names, and write the row.
+
+        :param taken: names of interfaces the container has. :param mac_address: unless the request has one.
+        :raises InvalidArgument: as :func:`check`. :raises Conflict: an address is taken, or the name of the
+            interface. :raises NotFound: the network has just been removed.
+        """
+        check(network, request)
+        endpoint = Endpoint(
+            id=endpoint_id or secrets.token_hex(32),
+            network_id=network.id,
+            network_name=network.name,
+            container_id=container_id,
+            aliases=tuple(request.aliases or ()),
+            gw_priority=request.gw_priority,
+        )
+        if network.driver not in ("null", "host"):
+            endpoint = self._furnish(endpoint, network, request, owner, taken, mac_address)
+        if not self._rows.insert_endpoint(row_of(endpoint)):
+            if self._rows.address_taken(network.id, endpoint.ip or endpoint.ip6):
+                raise Conflict("Address already in use")
+            raise NotFound(f"network {network.name} not found")
+        return endpoint
+
+    def _furnish(
+        self,
+        endpoint: Endpoint,
+        network: Network,
+        request: EndpointRequest,
+        owner: Owner,
+        taken: Collection[str],
+        mac_address: str,
+    ) -> Endpoint:
+        asked_name, asked_mac, sysctls = _driver_options(request, network.driver)
+        config = request.ipam_config
+        addresses = self._addresses(
+            network, config.ipv4_address if config else "", config.ipv6_address if config else ""
+        )
+        mac = asked_mac or request.mac_address or mac_address
+        if mac:
+            mac = ipam.check_mac(mac)
+            if self._rows.mac_taken(network.id, mac):
+                raise Conflict(f"MAC address {mac} is already in use on network {network.name}")
+        else:
+            mac = self._free_mac(network, addresses)
+        if asked_name and asked_name in taken:
+            raise Conflict(f"interface name {asked_name} is already in use in the container")
+        return msgspec.structs.replace(
+            endpoint,
+            **addresses,
+            mac=mac,
+            ifname=asked_name or free_name(options.common(network.options).prefix, taken),
+            host_ifname=f"veth{endpoint.id[:7]}" if network.driver in ("bridge", "overlay") else "",
+            dns_names=dns_names(owner, endpoint) if network.has_names else (),
+            links=_links(request),
+            link_local=tuple(_link_local(t) for t in (config.link_local_ips or ())) if config else (),
+            sysctls=sysctls,
+        )
+
+    def _addresses(self, network: Network, wanted4: str, wanted6: str) -> dict[str, object]:
+        out: dict[str, object] = {}
+        families: Sequence[tuple[Family, str, str]] = ((4, "", wanted4), (6, "6", wanted6))
+        for family, suffix, wanted in families:
+            if network.ipam_driver == "default" and network.subnets_of(family):
+                ip, subnet = ipam.allocate(self._rows, network, wanted, family=family)
+                out |= {
+                    f"ip{suffix}": ip,
+                    f"prefix_len{suffix}": subnet.prefix_len,
+                    f"gateway{suffix}": "" if network.internal else subnet.gateway,
+                }
+        return out
+
+    def _free_mac(self, network: Network, addresses: Mapping[str, object]) -> str:
+        address = str(addresses.get("ip") or addresses.get("ip6") or "")
+        mac = ipam.mac_for(address) if address else _random_mac()
+        while self._rows.mac_taken(network.id, mac):
+            mac = _random_mac()
+        return mac
+
+
+def _random_mac() -> str:
+    return "02:42:" + secrets.token_bytes(4).hex(":")
+
+
+def free_name(prefix: str, taken: Collection[str]) -> str:
+    number = 0
+    while f"{prefix}{number}" in taken:
+        number += 1
+    return f"{prefix}{number}"
+
+
+def dns_names(owner: Owner, endpoint: Endpoint) -> tuple[str, ...]:
+    """What others call it: its name, the aliases, the short id, the host name; each once."""
+    names = (owner.name, *endpoint.aliases, endpoint.container_id[:12], owner.hostname)
+    return tuple(dict.fromkeys(n for n in names if n))
+
+
+def row_of(endpoint: Endpoint) -> EndpointRow:
+    return EndpointRow(
+        endpoint.id,
+        endpoint.network_id,
+        endpoint.container_id,
+        endpoint.ip or None,
+        msgspec.json.encode(endpoint),
+        endpoint.ip6 or None,
+        endpoint.mac or None,
+    )
+
+
+def endpoint_of(row: EndpointRow) -> Endpoint:
+    return msgspec.json.decode(row.record, type=Endpoint)
+
+
+def gateway_of(endpoints: Sequence[Endpoint], family: Family) -> Endpoint | None:
+    """The endpoint by which a container reaches everybody else: of those with a gateway the one with the
+    highest priority, then the first by the name of its network (API, ``GwPriority``)."""
+    able = [e for e in endpoints if (e.gateway if family == 4 else e.gateway6)]
+    return min(able, key=lambda e: (-e.gw_priority, e.network_name), default=None)

@@ -1,0 +1,194 @@
+"""Networks through the API, the docker CLI and wherry's own client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemonlab import TIMEOUT, Done, LabDaemon, wait_until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+
+WHERRY = str(Path(sys.executable).parent / "wherry")
+
+
+def wherry(daemon: LabDaemon, *arguments: str) -> Done:
+    result = subprocess.run(
+        [WHERRY, "-H", f"unix://{daemon.socket}", *arguments],
+        capture_output=True,
+        timeout=TIMEOUT,
+        env=daemon.environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return Done(result.returncode, result.stdout, result.stderr)
+
+
+def inspect(daemon: LabDaemon, network: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(daemon.docker("network", "inspect", network).ok())[0]
+    return found
+
+
+def run(daemon: LabDaemon, name: str, *arguments: str) -> None:
+    daemon.docker("run", "-d", "--name", name, *arguments, "busybox", "sleep", "1000").ok()
+
+
+def test_containers_find_each_other(daemon: LabDaemon, name: str) -> None:
+    net, db, web = f"{name}-net", f"{name}-db", f"{name}-web"
+    daemon.docker("network", "create", "--label", "a=b", net).ok()
+    run(daemon, db, "--network", f"name={net},alias=store,alias=db")
+    run(daemon, web, "--network", net, "--hostname", "front")
+    for called in (db, "store", f"db.{net}"):
+        assert "1 packets received" in daemon.docker("exec", web, "ping", "-c1", called).ok()
+    assert daemon.docker("exec", web, "nslookup", "host.docker.internal").code == 0
+    shown = json.loads(daemon.docker("inspect", web).ok())[0]["NetworkSettings"]["Networks"][net]
+    assert shown["DNSNames"][0] == web and "front" in shown["DNSNames"]
+    containers = inspect(daemon, net)["Containers"]
+    assert {c["Name"] for c in containers.values()} == {db, web}
+    daemon.docker("rename", db, f"{name}-data").ok()
+    assert "1 packets received" in daemon.docker("exec", web, "ping", "-c1", f"{name}-data").ok()
+    assert "has active endpoints" in daemon.docker("network", "rm", net).errors
+
+
+def test_connect_and_disconnect(daemon: LabDaemon, name: str) -> None:
+    one, two, box = f"{name}-1", f"{name}-2", f"{name}-box"
+    daemon.docker("network", "create", one).ok()
+    wherry(daemon, "network", "create", "--subnet", "10.213.7.0/24", "--gateway", "10.213.7.254", two).ok()
+    run(daemon, box)
+    assert "127.0.0.11" not in daemon.docker("exec", box, "cat", "/etc/resolv.conf").ok()
+    wherry(daemon, "network", "connect", "--ip", "10.213.7.9", "--alias", "x", two, box).ok()
+    assert "10.213.7.9/24" in daemon.docker("exec", box, "ip", "addr").ok()
+    assert "nameserver 127.0.0.11" in daemon.docker("exec", box, "cat", "/etc/resolv.conf").ok()
+    assert "10.213.7.9" in daemon.docker("exec", box, "cat", "/etc/hosts").ok()
+    daemon.docker("network", "disconnect", "bridge", box).ok()
+    assert "via 10.213.7.254" in daemon.docker("exec", box, "ip", "route").ok()
+    again = daemon.docker("network", "connect", two, box)
+    assert f"endpoint with name {box} already exists in network {two}" in again.errors
+    daemon.docker("stop", "-t", "0", box).ok()
+    daemon.docker("network", "connect", one, box).ok()
+    daemon.docker("network", "disconnect", two, box).ok()
+    daemon.docker("start", box).ok()
+    networks = json.loads(daemon.docker("inspect", box).ok())[0]["NetworkSettings"]["Networks"]
+    assert list(networks) == [one] and networks[one]["IPAddress"]
+    refused = daemon.docker("network", "disconnect", two, box)
+    assert f"is not connected to network {two}" in refused.errors
+    actions = daemon.actions(type=["network"], network=[one])
+    assert actions[:1] == ["create"] and "connect" in actions
+
+
+def test_several_networks_from_the_start(daemon: LabDaemon, name: str) -> None:
+    for net in ("a", "b"):
+        daemon.docker("network", "create", f"{name}-{net}").ok()
+    second = f"--network=name={name}-b,gw-priority=5,mac-address=02:00:00:00:12:34"
+    networks = [f"--network=name={name}-a", second]
+    out = daemon.docker("run", "--rm", *networks, "busybox", "sh", "-c", "ip -o link; ip route").ok()
+    assert "02:00:00:00:12:34" in out.partition("eth1")[2]
+    gateway = inspect(daemon, f"{name}-b")["IPAM"]["Config"][0]["Gateway"]
+    assert f"default via {gateway} dev eth1" in out
+
+
+def test_what_cannot_be(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("network", "create", "--subnet", "10.213.8.0/24", name).ok()
+    before = daemon.traces()
+    for arguments, words in (
+        ((name,), f"network with name {name} already exists"),
+        (("bridge",), "operation is not permitted on predefined bridge network"),
+        (("a b",), "invalid network name"),
+        (("--subnet", "10.213.8.128/25", "x"), "Pool overlaps with other one on this address space"),
+        (("-o", "foo=bar", "x"), "invalid option 'foo'"),
+        (("-d", "nope", "x"), 'plugin "nope" not found'),
+        (("-o", "com.docker.network.driver.mtu=x", "x"), "68 to 65535"),
+        (("--config-from", "nope", "x"), "configuration network 'nope' not found"),
+    ):
+        for refused in (
+            daemon.docker("network", "create", *arguments),
+            wherry(daemon, "network", "create", *arguments),
+        ):
+            assert refused.code == 1 and words in refused.errors
+    for body, status in (
+        ({}, 400),
+        ({"Name": "x", "IPAM": {"Config": [{"Gateway": "10.0.0.1"}]}}, 400),
+        ({"Name": "x", "IPAM": {"Config": [{"Subnet": "10.0.0.0/33"}]}}, 400),
+        ({"Name": "x", "Ingress": True}, 501),
+        ({"Name": "x", "Options": {"a": 1}}, 400),
+    ):
+        assert daemon.api("POST", "/networks/create", body).status == status
+    for method, path, status in (
+        ("DELETE", "/networks/none-such", 404),
+        ("DELETE", "/networks/host", 403),
+        ("GET", "/networks/none-such", 404),
+    ):
+        assert daemon.api(method, path).status == status
+    assert daemon.api("POST", f"/networks/{name}/connect", {"Container": "none-such"}).status == 404
+    taken = daemon.docker("run", "--rm", "--network", f"name={name},ip=10.213.8.1", "busybox", "true")
+    assert "It does not belong to any of this network's subnets" in taken.errors
+    daemon.remove_containers()
+    wait_until(lambda: daemon.traces() == before, "nothing to be left")
+
+
+def test_config_only(daemon: LabDaemon, name: str) -> None:
+    settings = f"{name}-settings"
+    daemon.docker("network", "create", "--config-only", "--subnet", "10.213.9.0/24", settings).ok()
+    daemon.docker("network", "create", "--config-from", settings, name).ok()
+    shown = inspect(daemon, name)
+    assert shown["IPAM"]["Config"][0]["Subnet"] == "10.213.9.0/24"
+    assert shown["ConfigFrom"]["Network"] == settings
+    assert daemon.docker("network", "rm", settings).code == 1
+    assert daemon.docker("run", "--rm", "--network", settings, "busybox", "true").code == 125
+    daemon.docker("network", "rm", name, settings).ok()
+
+
+def test_prune_and_filters(daemon: LabDaemon, name: str) -> None:
+    for suffix in ("a", "b", "c"):
+        daemon.docker("network", "create", "--label", f"{name}={suffix}", f"{name}-{suffix}").ok()
+    run(daemon, name, "--network", f"{name}-a")
+    daemon.docker("stop", "-t", "0", name).ok()
+    listed = ("network", "ls", "--format", "{{.Name}}", "--filter", f"label={name}")
+    assert len(daemon.docker(*listed).ok().split()) == 3
+    assert daemon.docker(*listed, "--filter", "dangling=true").ok().count(name) == 3
+    pruned = wherry(daemon, "network", "prune", "-f", "--filter", f"label={name}=b").ok()
+    assert pruned == f"Deleted Networks:\n{name}-b"
+    assert f"{name}-c" in daemon.docker("system", "prune", "-f", "--filter", f"label={name}=c").ok()
+    assert daemon.docker(*listed).ok() == f"{name}-a", "a stopped container's network stays"
+    assert wherry(daemon, "network", "ls", "-q", "--filter", f"name={name}-a").ok()
+    assert json.loads(wherry(daemon, "network", "inspect", f"{name}-a").ok())[0]["Name"] == f"{name}-a"
+    wherry(daemon, "network", "rm", "-f", f"{name}-a", "none-such").ok()
+
+
+def test_lists_of_callers(daemon: LabDaemon, name: str) -> None:
+    spec = "from=127.0.0.0/8+192.0.2.0/24,0:80"
+    created = wherry(daemon, "run", "-d", "--name", name, "-p", spec, "busybox", "sleep", "1000")
+    created.ok()
+    bindings = json.loads(daemon.docker("inspect", name).ok())[0]["HostConfig"]["PortBindings"]
+    assert bindings["80/tcp"][0]["Sources"] == ["127.0.0.0/8", "192.0.2.0/24"]
+    assert any("admitted4" in e for e in daemon.traces())
+    wherry(daemon, "update", "--publish-add", "from=10.0.0.0/8,18099:81", name).ok()
+    assert "18099" in daemon.docker("port", name).ok()
+    wherry(daemon, "update", "--publish-rm", "18099", name).ok()
+    bad = wherry(daemon, "run", "-d", "-p", "from=10.0.0.1/8,80", "busybox", "true")
+    assert bad.code == 125 and "invalid subnet" in bad.errors
+
+
+@pytest.mark.patient(60)
+def test_a_killed_daemon_comes_back_to_its_networks(fresh_daemon: LabDaemon) -> None:
+    daemon = fresh_daemon
+    daemon.docker("network", "create", "mine").ok()
+    run(daemon, "web", "--network", "mine", "--network-alias", "www", "-p", "0:80")
+    run(daemon, "gone", "--network", "mine")
+    address = inspect(daemon, "mine")["Containers"]
+    daemon.end(signal.SIGKILL)
+    daemon.start()
+    assert inspect(daemon, "mine")["Containers"] == address
+    assert "1 packets received" in daemon.docker("exec", "gone", "ping", "-c1", "www").ok()
+    daemon.docker("rm", "-f", "gone").ok()
+    run(daemon, "next", "--network", "mine")
+    used = {c["IPv4Address"] for c in inspect(daemon, "mine")["Containers"].values()}
+    assert not used & {c["IPv4Address"] for c in address.values() if c["Name"] == "gone"}
+    assert "1 packets received" in daemon.docker("exec", "web", "ping", "-c1", "next").ok()

@@ -1,0 +1,500 @@
+"""Networks of one's own on the real kernel: who reaches whom, by which address, under which name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from network_lab import QUIET, ask, footprint, manager, on_a_host, other_host, ruleset_words, serve, shell
+
+from wherry.errors import Conflict, Forbidden, InvalidArgument
+from wherry.linux import netns
+from wherry.model.container import EndpointIpamConfig, EndpointRequest
+from wherry.network.create import NetworkRequest
+from wherry.network.dns import message
+from wherry.network.manager import NetworkManager
+from wherry.network.types import Network, Owner, PortMapping, Resolving, Sandbox, Subnet
+
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+
+_BRIDGE = "com.docker.network.bridge."
+
+
+def started(directory: Path) -> NetworkManager:
+    m = manager(directory)
+    m.start()
+    return m
+
+
+def network(m: NetworkManager, name: str, **request: Any) -> Network:
+    return m.create(NetworkRequest(name=name, **request))[0]
+
+
+def container(
+    m: NetworkManager,
+    *networks: str,
+    name: str = "",
+    ports: tuple[PortMapping, ...] = (),
+    resolving: Resolving | None = None,
+    **requests: EndpointRequest,
+) -> Sandbox:
+    return m.create_sandbox(
+        secrets.token_hex(32),
+        endpoints={n: requests.get(n) for n in networks},
+        ports=ports,
+        owner=Owner(name=name or "box", resolving=resolving or Resolving()),
+    )
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.005)
+
+
+def question(name: str, kind: int = message.A) -> bytes:
+    labels = b"".join(bytes((len(p),)) + p.encode() for p in name.split(".")) + b"\0"
+    return message.HEADER.pack(7, 0x0100, 1, 0, 0, 0) + labels + kind.to_bytes(2, "big") + b"\0\1"
+
+
+def resolve(box: Sandbox, name: str, kind: int = message.A, *, timeout: float = 5) -> list[str] | int:
+    """The addresses that 127.0.0.11 answers inside a container, or the code of its refusal."""
+
+    def query() -> bytes:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(timeout)
+            sock.connect(("127.0.0.11", 53))
+            sock.send(question(name, kind))
+            return sock.recv(4096)
+
+    reply = netns.inside(box.path, query)
+    code, count = reply[3] & 15, int.from_bytes(reply[6:8], "big")
+    if code:
+        return code
+    size = {message.A: 4, message.AAAA: 16}[kind]
+    end = 12 + len(name) + 2 + 4
+    family = socket.AF_INET if size == 4 else socket.AF_INET6
+    records = [reply[end + i * (12 + size) :][: 12 + size] for i in range(count)]
+    return sorted(socket.inet_ntop(family, r[12:]) for r in records)
+
+
+def ip(box: Sandbox, position: int = 0) -> str:
+    return box.endpoints[position].ip
+
+
+@on_a_host
+def test_networks_are_apart_and_their_own_meet(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "warm")
+    m.delete_sandbox(container(m, "warm").container_id)
+    m.settle()
+    before = footprint(tmp_path)
+    network(m, "front")
+    network(m, "back")
+    web, db, both = container(m, "front"), container(m, "back"), container(m, "front", "back")
+    for box, word in ((web, "web"), (db, "db")):
+        serve(box.path, 80, word)
+    assert ask(both.path, ip(web), 80) == f"web {ip(both)}"
+    assert ask(both.path, ip(db), 80) == f"db {ip(both, 1)}"
+    assert ask(web.path, ip(db), 80, timeout=QUIET) == "silence"
+    assert ask(db.path, ip(web), 80, timeout=QUIET) == "silence"
+    with pytest.raises(Forbidden, match="network front has active endpoints"):
+        m.remove("front")
+    for box in (web, db, both):
+        m.delete_sandbox(box.container_id)
+    m.remove("front")
+    m.remove("back")
+    m.settle()
+    # two descriptors are those of the servers of this test
+    assert footprint(tmp_path) == {**before, "descriptors": int(str(before["descriptors"])) + 2}
+
+
+@on_a_host
+def test_an_internal_network_leads_nowhere(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    serve(lan, 80, "lan")
+    network(m, "inner", internal=True)
+    network(m, "outer")
+    box, neighbour = container(m, "inner"), container(m, "inner")
+    web = container(m, "outer", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve(web.path, 80, "web")
+    serve(neighbour.path, 80, "neighbour")
+    assert ask(box.path, ip(neighbour), 80) == f"neighbour {ip(box)}"
+    assert ask(box.path, "198.51.100.2", 80, timeout=QUIET) == "Network is unreachable"
+    gateway = m.get("inner").subnets[0].gateway
+    shell("ip", "route", "add", "default", "via", gateway, where=box.path)
+    assert ask(box.path, "198.51.100.2", 80, timeout=QUIET) == "silence"
+    assert ask(box.path, gateway, 8080, timeout=QUIET) == "silence", "not even a published port"
+
+
+@on_a_host
+def test_addresses_are_as_asked_and_nobody_elses(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "mine", subnets=(Subnet(cidr="10.9.0.0/24", ip_range="10.9.0.128/25"),), ipv6=True)
+    wanted = EndpointRequest(
+        ipam_config=EndpointIpamConfig(ipv4_address="10.9.0.7", link_local_ips=["169.254.3.4"]),
+        mac_address="02:00:00:00:00:07",
+        driver_opts={
+            "com.docker.network.endpoint.ifname": "lan0",
+            "com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1",
+        },
+    )
+    box = container(m, "mine", mine=wanted)
+    shown = shell("ip", "-o", "addr", "show", "dev", "lan0", where=box.path)
+    assert "10.9.0.7/24" in shown and "169.254.3.4/16" in shown and box.endpoints[0].ip6 in shown
+    assert "02:00:00:00:00:07" in shell("ip", "link", "show", "lan0", where=box.path)
+    martians = "/proc/sys/net/ipv4/conf/lan0/log_martians"
+    assert netns.inside(box.path, Path(martians).read_text) == "1\n"
+    before = footprint(tmp_path)
+    with pytest.raises(Conflict, match="Address already in use"):
+        container(m, "mine", mine=wanted)
+    with pytest.raises(Conflict, match="MAC address 02:00:00:00:00:07 is already in use"):
+        container(m, "mine", mine=EndpointRequest(mac_address="02:00:00:00:00:07"))
+    odd = {"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.no_such_thing=1"}
+    with pytest.raises(InvalidArgument, match=r"cannot set sysctl net\.ipv4\.conf\.eth0\.no_such_thing=1"):
+        container(m, "mine", mine=EndpointRequest(driver_opts=odd))
+    m.settle()
+    assert footprint(tmp_path) == before
+    assert ip(container(m, "mine")) >= "10.9.0.128"
+
+
+@on_a_host
+def test_connecting_and_disconnecting_while_it_runs(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "front")
+    network(m, "back")
+    web = container(m, "front", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve(web.path, 80, "web")
+    client = container(m, "back")
+    before = footprint(tmp_path)
+    endpoint = m.connect(web.container_id, "back", EndpointRequest(aliases=["www"], gw_priority=1))
+    assert endpoint.ifname == "eth1"
+    assert ask(client.path, endpoint.ip, 80) == f"web {ip(client)}"
+    back, front = (m.get(n).subnets[0].gateway for n in ("back", "front"))
+    assert f"default via {back}" in shell("ip", "route", where=web.path), "the higher priority"
+    assert ask(None, "127.0.0.1", 8080) == f"web {back}", "the port follows the way out"
+    with pytest.raises(Forbidden, match="already exists in network back"):
+        m.connect(web.container_id, "back", EndpointRequest())
+    m.disconnect(web.container_id, m.get("front").id)
+    assert ask(None, "127.0.0.1", 8080) == f"web {back}"
+    m.connect(web.container_id, "front", EndpointRequest())
+    m.disconnect(web.container_id, m.get("back").id)
+    assert f"default via {front}" in shell("ip", "route", where=web.path)
+    assert ask(None, "127.0.0.1", 8080) == f"web {front}"
+    assert ask(client.path, endpoint.ip, 80, timeout=QUIET) in ("silence", "No route to host")
+    after = footprint(tmp_path)
+    assert (after["rows"], len(after["links"]), after["descriptors"]) == (  # type: ignore[arg-type]
+        before["rows"],
+        len(before["links"]),  # type: ignore[arg-type]
+        before["descriptors"],
+    )
+    m.disconnect(web.container_id, m.get("front").id)
+    assert ask(None, "127.0.0.1", 8080, timeout=QUIET) == "refused"
+    ports = [PortMapping(container_port=80, host_port=8080)]
+    m.connect(web.container_id, "back", EndpointRequest(), ports=ports)
+    assert ask(None, "127.0.0.1", 8080) == f"web {back}", "published again, as it can be reached again"
+
+
+def serve6(where: Path, port: int, word: str) -> None:
+    """As ``serve``, for IPv6; ends with the process."""
+    listener = netns.inside(where, lambda: socket.create_server(("::", port), family=socket.AF_INET6))
+
+    def run() -> None:
+        while True:
+            connection, peer = listener.accept()
+            with connection:
+                connection.sendall(f"{word} {peer[0]}".encode())
+
+    import threading
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def ask6(where: Path | None, address: str, port: int, timeout: float = 5) -> str:
+    def run() -> str:
+        try:
+            with socket.create_connection((address, port), timeout) as sock:
+                return sock.recv(100).decode()
+        except TimeoutError:
+            return "silence"
+        except OSError as e:
+            return os.strerror(e.errno or 0)
+
+    return run() if where is None else netns.inside(where, run)
+
+
+@on_a_host
+def test_ipv6_is_published_beside_ipv4(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    for where, address in ((None, "2001:db8::1"), (lan, "2001:db8::2")):
+        device = "lan" if where is None else "eth0"
+        shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad", where=where)
+    network(m, "six", ipv6=True)
+    web = container(m, "six", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve6(web.path, 80, "web")
+    assert [p.host_ip for p in web.ports] == ["0.0.0.0", "::"]
+    assert ask6(lan, "2001:db8::1", 8080) == "web 2001:db8::2", "the source address stays"
+    assert ask6(None, "2001:db8::1", 8080).startswith("web ")
+    client = container(m, "six")
+    assert ask6(client.path, web.endpoints[0].ip6, 80) == f"web {client.endpoints[0].ip6}"
+    shell("ip", "-6", "route", "add", "fd00::/8", "via", "2001:db8::1", where=lan)
+    assert ask6(lan, web.endpoints[0].ip6, 80, QUIET) == "silence", "only what is published is reached"
+    serve6(lan, 99, "lan")
+    assert ask6(client.path, "2001:db8::2", 99) == "lan 2001:db8::1", "out by the host's address"
+
+
+@on_a_host
+def test_only_those_on_the_list_connect(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    friend = other_host(tmp_path / "hosts", "friend", "198.51.100")
+    stranger = other_host(tmp_path / "hosts", "stranger", "203.0.113")
+    network(m, "mine")
+    listed = PortMapping(container_port=80, host_port=8080, sources=("198.51.100.0/24", "198.51.0.0/16"))
+    web = container(m, "mine", ports=(listed, PortMapping(container_port=80, host_port=9090)))
+    serve(web.path, 80, "web")
+    assert ask(friend, "198.51.100.1", 8080) == "web 198.51.100.2"
+    assert ask(stranger, "203.0.113.1", 8080, timeout=QUIET) == "silence"
+    assert ask(stranger, "203.0.113.1", 9090) == "web 203.0.113.2"
+    assert ask(None, "127.0.0.1", 8080).startswith("web "), "the host itself is on every list"
+    m.unpublish(web.container_id, [p for p in web.ports if p.host_port == 8080])
+    m.publish(web.container_id, [PortMapping(container_port=80, host_port=8080)])
+    assert ask(stranger, "203.0.113.1", 8080) == "web 203.0.113.2"
+
+
+@on_a_host
+def test_ranges_keep_their_ports(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    network(m, "mine")
+    ports = tuple(PortMapping(container_port=n, host_port=n) for n in range(8000, 8010))
+    web = container(m, "mine", ports=ports)
+    for port in (8000, 8004, 8009):
+        serve(web.path, port, str(port))
+        assert ask(lan, "198.51.100.1", port) == f"{port} 198.51.100.2"
+    m.unpublish(web.container_id, [p for p in web.ports if p.host_port == 8004])
+    assert ask(lan, "198.51.100.1", 8004, timeout=QUIET) == "refused"
+    assert ask(lan, "198.51.100.1", 8009) == "8009 198.51.100.2"
+
+
+@on_a_host
+def test_gateway_modes(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    serve(lan, 80, "lan")
+    mode = f"{_BRIDGE}gateway_mode_ipv4"
+    network(m, "routed", options={mode: "routed"})
+    network(m, "open", options={mode: "nat-unprotected"})
+    routed = container(m, "routed", ports=(PortMapping(container_port=80, host_port=8080),))
+    opened = container(m, "open")
+    for box in (routed, opened):
+        serve(box.path, 80, "box")
+        serve(box.path, 81, "box")
+    assert ask(lan, ip(routed), 80) == "box 198.51.100.2"
+    assert ask(lan, ip(routed), 81, timeout=QUIET) == "silence"
+    assert ask(lan, "198.51.100.1", 8080, timeout=QUIET) == "refused"
+    assert ask(routed.path, "198.51.100.2", 80) == f"lan {ip(routed)}", "no translation"
+    assert ask(lan, ip(opened), 81) == "box 198.51.100.2"
+    assert ask(opened.path, "198.51.100.2", 80) == "lan 198.51.100.1"
+    with pytest.raises(InvalidArgument, match="gateway mode 'isolated' can only be used for an internal"):
+        network(m, "x", options={mode: "isolated"})
+    alone = network(m, "alone", internal=True, options={mode: "isolated"})
+    assert "inet " not in shell("ip", "addr", "show", alone.bridge_name)
+
+
+@on_a_host
+def test_other_bridge_options(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    shell("ip", "addr", "add", "198.51.100.77/24", "dev", "lan")
+    serve(lan, 80, "lan")
+    options = {
+        f"{_BRIDGE}name": "own0",
+        f"{_BRIDGE}trusted_host_interfaces": "lan",
+        f"{_BRIDGE}host_binding_ipv4": "198.51.100.77",
+        "com.docker.network.driver.mtu": "1400",
+        "com.docker.network.container_iface_prefix": "net",
+        "com.docker.network.host_ipv4": "198.51.100.77",
+    }
+    network(m, "mine", options=options)
+    web = container(m, "mine", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve(web.path, 80, "web")
+    assert "mtu 1400" in shell("ip", "link", "show", "own0")
+    assert "mtu 1400" in shell("ip", "link", "show", "net0", where=web.path)
+    assert ask(lan, ip(web), 80) == "web 198.51.100.2", "a trusted interface reaches containers directly"
+    assert ask(lan, "198.51.100.77", 8080) == "web 198.51.100.2"
+    assert ask(lan, "198.51.100.1", 8080, timeout=QUIET) == "refused"
+    assert ask(web.path, "198.51.100.2", 80) == "lan 198.51.100.77"
+    with pytest.raises(Conflict, match="bridge interface own0 is in use by another network"):
+        network(m, "other", options={f"{_BRIDGE}name": "own0"})
+    shell("ip", "link", "add", "theirs0", "type", "bridge")
+    with pytest.raises(Conflict, match="interface theirs0 exists on this host"):
+        network(m, "other", options={f"{_BRIDGE}name": "theirs0"})
+
+
+@on_a_host
+def test_the_table_comes_back_whatever_is_taken_from_it(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "mine")
+    web = container(m, "mine", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve(web.path, 80, "web")
+    whole = ruleset_words()
+    for attack in (
+        "flush ruleset",
+        "flush chain inet wherry forward",
+        "flush set inet wherry bridges",
+        "delete element inet wherry any4 { tcp . 8080 }",
+        "insert rule inet wherry into_bridge accept",
+    ):
+        shell("nft", *attack.split(" "))
+        until(lambda: ruleset_words() == whole, f"the table to be whole after {attack}", 1)
+    assert ask(None, "127.0.0.1", 8080).startswith("web ")
+    shell("nft", "add", "table", "inet", "other")
+    shell("nft", "add", "chain", "inet", "other", "forward")
+    m.shutdown()
+
+
+@on_a_host
+def test_names(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "front", ipv6=True)
+    network(m, "back")
+    web = container(m, "front", "back", name="web", front=EndpointRequest(aliases=["www"]))
+    db = container(m, "back", name="db")
+    stranger = container(m, "front", name="stranger")
+    assert resolve(web, "db") == [ip(db)]
+    assert resolve(db, "web") == [ip(web, 1)], "the address on the network they share"
+    assert resolve(stranger, "www") == [ip(web)]
+    assert resolve(stranger, "www", message.AAAA) == [web.endpoints[0].ip6]
+    assert resolve(stranger, web.container_id[:12]) == [ip(web)]
+    assert resolve(stranger, "db", timeout=8) == message.SERVFAIL
+    m.rename(db.container_id, "data")
+    assert resolve(web, "data") == [ip(db)]
+    m.delete_sandbox(db.container_id)
+    assert resolve(web, "data", timeout=8) == message.SERVFAIL
+
+
+@on_a_host
+def test_a_containers_own_server_on_port_53_is_not_disturbed(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "mine")
+    box, client = container(m, "mine", name="own"), container(m, "mine", name="client")
+    serve(box.path, 53, "mine", udp=True)
+    serve(box.path, 53, "mine")
+    assert ask(client.path, ip(box), 53, udp=True).startswith("mine ")
+    assert ask(client.path, ip(box), 53).startswith("mine ")
+    assert ask(box.path, "127.0.0.1", 53, udp=True) == "mine 127.0.0.1"
+    assert resolve(box, "client") == [ip(client)]
+    assert "udp dport 53" in shell("nft", "list", "ruleset", where=box.path)
+
+
+@on_a_host
+def test_questions_for_others_are_asked_from_where_they_may(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "mine")
+    upstream = container(m, "mine", name="upstream")
+
+    def answer() -> None:
+        sock = netns.inside(upstream.path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        sock.bind(("0.0.0.0", 53))
+        while True:
+            data, asker = sock.recvfrom(4096)
+            record = message.address_record(asker[0])
+            sock.sendto(message.answer(message.parse(data), 0, [record]), asker)
+
+    import threading
+
+    threading.Thread(target=answer, daemon=True).start()
+    box = container(m, "mine", name="box", resolving=Resolving(servers=(ip(upstream),), inside=True))
+    assert resolve(box, "example.org") == [ip(box)], "a server chosen for it is asked from inside"
+    other = container(m, "mine", name="other", resolving=Resolving(servers=(ip(upstream),)))
+    assert resolve(other, "example.org") == [m.get("mine").subnets[0].gateway], "the host's from the host"
+
+
+@on_a_host
+def test_names_survive_the_daemon(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    network(m, "mine")
+    box, other = container(m, "mine", name="box"), container(m, "mine", name="other")
+    # the sockets of a killed process are closed by the kernel
+    m._dns.close()
+    m._publishing.close()
+    m._host.close()
+    again = manager(tmp_path)
+    again.start()
+    assert again.restore({box.container_id: 0, other.container_id: 0}) == []
+    assert resolve(box, "other") == [ip(other)]
+    again.delete_sandbox(other.container_id)
+    assert resolve(box, "other", timeout=8) == message.SERVFAIL
+
+
+@on_a_host
+def test_networks_survive_the_daemon_and_leftovers_do_not(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    kept = network(m, "kept", ipv6=True)
+    gone = network(m, "gone")
+    m.shutdown()
+    shell("ip", "link", "del", kept.bridge_name)
+    m._catalog.remove(gone)  # a removal that was cut short after its row
+    again = manager(tmp_path)
+    lines = again.start()
+    assert f"removed an interface without a network: {gone.bridge_name}" in lines
+    assert kept.subnets[1].gateway in shell("ip", "addr", "show", kept.bridge_name)
+    assert [n.name for n in again.list()] == ["bridge", "host", "none", "kept"]
+
+
+@on_a_host
+def test_a_route_that_collides_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    m = started(tmp_path)
+    mine = network(m, "mine", subnets=(Subnet(cidr="10.9.0.0/24"),))
+    shell("ip", "link", "add", "vpn0", "type", "veth", "peer", "name", "vpn1")
+    shell("ip", "link", "set", "vpn0", "up")
+    shell("ip", "route", "add", "10.9.0.0/25", "dev", "vpn0")
+    until(lambda: "a new route to 10.9.0.0/25 by vpn0 collides" in caplog.text, "a warning")
+    assert mine.name in caplog.text
+    m.shutdown()
+
+
+@on_a_host
+def test_router_advertisements_are_heard_on(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    shell("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    for line in ("link set up0 up", "link set up1 up", "addr add 2001:db8::2/64 dev up0 nodad"):
+        shell("ip", *line.split())
+    shell("ip", "-6", "route", "add", "default", "via", "2001:db8::1", "dev", "up0", "proto", "ra")
+    network(m, "six", ipv6=True)
+    assert Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text() == "1\n"
+    assert Path("/proc/sys/net/ipv6/conf/up0/accept_ra").read_text() == "2\n"
+    bridge = m.get("six").bridge_name
+    assert Path(f"/proc/sys/net/ipv6/conf/{bridge}/accept_ra").read_text() == "0\n"
+
+
+@on_a_host
+def test_host_rules_are_obeyed_where_asked(tmp_path: Path) -> None:
+    from wherry.network.types import NetworkConfig
+
+    m = manager(tmp_path, config=NetworkConfig(obey_host_firewall=True))
+    m.start()
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    rules = (
+        "add table inet host",
+        "add chain inet host input { type filter hook input priority filter; policy accept; }",
+        "add rule inet host input iifname lan tcp dport 8080 drop",
+    )
+    subprocess.run(["nft", "-f", "-"], input="\n".join(rules), text=True, check=True)
+    network(m, "mine")
+    ports = (PortMapping(container_port=80, host_port=8080), PortMapping(container_port=80, host_port=9090))
+    web = container(m, "mine", ports=ports)
+    serve(web.path, 80, "web")
+    assert ask(lan, "198.51.100.1", 8080, timeout=1.5) == "silence", "the host drops it"
+    assert ask(lan, "198.51.100.1", 9090) == "web 198.51.100.2"
+    assert ask(None, "127.0.0.1", 8080).startswith("web ")

@@ -88,7 +88,6 @@ def test_every_path_of_the_reference_is_known(daemon: LabDaemon) -> None:
         ("POST", "/build"),
         ("GET", "/swarm"),
         ("POST", "/session"),
-        ("POST", "/networks/create"),
     ],
 )
 def test_what_is_missing_is_named(daemon: LabDaemon, method: str, path: str) -> None:

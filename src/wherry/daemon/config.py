@@ -65,6 +65,9 @@ class Config:
     ip_forward: bool = True
     ip_masq: bool = True
     publish_ip: str = ""
+    publish_firewall: str = "own"
+    host_gateway_ip: str = ""
+    fixed_cidr: str = ""
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -147,6 +150,9 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     ip_forward: bool | None = None
     ip_masq: bool | None = None
     ip: str | None = None
+    publish_firewall: str | None = None
+    host_gateway_ip: str | None = None
+    fixed_cidr: str | None = None
     dns: list[str] | None = None
     dns_search: list[str] | None = None
     dns_opts: list[str] | None = None
@@ -213,6 +219,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--mtu", type=int, metavar="BYTES", help="of container networks (default 1500)")
     add("--ip", metavar="ADDRESS", help="where ports are published by default (default 0.0.0.0)")
+    add(
+        "--publish-firewall",
+        choices=("own", "host"),
+        help="host: published ports answer only whom the host's own input rules let in (default own)",
+    )
+    add("--host-gateway-ip", metavar="ADDRESS", help="what host-gateway stands for (default: the gateway)")
+    add("--fixed-cidr", metavar="CIDR", help="the part of --bip's subnet to hand out from")
     add("--dns", action="append", metavar="ADDRESS", help="name server of containers")
     add("--dns-search", action="append", metavar="DOMAIN", help="search domain of containers")
     add("--dns-opt", action="append", metavar="OPTION", help="resolver option of containers")
@@ -364,6 +377,9 @@ def _config(m: dict[str, Any]) -> Config:
         ip_forward=m["ip_forward"] is not False,
         ip_masq=m["ip_masq"] is not False,
         publish_ip=m["ip"] or "",
+        publish_firewall=_publish_firewall(m["publish_firewall"]),
+        host_gateway_ip=_gateway(m["host_gateway_ip"]),
+        fixed_cidr=m["fixed_cidr"] or "",
         dns=tuple(m["dns"] or ()),
         dns_search=tuple(m["dns_search"] or ()),
         dns_options=tuple(m["dns_opts"] or ()),
@@ -386,6 +402,16 @@ def _config(m: dict[str, Any]) -> Config:
         cpu_rt_period=_between(m["cpu_rt_period"], 0, 1_000_000, "cpu-rt-period", 0),
         cpu_rt_runtime=_between(m["cpu_rt_runtime"], 0, 1_000_000, "cpu-rt-runtime", 0),
     )
+
+
+def _publish_firewall(given: str | None) -> str:
+    if given not in (None, "own", "host"):
+        raise InvalidArgument(f"invalid publish-firewall {given!r}: it must be own or host")
+    return given or "own"
+
+
+def _gateway(given: str | None) -> str:
+    return str(_check(ipaddress.ip_address, given, "host-gateway-ip")) if given else ""
 
 
 def _cdi(given: list[str] | None) -> tuple[Path, ...]:

@@ -131,6 +131,7 @@ def _settings(config: Config, runtimes: dict[str, Runtime]) -> Settings:
         runtimes=tuple(runtimes),
         cgroup_parent=config.cgroup_parent,
         init_path=config.init_path,
+        host_gateway_ip=config.host_gateway_ip,
         dns=config.dns,
         dns_search=config.dns_search,
         dns_options=config.dns_options,
@@ -226,4 +227,7 @@ def _network(config: Config) -> NetworkConfig:
         ip_masq=config.ip_masq,
         ip_forward=config.ip_forward,
         host_ip=config.publish_ip or "0.0.0.0",
+        fixed_cidr=config.fixed_cidr,
+        obey_host_firewall=config.publish_firewall == "host",
+        host_gateway_ip=config.host_gateway_ip,
     )

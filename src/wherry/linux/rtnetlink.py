@@ -19,7 +19,7 @@ IFNAMSIZ = 16
 IFALIASZ = 256
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
-_RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 20, 22, 24, 25, 26
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 20, 21, 22, 24, 25, 26
 _IFA_F_NODAD = 0x02
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
@@ -168,6 +168,10 @@ def add_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6I
     return Message(_RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
 
 
+def delete_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Message:
+    return Message(_RTM_DELADDR, 0, add_address(index, interface).payload)
+
+
 def set_default_route(gateway: Address, oif: int) -> Message:
     """The default route of a family, by a gateway on a connected subnet; another one goes."""
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
@@ -193,6 +197,11 @@ def add_link_route(destination: IPNetwork, oif: int) -> Message:
     )
     payload = head + nl.attribute(_RTA_DST, destination.network_address.packed) + nl.u32(_RTA_OIF, oif)
     return Message(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
+
+
+def delete_link_route(destination: IPNetwork, oif: int) -> Message:
+    added = add_link_route(destination, oif)
+    return Message(_RTM_DELROUTE, 0, added.payload)
 
 
 @dataclass(frozen=True)

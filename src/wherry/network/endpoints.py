@@ -12,7 +12,7 @@ import msgspec
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.model.container import EndpointRequest
 from wherry.network import ipam, options
-from wherry.network.types import Endpoint, Family, Network, Owner
+from wherry.network.types import DHCP, Endpoint, Family, Network, Owner
 from wherry.state.networks import EndpointRow, Networks
 
 _IFNAME_OPTION = "com.docker.network.endpoint.ifname"
@@ -184,6 +184,8 @@ class Endpoints:
         )
 
     def _addresses(self, network: Network, wanted4: str, wanted6: str) -> dict[str, object]:
+        if network.ipam_driver == DHCP:
+            return {"ip": wanted4}
         out: dict[str, object] = {}
         families: Sequence[tuple[Family, str, str]] = ((4, "", wanted4), (6, "6", wanted6))
         for family, suffix, wanted in families:

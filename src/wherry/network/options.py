@@ -67,12 +67,12 @@ MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 
 @dataclass(frozen=True)
 class MacvlanOptions(Common):
-    """``parent`` may be ``<interface>.<vlan>``; ``shim`` gives the host an interface of its own on the
-    network, without which the kernel keeps the host and its macvlan children apart."""
+    """``parent`` may be ``<interface>.<vlan>``; ``shim`` is the address of an interface of the host's own on
+    the network, without which the kernel keeps the host and its macvlan children apart."""
 
     parent: str = ""
     mode: MacvlanMode = "bridge"
-    shim: bool = False
+    shim: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ _MACVLAN_OPTIONS: dict[str, tuple[str, Reader]] = {
     **_COMMON,
     "parent": ("parent", ifname),
     "macvlan_mode": ("mode", _one_of("bridge", "private", "vepa", "passthru")),
-    "host_shim": ("shim", boolean),
+    "host_shim": ("shim", _binding),
 }
 _IPVLAN_OPTIONS: dict[str, tuple[str, Reader]] = {
     **_COMMON,

@@ -20,13 +20,15 @@ from functools import partial
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
+import msgspec
+
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import netns, sysctl
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import NetlinkError, NetlinkSocket
 from wherry.network.drivers import Driver, Namespace
 from wherry.network.endpoints import gateway_of
-from wherry.network.types import Endpoint, Family, Network
+from wherry.network.types import DHCP, Endpoint, Family, Network
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +45,16 @@ class Attachment:
     endpoint: Endpoint
 
 
-def build(path: Path, attachments: Sequence[Attachment]) -> None:
+Lend = Callable[[Path, Endpoint], Endpoint]
+"""Gets an address for an endpoint whose interface is up, from whoever hands out addresses on its network."""
+
+
+def build(path: Path, attachments: Sequence[Attachment], lend: Lend) -> list[Endpoint]:
     """Make the namespace, bring its loopback interface up, attach every endpoint and set the routes.
 
     Nothing is left behind on failure.
 
+    :returns: the endpoints, with the addresses that were lent to them.
     :raises Internal: the host refuses, with the reason.
     """
     try:
@@ -57,8 +64,9 @@ def build(path: Path, attachments: Sequence[Attachment]) -> None:
     try:
         with inside:
             inside.transact(rt.set_link(1, up=True))
-            _furnish(path, inside, attachments)
-            _route(inside, [a.endpoint for a in attachments])
+            endpoints = _furnish(path, inside, attachments, lend)
+            _route(inside, endpoints)
+            return endpoints
     except BaseException as e:
         netns.unpin(path)
         if isinstance(e, OSError):
@@ -66,19 +74,21 @@ def build(path: Path, attachments: Sequence[Attachment]) -> None:
         raise
 
 
-def connect(path: Path, attachment: Attachment, endpoints: Sequence[Endpoint]) -> None:
-    """Attach one more endpoint to a namespace that has others; ``endpoints`` are all of them then.
+def connect(path: Path, attachment: Attachment, others: Sequence[Endpoint], lend: Lend) -> Endpoint:
+    """Attach one more endpoint to a namespace that has others.
 
+    :returns: it, with the address that was lent to it.
     :raises Internal: the host refuses, with the reason; the interface is gone again.
     """
     with _inside(path, "connect") as inside:
         try:
-            _furnish(path, inside, [attachment])
-            _route(inside, endpoints)
+            (endpoint,) = _furnish(path, inside, [attachment], lend)
+            _route(inside, [*others, endpoint])
         except BaseException:
             _remove(inside, attachment.endpoint.ifname)
-            _route(inside, [e for e in endpoints if e.id != attachment.endpoint.id])
+            _route(inside, others)
             raise
+        return endpoint
 
 
 def disconnect(path: Path, endpoint: Endpoint, left: Sequence[Endpoint]) -> None:
@@ -92,6 +102,29 @@ def disconnect(path: Path, endpoint: Endpoint, left: Sequence[Endpoint]) -> None
         _route(inside, left)
 
 
+def strip(path: Path, names: Sequence[str]) -> None:
+    """Remove interfaces from a namespace that is let go: whatever keeps it alive then (a shell that was left
+    inside) has no place on the wire any more. What is gone already is fine."""
+    if not names or not netns.is_pinned(path):
+        return
+    with _inside(path, "strip") as inside:
+        for name in names:
+            _remove(inside, name)
+
+
+def readdress(path: Path, before: Endpoint, after: Endpoint, endpoints: Sequence[Endpoint]) -> None:
+    """An endpoint has another IPv4 address now; ``endpoints`` are all there are then."""
+    with _inside(path, "change") as inside:
+        link = rt.link(inside, after.ifname)
+        if link is None:
+            raise Internal(f"interface {after.ifname} is not there")
+        if (before.ip, before.prefix_len) != (after.ip, after.prefix_len):
+            # the old one first: with it the kernel would remove the other addresses of its subnet
+            inside.transact(rt.delete_address(link.index, ip_interface(f"{before.ip}/{before.prefix_len}")))
+            inside.transact(rt.add_address(link.index, ip_interface(f"{after.ip}/{after.prefix_len}")))
+        _route(inside, endpoints)
+
+
 @contextmanager
 def _inside(path: Path, what: str) -> Iterator[NetlinkSocket]:
     try:
@@ -101,15 +134,28 @@ def _inside(path: Path, what: str) -> Iterator[NetlinkSocket]:
         raise Internal(f"cannot {what} a network namespace: {e.strerror or e}") from e
 
 
-def _furnish(path: Path, inside: NetlinkSocket, attachments: Sequence[Attachment]) -> None:
+def _furnish(
+    path: Path, inside: NetlinkSocket, attachments: Sequence[Attachment], lend: Lend
+) -> list[Endpoint]:
+    endpoints = []
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for a in attachments:
             a.driver.attach(a.network, a.endpoint, Namespace(fd, inside))
-            if a.endpoint.ifname:
-                _configure(path, inside, a.endpoint)
+            endpoint = a.endpoint
+            if endpoint.ifname and a.network.ipam_driver == DHCP:
+                _configure(path, inside, msgspec.structs.replace(endpoint, ip="", prefix_len=0))
+                endpoint = lend(path, endpoint)
+                link = rt.link(inside, endpoint.ifname)
+                if link is not None:
+                    address = ip_interface(f"{endpoint.ip}/{endpoint.prefix_len}")
+                    inside.transact(rt.add_address(link.index, address))
+            elif endpoint.ifname:
+                _configure(path, inside, endpoint)
+            endpoints.append(endpoint)
     finally:
         os.close(fd)
+    return endpoints
 
 
 def _configure(path: Path, inside: NetlinkSocket, endpoint: Endpoint) -> None:

@@ -19,6 +19,8 @@ Proto = Literal["tcp", "udp", "sctp"]
 PROTOCOLS: tuple[Proto, ...] = ("tcp", "udp", "sctp")
 
 DEFAULT_INSTANCE = "default"
+DHCP = "dhcp"
+"""The IPAM driver that asks the network's own DHCP server."""
 PREDEFINED = ("bridge", "host", "none")
 _INSTANCE = re.compile(r"[0-9a-f]{8}")
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.linux import netns
-from wherry.linux.nft import Nft
+from wherry.linux.nft import Nft, table_exists
 
 ADDRESS = "127.0.0.11"
 _TRIES = 16
 _BACKLOG = 64
+_NAME = "wherry_dns"
 _TABLE = """\
-add table inet wherry_dns
-delete table inet wherry_dns
 add table inet wherry_dns
 add chain inet wherry_dns output {{ type filter hook output priority raw; policy accept; }}
 add rule inet wherry_dns output ip daddr {a} udp dport 53 udp dport set {p}
@@ -54,7 +53,9 @@ def _open() -> Listeners:
     try:
         nft = Nft()
         try:
-            nft.run(_TABLE.format(a=ADDRESS, p=udp.getsockname()[1]))
+            text = _TABLE.format(a=ADDRESS, p=udp.getsockname()[1])
+            # a removal costs the kernel 15 ms, and a new namespace has nothing to remove
+            nft.run(f"delete table inet {_NAME}\n{text}" if table_exists(_NAME) else text)
         finally:
             nft.close()
     except BaseException:

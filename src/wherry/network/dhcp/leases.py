@@ -1,0 +1,163 @@
+"""Leases of running containers: obtained at the start, renewed while they run, given back at the end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import msgspec
+
+from wherry.errors import Internal, WherryError
+from wherry.network.dhcp.client import Exchange, Refused
+from wherry.network.dhcp.message import Lease
+from wherry.network.types import Endpoint
+
+_log = logging.getLogger(__name__)
+RETRY = 30.0
+"""Seconds until a renewal that nobody answered is tried again."""
+
+
+@dataclass
+class _Held:
+    path: Path
+    endpoint: Endpoint
+    hostname: str
+    lease: Lease
+    renew_at: float
+    ends_at: float
+
+
+Moved = Callable[[Endpoint, Endpoint], None]
+
+
+class Leases:
+    """Safe to use from any thread; renewals happen on one of its own, which sleeps until the next is due.
+
+    :param moved: called with an endpoint as it was and as it is, when a server gave it another address.
+    """
+
+    def __init__(self, moved: Moved) -> None:
+        self._moved = moved
+        self._held: dict[str, _Held] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def obtain(self, path: Path, endpoint: Endpoint, hostname: str, wanted: str = "") -> Endpoint:
+        """Get a lease for an endpoint whose interface is up. :returns: it with its address.
+
+        :raises Internal: nobody gives one.
+        """
+        try:
+            with Exchange(path, endpoint, hostname) as exchange:
+                lease = exchange.obtain(IPv4Address(wanted) if wanted else None)
+        except (OSError, WherryError, Refused) as e:
+            reason = e.message if isinstance(e, WherryError) else str(e) or "the DHCP server refused"
+            raise Internal(f"cannot get an address on network {endpoint.network_name}: {reason}") from e
+        found = with_lease(endpoint, lease)
+        self._hold(path, found, hostname, lease)
+        return found
+
+    def adopt(self, path: Path, endpoint: Endpoint, hostname: str) -> None:
+        """Renew from now on the lease of a container that ran before this process; at once, as nobody knows
+        how long it still lasts."""
+        unknown = Lease(IPv4Address(endpoint.ip), endpoint.prefix_len, None, IPv4Address(0), 0)
+        self._hold(path, endpoint, hostname, unknown)
+
+    def release(self, endpoint: Endpoint) -> None:
+        """Give an address back; its namespace must still be there. One that has none is fine."""
+        with self._changed:
+            held = self._held.pop(endpoint.id, None)
+        if held is None or not held.lease.seconds:
+            return
+        try:
+            with Exchange(held.path, held.endpoint, held.hostname) as exchange:
+                exchange.release(held.lease)
+        except OSError:
+            pass  # the interface has gone: the lease ends by itself
+
+    def close(self) -> None:
+        """Containers keep their addresses; the next process renews them."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _hold(self, path: Path, endpoint: Endpoint, hostname: str, lease: Lease) -> None:
+        now = time.monotonic()
+        with self._changed:
+            self._held[endpoint.id] = _Held(
+                path,
+                endpoint,
+                hostname,
+                lease,
+                now + (lease.renew_after if lease.seconds else 0),
+                now + (lease.seconds or 3600),
+            )
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="dhcp", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._closing:
+                    return
+                due = min(self._held.values(), key=lambda h: h.renew_at, default=None)
+                left = None if due is None else due.renew_at - time.monotonic()
+                if due is None or (left is not None and left > 0):
+                    self._changed.wait(left)
+                    continue
+            self._renew(due)
+
+    def _renew(self, held: _Held) -> None:
+        try:
+            lease = self._renewed(held)
+        except (OSError, WherryError, Refused) as e:
+            with self._changed:
+                held.renew_at = time.monotonic() + RETRY
+            _log.warning(
+                "the lease of container %s on network %s is not renewed: %s",
+                held.endpoint.container_id[:12], held.endpoint.network_name, e,
+            )  # fmt: skip
+            return
+        before, after = held.endpoint, with_lease(held.endpoint, lease)
+        with self._changed:
+            if self._held.get(before.id) is not held:
+                return  # it ended meanwhile
+            held.lease, held.endpoint = lease, after
+            held.renew_at = time.monotonic() + lease.renew_after
+            held.ends_at = time.monotonic() + lease.seconds
+        if after != before:
+            try:
+                self._moved(before, after)
+            except (OSError, WherryError) as e:
+                _log.error("cannot give container %s its new address: %s", before.container_id[:12], e)
+
+    @staticmethod
+    def _renewed(held: _Held) -> Lease:
+        with Exchange(held.path, held.endpoint, held.hostname) as exchange:
+            try:
+                if not held.lease.seconds:
+                    return exchange.again(held.lease.address)
+                if time.monotonic() < held.ends_at:
+                    return exchange.renew(held.lease)
+            except Refused:
+                pass
+            return exchange.obtain()
+
+
+def with_lease(endpoint: Endpoint, lease: Lease) -> Endpoint:
+    return msgspec.structs.replace(
+        endpoint,
+        ip=str(lease.address),
+        prefix_len=lease.prefix_len,
+        gateway=str(lease.gateway) if lease.gateway is not None else "",
+    )

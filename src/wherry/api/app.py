@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.api.routes import (
+    build,
     commit,
     containers,
     files,
@@ -24,6 +25,7 @@ def make_server(services: Services) -> ApiServer:
     """The API of ``services``, ready to be given to listeners."""
     modules = (
         system,
+        build,
         containers,
         files,
         commit,

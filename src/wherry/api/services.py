@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wherry.engine.builds.service import BuildService
 from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
@@ -53,6 +54,7 @@ class Services:
     disk: DiskService
     fsck: FsckService
     upkeep: Upkeep
+    builds: BuildService
     pulls: PullService
     pushes: PushService
     copies: CopyService

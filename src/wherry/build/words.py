@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wherry.build import globs
 from wherry.errors import InvalidArgument
+from wherry.model import globs
 
 _SPECIAL = frozenset("@*#?-$!0")
 """Names of one character: the shell's special parameters, which a Dockerfile never sets."""

@@ -11,6 +11,10 @@ from wherry.api.server import ApiServer
 from wherry.api.services import Services
 from wherry.daemon.config import Config
 from wherry.daemon.stores import Stores, open_network, open_stores
+from wherry.engine.builds.cache import BuildCache
+from wherry.engine.builds.fetching import Fetcher
+from wherry.engine.builds.runner import Runner
+from wherry.engine.builds.service import BuildService
 from wherry.engine.commit import CommitService
 from wherry.engine.containers import ContainerService
 from wherry.engine.control import Control
@@ -56,9 +60,11 @@ from wherry.model import oci
 from wherry.runtime.cdi import Registry
 from wherry.runtime.spec import warm_up
 from wherry.runtime.task import conmon_fd
+from wherry.state.builds import BuildRows
 from wherry.state.containers import Containers
 from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
+from wherry.storage.contexts import ContextStore
 from wherry.wire import stats as wire_stats
 
 
@@ -110,6 +116,7 @@ class Daemon:
         await self.services.upkeep.close()
         await self.services.volume_versions.close()
         self.services.volume_files.close()
+        await self.services.builds.close()
         await self.services.pulls.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.core.health.close()
@@ -241,6 +248,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
     hotplug = Hotplug(
         holds=core.holds, volumes=s.volumes, snapshotter=s.snapshotter, sandboxes=core.sandboxes
     )
+    pulls = PullService(images=s.images, distribution=s.distribution, events=events)
     return Services(
         containers=service,
         listing=ListingService(containers=service, images=s.images),
@@ -280,7 +288,8 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         top=TopService(settings=settings, containers=containers, live=live),
         stats=stats,
         images=images,
-        pulls=PullService(images=s.images, distribution=s.distribution, events=events),
+        pulls=pulls,
+        builds=_builds(s, core, pulls),
         pushes=PushService(images=s.images, distribution=s.distribution, refetcher=refetcher, events=events),
         disk=DiskService(root=config.root, snapshotter=s.snapshotter),
         fsck=FsckService(images=s.images, refetcher=refetcher, containers=containers),
@@ -310,6 +319,22 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
             devices=core.devices,
         ),
         events=events,
+    )
+
+
+def _builds(s: Stores, core: Core, pulls: PullService) -> BuildService:
+    rows = BuildRows(s.db)
+    root = s.settings.root / "build"
+    cache = BuildCache(root, rows, s.snapshotter, ContextStore(root), s.images.collect)
+    runner = Runner(settings=s.settings, runtimes=s.runtimes, network=s.network, devices=core.devices)
+    return BuildService(
+        images=s.images,
+        cache=cache,
+        rows=rows,
+        runner=runner,
+        fetcher=Fetcher(),
+        pulls=pulls,
+        events=s.events,
     )
 
 

@@ -23,10 +23,9 @@ from wherry.engine.links import Peer
 from wherry.engine.mountsources import MountSources
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, NotFound
-from wherry.linux import cgroups, files, mounts, syscalls
+from wherry.linux import cgroups, files, mounts, syscalls, users
 from wherry.model.container import Container
 from wherry.model.mount import Mount
-from wherry.runtime import users
 from wherry.runtime.cdi import Injection
 from wherry.runtime.spec import (
     PATH,
@@ -99,7 +98,7 @@ def prepare(
         mountpoints.check(root_fd, rootfs, record.mounts)
         user = users.lookup(root_fd, record.config.user, record.host_config.group_add or ())
         cwd = record.config.working_dir or "/"
-        _make_workdir(root_fd, cwd, rootfs, user, [m.destination for m in sources])
+        make_workdir(root_fd, cwd, rootfs, user, [m.destination for m in sources])
     finally:
         os.close(root_fd)
     if record.host_config.init:
@@ -217,7 +216,7 @@ def environment(record: Container, home: str, hostname: str) -> list[str]:
     return [f"{key}={value}" for key, value in merged.items()]
 
 
-def _make_workdir(root_fd: int, cwd: str, rootfs: Path, user: users.User, mounted: Sequence[str]) -> None:
+def make_workdir(root_fd: int, cwd: str, rootfs: Path, user: users.User, mounted: Sequence[str]) -> None:
     """Create the working directory with the user as its owner, beneath the root.
 
     A directory below a mount is that mount's business and is not made here.

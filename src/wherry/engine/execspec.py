@@ -10,9 +10,10 @@ import msgspec
 from wherry.engine.bundle import environment
 from wherry.engine.normalise import as_list
 from wherry.errors import InvalidArgument
+from wherry.linux import users
 from wherry.model.container import Container
 from wherry.model.exec import ExecConfig
-from wherry.runtime import limits, users
+from wherry.runtime import limits
 from wherry.runtime.spec import Process, capability_set, parse_security_options, process_section
 
 

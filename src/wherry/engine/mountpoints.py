@@ -38,6 +38,17 @@ def check(root_fd: int, rootfs: Path, points: Sequence[MountPoint]) -> None:
             raise _refused(point, "because it is inside /proc")
 
 
+def check_targets(root_fd: int, rootfs: Path, targets: Sequence[str]) -> None:
+    """As :func:`check`, for mounts that are none of procfs.
+
+    :raises InvalidArgument: one is in procfs, or is it.
+    """
+    for target in targets:
+        where = _resolved(root_fd, rootfs, target)
+        if where == "/proc" or where.startswith("/proc/"):
+            raise InvalidArgument(f'"{target}" cannot be mounted because it is inside /proc')
+
+
 def _refused(point: MountPoint, why: str) -> InvalidArgument:
     return InvalidArgument(f'"{point.destination}" cannot be mounted {why}')
 

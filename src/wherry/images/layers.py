@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.model import digest as digests
 from wherry.model.digest import Digest
+from wherry.model.mount import Mount
 from wherry.storage.apply import MERGE, OVERLAY
 from wherry.storage.content import ContentStore
 from wherry.storage.snapshots import UNPACK_PREFIX, Snapshotter, Usage
@@ -242,6 +243,14 @@ class LayerStore:
                 raise NotFound(f"cannot unpack layer {digest}: it is not here") from e
             raise
         return Prepared(key, unpacked)
+
+    def merge(self, digest: Digest, diff_id: Digest, mount: Mount) -> None:
+        """Unpack a layer onto a writable snapshot's files, as one more of them (squash).
+
+        :raises InvalidArgument: see :meth:`ensure`.
+        """
+        path = self._content.path(digest)
+        self._unpacker.unpack(path, mount, whiteouts=MERGE, digest=digest, expected=diff_id)
 
     def close(self) -> None:
         """Wait for what is under way."""

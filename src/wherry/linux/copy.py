@@ -183,28 +183,33 @@ def _copy_file(job: _Job, source: int, target: int, name: str) -> None:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EAGAIN, "it changed while it was copied", name)
         with _opened(name, writing, target, 0o600) as new:
-            _copy_bytes(job, old, new, status.st_size)
+            job.clones = copy_bytes(old, new, status.st_size, clone=job.clones)
             _give(old, new, status)
 
 
-def _copy_bytes(job: _Job, old: int, new: int, size: int) -> None:
+def copy_bytes(old: int, new: int, size: int, *, clone: bool = True) -> bool:
+    """The bytes of one open file into another, cloned where the file system can, holes kept.
+
+    :param clone: False where it is known that it cannot. :returns: whether it is worth trying the next time.
+    """
     if size == 0:
-        return
-    if job.clones:
+        return clone
+    if clone:
         try:
             fcntl.ioctl(new, _FICLONE, old)
-            return
+            return True
         except OSError as e:
             if e.errno not in _NO_CLONE:
                 raise
             # One file may be of a kind that cannot be cloned; another file system cannot clone any.
-            job.clones = e.errno == errno.EINVAL
+            clone = e.errno == errno.EINVAL
     os.ftruncate(new, size)
-    for start, end in _data_ranges(old, size):
+    for start, end in data_ranges(old, size):
         _copy_range(old, new, start, end)
+    return clone
 
 
-def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
+def data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
     """What lies between the holes (lseek(2), SEEK_DATA)."""
     offset = 0
     while offset < size:

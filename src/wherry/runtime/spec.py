@@ -12,10 +12,10 @@ import msgspec
 
 from wherry.errors import InvalidArgument
 from wherry.linux import capabilities, seccomp, seccomp_bpf
+from wherry.linux.users import User
 from wherry.model.container import HostConfig
 from wherry.runtime import limits
 from wherry.runtime.cdi import Injection
-from wherry.runtime.users import User
 
 MASKED_PATHS = [
     "/proc/asound",

@@ -172,6 +172,12 @@ class Runtime:
         argv += ["--pid-file", str(pid_file), *options, container_id]
         return programs.Child(argv)
 
+    def run_bundle(self, container_id: str, bundle: Path) -> programs.Child:
+        """Run a container without conmon: it ends with the program that is returned, which exits as its
+        process did. ``<bundle>/pid`` is there once the process is."""
+        argv = [self._program, "--root", str(self._state), "run", "--bundle", str(bundle)]
+        return programs.Child([*argv, "--pid-file", str(bundle / "pid"), container_id])
+
     def _conmon_argv(self, container_id: str, unique_id: str, bundle: Path, streams: Streams) -> list[str]:
         argv = [self._conmon, "--api-version", "1", "-c", container_id, "-u", unique_id]
         argv += ["-r", self._program, "-b", str(bundle), "-0", str(bundle), "-n", unique_id[:12]]

@@ -11,6 +11,7 @@ A released migration is never edited; a change is a new entry of :data:`MIGRATIO
 from __future__ import annotations
 
 from wherry.state import (
+    builds,
     containers,
     content,
     events,
@@ -30,4 +31,5 @@ MIGRATIONS: list[str] = [
     volumes.ADD_IDS,
     volume_snapshots.TABLES,
     networks.SEVERAL_NETWORKS,
+    builds.TABLES,
 ]

@@ -136,6 +136,21 @@ class Snapshots:
                 raise Conflict(f"cannot commit snapshot {name}: it exists already") from e
             return self.get(name)
 
+    def rename(self, old: str, new: str) -> bool:
+        """Give a committed snapshot another key; ``False`` when that is taken. Its files stay where they are.
+
+        :raises NotFound: it is not there, or not committed.
+        """
+        with self._db.transaction() as connection:
+            row = self._committed(old)
+            try:
+                connection.execute("UPDATE snapshots SET key = ? WHERE id = ?", (new, row.id))
+            except sqlite3.IntegrityError:
+                return False
+            # In the same breath: the build cache names its snapshots by their keys.
+            connection.execute("UPDATE build_records SET snapshot = ? WHERE snapshot = ?", (new, old))
+            return True
+
     def delete(self, key: str) -> int:
         """Forget a snapshot and return its id.
 
@@ -150,7 +165,7 @@ class Snapshots:
             return row.id
 
     def delete_unreferenced(self) -> list[tuple[int, int]]:
-        """Forget every committed snapshot that no image, lease or other snapshot needs.
+        """Forget every committed snapshot that no image, lease, build or other snapshot needs.
 
         Returns the id and the size in bytes of each.
         """
@@ -161,6 +176,7 @@ class Snapshots:
                     "DELETE FROM snapshots WHERE driver = ? AND kind = 'committed' "
                     "AND key NOT IN (SELECT chain_id FROM image_snapshots) "
                     "AND key NOT IN (SELECT key FROM lease_items WHERE kind = 'snapshot') "
+                    "AND key NOT IN (SELECT snapshot FROM build_records WHERE snapshot IS NOT NULL) "
                     "AND id NOT IN (SELECT parent FROM snapshots WHERE parent IS NOT NULL) "
                     "RETURNING id, size",
                     (self._driver,),

@@ -71,6 +71,12 @@ class Snapshotter(Protocol):
         :raises NotFound: ``key`` is not active. :raises Conflict: ``name`` exists.
         """
 
+    def rename(self, old: str, new: str) -> bool:
+        """Give a committed snapshot another name; ``False`` when that is taken.
+
+        :raises NotFound: it is not there, or not committed.
+        """
+
     def remove(self, key: str) -> None:
         """:raises NotFound: no such snapshot. :raises Conflict: it has children."""
 

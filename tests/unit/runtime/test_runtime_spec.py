@@ -7,6 +7,7 @@ import pytest
 
 from wherry.errors import InvalidArgument
 from wherry.linux import capabilities, seccomp
+from wherry.linux.users import User
 from wherry.model.container import DeviceMapping, HostConfig, Ulimit
 from wherry.runtime import limits
 from wherry.runtime.spec import (
@@ -19,7 +20,6 @@ from wherry.runtime.spec import (
     parse_security_options,
 )
 from wherry.runtime.task import explain
-from wherry.runtime.users import User
 
 
 def spec(host: HostConfig | None = None, uid: int = 0, **more: Any) -> dict[str, Any]:

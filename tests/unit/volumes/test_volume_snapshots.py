@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_nothing_half_made(room: Room, monkeypatch: pytest.Mo
     def full(*_arguments: object, **_more: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(copy, "_copy_bytes", full)
+    monkeypatch.setattr(copy, "copy_bytes", full)
     for call in (
         lambda: room.versions.create(volume, "second"),
         lambda: room.versions.restore(volume, "first"),

@@ -98,11 +98,6 @@ async def prune(ctx: Context) -> web.Response:
     return json_response({"ImagesDeleted": wire.removed(removed) or None, "SpaceReclaimed": freed})
 
 
-async def build_prune(_ctx: Context) -> web.Response:
-    """Nothing builds here yet, so the build cache is empty; ``docker system prune`` asks all the same."""
-    return json_response({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 async def save(ctx: Context) -> web.StreamResponse:
     names = [ctx.params["name"]] if "name" in ctx.params else _names(ctx)
     if not names:
@@ -210,7 +205,6 @@ ROUTES: list[Route] = [
     ("POST", "/images/create", create),
     ("POST", "/images/bootstrap", bootstrap),
     ("POST", "/images/prune", prune),
-    ("POST", "/build/prune", build_prune),
     ("GET", "/images/{name:path}/json", inspect),
     ("GET", "/images/{name:path}/history", history),
     ("GET", "/images/{name:path}/get", save),

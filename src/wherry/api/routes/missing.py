@@ -12,8 +12,6 @@ _MISSING: tuple[tuple[str, str, str], ...] = (
     ("GET", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
     ("POST", "/containers/{id}/checkpoints", "checkpoints, which need CRIU"),
     ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints, which need CRIU"),
-    ("POST", "/build", "building images"),
-    ("POST", "/build/cancel", "building images"),
     ("POST", "/session", "build sessions"),
     ("POST", "/grpc", "build sessions"),
     ("GET", "/images/{name:path}/attestations", "image attestations"),

@@ -93,6 +93,9 @@ class DirectorySnapshotter(ABC):
             raise NotFound(f"no such snapshot: {row.key}") from e
         return Usage(size.size, size.inodes)
 
+    def rename(self, old: str, new: str) -> bool:
+        return self._rows.rename(old, new)
+
     def remove(self, key: str) -> None:
         if key.startswith(UNPACK_PREFIX):
             # never whole, so nothing is lost by files first; on a full disk the row could not go

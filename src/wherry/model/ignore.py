@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wherry.build.globs import path_pattern
 from wherry.errors import InvalidArgument
+from wherry.model.globs import path_pattern
 
 _SIZE_MAX = 1 << 20
 _PATTERNS_MAX = 10000

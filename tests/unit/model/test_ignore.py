@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from wherry.build.ignore import Patterns, read, wildcard
 from wherry.errors import InvalidArgument
+from wherry.model.ignore import Patterns, read, wildcard
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wherry.errors import InvalidArgument
-from wherry.runtime.users import User, lookup
+from wherry.linux.users import User, lookup
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh

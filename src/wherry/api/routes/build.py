@@ -1,0 +1,147 @@
+"""``/build``: decode, one engine call, encode."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from wherry.api import buildquery
+from wherry.api.bodies import request_file
+from wherry.api.context import Context, json_response, no_content
+from wherry.api.progress import Reporter, registry_credentials, with_progress
+from wherry.api.router import Route
+from wherry.engine.builds.reports import LegacyReport, QuietReport, Report, StepReport
+from wherry.engine.builds.requests import BuildRequest
+from wherry.engine.builds.service import Built
+from wherry.engine.builds.worker import Inputs
+from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.wire import filters as wire_filters
+
+_MANIFEST_MAX = 256 << 20
+PRUNE_FILTERS = frozenset(
+    {"until", "id", "parent", "type", "description", "inuse", "shared", "private", "label"}
+)
+
+
+async def build(ctx: Context) -> web.StreamResponse:
+    if ctx.text("version") == "2":
+        raise NotImplemented_(
+            "building with BuildKit's protocol (version=2) is not implemented: use version=1"
+        )
+    request = buildquery.build_request(ctx.query, registry_credentials(ctx))
+    if ctx.text("session"):
+        return await _with_session(ctx, request)
+    async with request_file(ctx.request) as source, ctx.services.builds.received(source.fileno()) as inputs:
+        return await _run(ctx, request, inputs)
+
+
+async def _with_session(ctx: Context, request: BuildRequest) -> web.StreamResponse:
+    sessions = ctx.services.builds.sessions
+    try:
+        return await _run(ctx, request, sessions.take(ctx.text("session")))
+    finally:
+        await asyncio.shield(sessions.close(ctx.text("session")))
+
+
+async def _run(ctx: Context, request: BuildRequest, inputs: Inputs) -> web.StreamResponse:
+    quiet = ctx.flag("q")
+
+    async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
+        report = _report(ctx, progress)
+        built = await ctx.services.builds.build(request, inputs, report)
+        return _last_lines(request, built, quiet=quiet, steps=isinstance(report, StepReport))
+
+    return await with_progress(ctx, work, quiet=False, abandon=True)
+
+
+def _report(ctx: Context, progress: Reporter) -> Report:
+    if ctx.flag("q"):
+        return QuietReport(progress.on_loop)
+    if ctx.text("progress") == "steps":
+        return StepReport(progress.on_loop)
+    return LegacyReport(progress.on_loop)
+
+
+def _last_lines(request: BuildRequest, built: Built, *, quiet: bool, steps: bool) -> Sequence[dict[str, Any]]:
+    if quiet and not steps:
+        return [{"stream": f"{built.image}\n"}]
+    lines: list[dict[str, Any]] = [{"stream": f"{warning}\n"} for warning in built.warnings]
+    lines.append({"aux": {"ID": built.image, **({"Build": built.build} if steps else {})}})
+    if not steps:
+        lines.append({"stream": f"Successfully built {built.image.removeprefix('sha256:')[:12]}\n"})
+        lines += [{"stream": f"Successfully tagged {tag.familiar()}\n"} for tag in request.tags]
+    return lines
+
+
+# ---- sessions: additions of this engine --------------------------------------------------------------------
+
+
+class _Open(msgspec.Struct, rename="pascal"):
+    secrets: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+async def open_session(ctx: Context) -> web.Response:
+    """Secrets by id, each in base64."""
+    body = await ctx.optional_json(_Open)
+    try:
+        values = {key: base64.b64decode(text, validate=True) for key, text in body.secrets.items()}
+    except binascii.Error as e:
+        raise InvalidArgument("invalid secret: not base64") from e
+    return json_response({"Id": await ctx.services.builds.sessions.open(values)}, status=201)
+
+
+async def close_session(ctx: Context) -> web.Response:
+    await ctx.services.builds.sessions.close(ctx.params["id"])
+    return no_content()
+
+
+async def compare_context(ctx: Context) -> web.Response:
+    """The body is a manifest (see ``storage.contexts``); the answer says which of its entries are needed."""
+    manifest = bytearray()
+    async for chunk in ctx.request.content.iter_chunked(1 << 18):
+        manifest += chunk
+        if len(manifest) > _MANIFEST_MAX:
+            raise InvalidArgument("invalid context manifest: it is too large")
+    need = await ctx.services.builds.sessions.compare(
+        ctx.params["id"], ctx.text("name"), ctx.text("key"), bytes(manifest)
+    )
+    return json_response({"Need": need})
+
+
+async def receive_context(ctx: Context) -> web.Response:
+    async with request_file(ctx.request) as source:
+        await ctx.services.builds.sessions.receive(ctx.params["id"], ctx.text("name"), source.fileno())
+    return no_content()
+
+
+async def prune(ctx: Context) -> web.Response:
+    filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
+    bounds = buildquery.bounds(ctx.integer)
+    everything = ctx.flag("all")
+    gone, freed = await asyncio.to_thread(
+        ctx.services.builds.cache.prune, buildquery.prune_test(filters, everything=everything), bounds
+    )
+    return json_response({"CachesDeleted": gone or None, "SpaceReclaimed": freed})
+
+
+async def cancel(ctx: Context) -> web.Response:
+    """By the id that the client chose; a build ends with its connection as well."""
+    ctx.services.builds.cancel(ctx.text("id"))
+    return no_content()
+
+
+ROUTES: list[Route] = [
+    ("POST", "/build", build),
+    ("POST", "/build/prune", prune),
+    ("POST", "/build/cancel", cancel),
+    ("POST", "/build/sessions", open_session),
+    ("DELETE", "/build/sessions/{id}", close_session),
+    ("POST", "/build/sessions/{id}/context", compare_context),
+    ("PUT", "/build/sessions/{id}/context", receive_context),
+]

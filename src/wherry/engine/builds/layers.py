@@ -1,0 +1,156 @@
+"""Results of steps as layers of images: written when an image wants them, and only once.
+
+A layer is the difference between a step's snapshot and the one below it. The snapshot then goes by the
+layer's chain id, so that a container starts from it without anything being unpacked again. With
+``rewrite-timestamp`` the layer has other times than the snapshot, which then stays what it is.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from wherry.engine.builds.cache import BuildCache
+from wherry.errors import Internal, InvalidArgument
+from wherry.images.store import ImageStore
+from wherry.model import digest as digests
+from wherry.model import oci
+from wherry.model.digest import Digest
+from wherry.model.oci import Descriptor
+from wherry.state.builds import LayerRow
+from wherry.storage import diff
+from wherry.storage.content import Writer
+from wherry.storage.leases import Lease
+
+PLAIN, GZIP, ZSTD = "uncompressed", "gzip", "zstd"
+_TYPES = {PLAIN: oci.LAYER, GZIP: oci.LAYER_GZIP, ZSTD: oci.LAYER_ZSTD}
+_LEVELS = {GZIP: (6, 0, 9), ZSTD: (3, 1, 22)}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How layers are written. ``level`` of the compression; ``epoch`` seconds no time in them is later
+    than.
+    """
+
+    compression: str = PLAIN
+    level: int = 0
+    epoch: int | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.compression}:{self.level}:{'' if self.epoch is None else self.epoch}"
+
+
+def form_of(compression: str, level: str, epoch: int | None) -> Form:
+    """From an output's attributes. :raises InvalidArgument: unknown, or a level there is not."""
+    compression = compression or PLAIN
+    if compression == "estargz":
+        raise InvalidArgument("compression estargz is not supported: use gzip, zstd or uncompressed")
+    if compression not in _TYPES:
+        raise InvalidArgument(f"unsupported layer compression type: {compression}")
+    if compression == PLAIN:
+        return Form(epoch=epoch)
+    default, least, most = _LEVELS[compression]
+    if level and not (level.isdecimal() and least <= int(level) <= most):
+        raise InvalidArgument(f"invalid compression-level {level!r} for {compression}: {least} to {most}")
+    return Form(compression, int(level) if level else default, epoch)
+
+
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+    def end(self) -> None: ...
+
+
+class _Plain:
+    def __init__(self, out: Writer) -> None:
+        self.write = out.write
+
+    def end(self) -> None:
+        return
+
+
+class _Compressed:
+    def __init__(self, out: Writer, compressor: Any) -> None:
+        self._out, self._compressor = out, compressor
+
+    def write(self, data: bytes, /) -> None:
+        if piece := self._compressor.compress(data):
+            self._out.write(piece)
+
+    def end(self) -> None:
+        self._out.write(self._compressor.flush())
+
+
+def _sink(out: Writer, form: Form) -> _Sink:
+    if form.compression == GZIP:
+        return _Compressed(out, zlib.compressobj(form.level, wbits=31))
+    if form.compression == ZSTD:
+        import zstandard
+
+        return _Compressed(out, zstandard.ZstdCompressor(level=form.level).compressobj())
+    return _Plain(out)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an image to be: its blob, what it unpacks to, the snapshot it is."""
+
+    blob: Descriptor
+    diff_id: Digest
+    chain_id: Digest
+
+
+class Layers:
+    """Safe to use from any thread."""
+
+    def __init__(self, cache: BuildCache, images: ImageStore, threads: ThreadPoolExecutor) -> None:
+        self._cache, self._images, self._threads = cache, images, threads
+
+    def make(self, snapshots: Sequence[str], below: Digest | None, form: Form, lease: Lease) -> list[Layer]:
+        """Layers of snapshots, each on the one before it, the first on the chain ``below``. Blocks.
+
+        :raises Unavailable: the disk is full.
+        """
+        written = list(self._threads.map(lambda one: self._written(one, form, lease), snapshots))
+        found: list[Layer] = []
+        chain = below
+        for snapshot, row in zip(snapshots, written, strict=True):
+            chain = digests.chain_id(chain, row.diff_id)
+            lease.keep_snapshot(chain)
+            if form.epoch is None and snapshot != chain and not digests.is_digest(snapshot):
+                self._cache.publish(snapshot, chain)
+            self._cache.rows.put_layer(chain if form.epoch is None else Digest(snapshot), form.key, row)
+            found.append(
+                Layer(
+                    Descriptor(media_type=row.media_type, digest=row.digest, size=row.size),
+                    row.diff_id,
+                    chain,
+                )
+            )
+        return found
+
+    def _written(self, snapshot: str, form: Form, lease: Lease) -> LayerRow:
+        known = self._cache.rows.layer(Digest(snapshot), form.key)
+        if known is not None and self._images.content.keep(known.digest, lease.id):
+            return known
+        try:
+            with self._images.content.ingest() as writer:
+                sink = _sink(writer, form)
+                written = diff.write_layer(
+                    self._cache.snapshotter,
+                    snapshot,
+                    sink,
+                    newest=None if form.epoch is None else form.epoch * 10**9,
+                )
+                sink.end()
+                media_type = _TYPES[form.compression]
+                size = writer.offset
+                digest = writer.commit(media_type=media_type, lease=lease.id)
+        except OSError as e:
+            raise Internal(f"cannot write a layer: {e.strerror or e}") from e
+        return LayerRow(written.diff_id, digest, size, media_type)

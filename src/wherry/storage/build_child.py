@@ -1,0 +1,366 @@
+"""The confined child of builds: checksums what a COPY reads, copies it, receives contexts, reads one file.
+
+Run as ``python -I -S -c … FD ROLE …`` with FD a pipe for what it has to say, in frames (see
+:mod:`wherry.linux.pychild`). It mounts the trees it was told of below a root of its own, which nobody else
+sees and which ends with it, gives up everything else, and only then looks at the first hostile byte.
+
+    /d     the step's files, writable (roles copy, receive)
+    /s0 …  the sources, read-only
+
+Last frame: ``ok`` and fields of the role's, ``bad``, ``refused`` or ``missing`` and a clause, or ``os``,
+errno and a clause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import stat
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from wherry.errors import WherryError
+from wherry.linux import confine, trees, users
+from wherry.linux import containerroot as roots
+from wherry.linux import syscalls as calls
+from wherry.linux.mounts import mount
+from wherry.linux.pychild import send_frame
+from wherry.model.mount import Mount
+from wherry.model.tarformat import BLOCK_DEVICE, CHARACTER, FILE, BadTar, Buffered, Entry, Limits, TarReader
+from wherry.storage.build_copy import Target, parse_mode
+from wherry.storage.build_trees import DirectoryTree, Place
+from wherry.storage.files_write import Extractor, Refused
+from wherry.storage.selection import DIRECTORY, NotThere, Wanted, checksum, select
+from wherry.storage.streams import PLAIN, Decompressed, detect
+
+_READS = (confine.CAP_DAC_READ_SEARCH,)
+_WRITES = (
+    confine.CAP_CHOWN,
+    confine.CAP_DAC_OVERRIDE,
+    confine.CAP_FOWNER,
+    confine.CAP_FSETID,
+    confine.CAP_MKNOD,
+    confine.CAP_SETFCAP,
+)
+_MEMORY = 1 << 30
+_FILES = 256
+_INERT = calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV | calls.MOUNT_ATTR_NOEXEC
+_BASE = "/proc"
+_BATCH = 500
+_READ_MAX = 8 << 20
+
+
+def main(arguments: list[str]) -> None:
+    """``FD ROLE DOCUMENT-FD``; the document is JSON."""
+    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    say, role, document_fd = int(arguments[0]), arguments[1], int(arguments[2])
+    with open(document_fd, "rb") as file:
+        document = json.load(file)
+    try:
+        result = _ROLES[role](say, document)
+    except BadTar as e:
+        result = (b"bad", str(e).encode("utf-8", "replace"))
+    except (Refused, WherryError) as e:
+        result = (b"refused", str(e).encode("utf-8", "replace"))
+    except NotThere as e:
+        result = (b"missing", str(e).encode("utf-8", "surrogateescape"))
+    except OSError as e:
+        result = (b"os", str(e.errno or 0).encode(), (e.strerror or str(e)).encode("utf-8", "replace"))
+    except MemoryError:
+        result = (b"bad", b"it needs more memory than one step may use")
+    except BaseException as e:  # a traceback would read source files, in whatever root this is
+        result = (b"os", b"0", f"{e.__class__.__name__}: {e}".encode("utf-8", "replace"))
+    send_frame(say, *result)
+    os._exit(0)
+
+
+class _Inside:
+    """The child's own root: where it finds its trees."""
+
+    def __init__(self, document: dict[str, Any], keep: tuple[int, ...]) -> None:
+        self._descriptors = roots.own_descriptors()
+        os.umask(0)
+        confine.new_namespaces()
+        calls.mount("none", _BASE, "tmpfs", 0, "size=4m,mode=0700")
+        trees = [("d", document.get("destination"))]
+        trees += [(f"s{n}", source) for n, source in enumerate(document.get("sources", ()))]
+        for name, value in trees:
+            if value is None:
+                continue
+            place = f"{_BASE}/{name}"
+            os.mkdir(place, 0o700)
+            kind, source, options = value
+            mount(Mount(kind, source, tuple(options)), place)
+            attributes = _INERT | (0 if name == "d" else calls.MOUNT_ATTR_RDONLY)
+            calls.mount_setattr(calls.AT_FDCWD, place, calls.AT_RECURSIVE, set_=attributes)
+        calls.mount("none", _BASE, "none", calls.MS_BIND | calls.MS_REMOUNT | calls.MS_RDONLY)
+        confine.enter_mounted_root(_BASE)
+        confine.drop_capabilities(keep)
+        confine.limit({resource.RLIMIT_AS: _MEMORY, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: _FILES})
+        confine.deny_new_code()
+        confine.deny_system_calls()
+
+    def place(self, name: str) -> Place:
+        return Place(f"/{name}", self._descriptors)
+
+
+def _wanted(fields: dict[str, Any]) -> Wanted:
+    return Wanted(**fields)
+
+
+def _checksum(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
+    inside = _Inside(document, _READS)
+    tree = DirectoryTree(inside.place("s0"))
+    if "path" in document:  # everything at one path: what a mount shows
+        real = tree.find(os.fsencode(document["path"].strip("/")))
+        node = None if real is None else tree.node(real)
+        if real is None or node is None:
+            raise NotThere(document["path"])
+        names = "/" + os.fsdecode(real)
+        wanted = Wanted([names], into=False)
+        return (b"ok", checksum(tree, wanted, owners=True).encode(), b"d" if node.kind == DIRECTORY else b"f")
+    return (b"ok", checksum(tree, _wanted(document["wanted"]), owners=document["owners"]).encode())
+
+
+def _read(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
+    """One small file of a source, links followed within it."""
+    inside = _Inside(document, _READS)
+    tree = DirectoryTree(inside.place("s0"))
+    real = tree.find(os.fsencode(document["path"]))
+    if real is None:
+        raise NotThere(document["path"])
+    fd = tree.open(real)
+    data = b""
+    while piece := os.read(fd, 1 << 20):
+        data += piece
+        if len(data) > _READ_MAX:
+            raise Refused(f"{document['path']} has more than {_READ_MAX} bytes")
+    return (b"ok", data)
+
+
+def _directory(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
+    """WORKDIR: make a directory where it is missing."""
+    inside = _Inside(document, _WRITES)
+    place = inside.place("d")
+    target = Target(place, owner=_owner(place, document["owner"]), mode=None, strict=False)
+    os.close(target.make_directories(document["path"]))
+    return (b"ok", b"1" if target.changed else b"0")
+
+
+def _owner(place: Place, text: str) -> tuple[int, int] | None:
+    """``--chown``: a number alone is the group's as well, a name alone has its own group."""
+    if not text:
+        return None
+    user = users.lookup(place.fd, text)
+    if ":" not in text and text.isdigit():
+        return user.uid, user.uid
+    return user.uid, user.gid
+
+
+def _copy(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
+    _import_decompressors(document)
+    inside = _Inside(document, _WRITES)
+    place = inside.place("d")
+    owner = _owner(place, document["chown"])
+    target = Target(
+        place,
+        owner=owner if owner is not None or document["owners"] else (0, 0),
+        mode=parse_mode(document["chmod"]),
+        strict=document["strict"],
+    )
+    into, destination, unpack = document["into"], document["path"], document["unpack"]
+    for number, part in enumerate(document["parts"]):
+        tree = DirectoryTree(inside.place(f"s{number}"))
+        items = list(select(tree, _wanted(part)))
+        kept = []
+        for item in items:
+            if (
+                unpack
+                and item.top
+                and item.node.kind == "f"
+                and _unpack(tree, item.source, target, document, place)
+            ):
+                continue
+            kept.append(item)
+        if items and not kept:
+            continue
+        target.copy(tree, kept, destination, into=into)
+        if not items or not items[0].top:
+            os.close(target.make_directories(destination))
+    for name, content in document["files"]:
+        target.write(
+            content.encode("utf-8", "surrogateescape"), destination, name, into=into, mtime=document["mtime"]
+        )
+    return (b"ok", b"1" if target.changed else b"0")
+
+
+def _import_decompressors(document: dict[str, Any]) -> None:
+    """While there is something to import from."""
+    if document["unpack"]:
+        import bz2  # noqa: F401
+        import lzma  # noqa: F401
+
+        import isal.isal_zlib  # noqa: F401
+        import zstandard  # noqa: F401
+
+
+class _Owned(TarReader):
+    """Members that belong to whom ``--chown`` says."""
+
+    owner: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entry in super().__iter__():
+            if self.owner is not None:
+                entry.uid, entry.gid = self.owner
+            yield entry
+
+
+def _unpack(
+    tree: DirectoryTree, source: bytes, target: Target, document: dict[str, Any], place: Place
+) -> bool:
+    """Unpack an archive into the destination; ``False`` when it is none."""
+    fd = tree.open(source)
+    try:
+        head = os.pread(fd, 6, 0)
+        compression = detect(head)
+        if compression == PLAIN:
+            block = os.pread(fd, 512, 0)
+            if len(block) < 512 or block[257:262] != b"ustar":
+                return False
+        elif not _is_tar(fd, compression):
+            return False
+        os.lseek(fd, 0, os.SEEK_SET)
+        size = os.fstat(fd).st_size
+        read = Decompressed(
+            lambda n: os.read(fd, n), compression, Limits().unpacked(size), hashed=False
+        ).next_piece
+        reader = _Owned(Buffered(read), Limits())
+        reader.owner = _owner(place, document["chown"])
+        top = target.make_directories(document["path"])
+        try:
+            target.changed = True
+            Extractor(place, top, reader, None, keep_kinds=False).run()
+        finally:
+            os.close(top)
+        return True
+    finally:
+        os.close(fd)
+
+
+def _is_tar(fd: int, compression: str) -> bool:
+    os.lseek(fd, 0, os.SEEK_SET)
+    try:
+        piece = Decompressed(lambda n: os.read(fd, n), compression, 1 << 40, hashed=False).next_piece()
+    except BadTar:
+        return False
+    return len(piece) >= 512 and piece[257:262] == b"ustar"
+
+
+class _Hashed(TarReader):
+    """Notes what every member is, with the sha256 of the bytes as they go by."""
+
+    def note(self, say: int) -> None:
+        self._say = say
+        self._notes: list[bytes] = []
+        self._hash = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entry in super().__iter__():
+            self._hash = hashlib.sha256()
+            if entry.sparse is not None:
+                self._hash.update(b"%d %r" % (entry.real_size, entry.sparse))
+            if entry.type in (CHARACTER, BLOCK_DEVICE):
+                raise Refused("device nodes are no part of a build context")
+            entry.uid = entry.gid = 0  # nobody's: an image has other users than the client's machine
+            yield entry
+            self._add(entry)
+        self._flush()
+
+    def data(self) -> Iterator[bytes | memoryview]:
+        for piece in super().data():
+            self._hash.update(piece)
+            yield piece
+
+    def _add(self, entry: Entry) -> None:
+        self._notes += [
+            entry.name,
+            entry.type,
+            b"%o" % entry.mode,
+            b"%d" % entry.real_size,
+            b"%d" % entry.mtime,
+            entry.linkname,
+            self._hash.hexdigest().encode() if entry.type == FILE else b"",
+        ]
+        if len(self._notes) >= 7 * _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._notes:
+            send_frame(self._say, b"entries", *self._notes)
+            self._notes = []
+
+
+def _receive(say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
+    """A context from a tar on descriptor 0, after what is to go has gone."""
+    head = b""
+    while len(head) < 6 and (piece := os.read(0, 1 << 18)):
+        head += piece
+    held = [head] if head else []
+    compression = detect(head[:6])
+
+    def read(size: int) -> bytes:
+        return held.pop() if held else os.read(0, max(size, 1 << 16))
+
+    next_piece: Callable[[], bytes] = lambda: read(1 << 20)  # noqa: E731
+    if compression != PLAIN:
+        next_piece = Decompressed(read, compression, Limits().unpacked_max, hashed=False).next_piece
+    inside = _Inside(document, _WRITES)
+    place = inside.place("d")
+    for path in document["gone"]:
+        _remove(place, os.fsencode(path))
+    reader = _Hashed(Buffered(next_piece), Limits())
+    reader.note(say)
+    Extractor(place, place.fd, reader, None, keep_kinds=False).run()
+    while next_piece():
+        pass
+    return (b"ok",)
+
+
+def _remove(place: Place, path: bytes) -> None:
+    head, _, name = path.rpartition(b"/")
+    try:
+        above = roots.find(
+            place.fd,
+            os.fsdecode(head),
+            os.O_RDONLY | os.O_DIRECTORY,
+            calls.RESOLVE_BENEATH | calls.RESOLVE_NO_SYMLINKS,
+        )
+    except OSError:
+        return
+    try:
+        status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode):
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+            try:
+                trees.clear(fd)
+            finally:
+                os.close(fd)
+            os.rmdir(name, dir_fd=above)
+        else:
+            os.unlink(name, dir_fd=above)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(above)
+
+
+_ROLES: dict[str, Callable[[int, dict[str, Any]], tuple[bytes, ...]]] = {
+    "checksum": _checksum,
+    "read": _read,
+    "directory": _directory,
+    "copy": _copy,
+    "receive": _receive,
+}

@@ -1,0 +1,319 @@
+"""Copying into a step's files, in a confined child: what COPY, ADD and WORKDIR do.
+
+The destination's root is a stage that hostile steps have filled: every directory on the way is found, or
+made, beneath that root by the kernel, and held open while names are made in it. Rules of BuildKit's copies:
+a directory is merged into a directory, a file replaces anything but a directory, and a directory never
+replaces anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable
+
+from wherry.linux import copy as kernel_copy
+from wherry.linux import syscalls as sys
+from wherry.linux.containerroot import find
+from wherry.storage.apply import set_xattrs
+from wherry.storage.build_trees import DirectoryTree, Place
+from wherry.storage.files_read import xattrs_of
+from wherry.storage.files_write import Refused
+from wherry.storage.selection import DIRECTORY, FILE, LINK, Item, Node
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
+_STRICT = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS
+_SYMBOLIC = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)")
+_CLAUSE = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+
+Mode = Callable[[int, bool], int]
+Owner = tuple[int, int] | None
+
+
+def parse_mode(text: str) -> Mode | None:
+    """``--chmod``: octal, or as chmod(1) has it (``u=rwX,go=rX``). ``None`` for none.
+
+    :raises Refused: neither.
+    """
+    if not text:
+        return None
+    if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= 0o7777:
+        value = int(text, 8)
+        return lambda _mode, _directory: value
+    clauses = text.split(",")
+    if not all(_SYMBOLIC.fullmatch(clause) for clause in clauses):
+        raise Refused(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
+
+    def change(mode: int, directory: bool) -> int:
+        for clause in clauses:
+            found = _SYMBOLIC.fullmatch(clause)
+            assert found is not None
+            for operator, what in _CLAUSE.findall(found[2]):
+                mode = _apply(mode, found[1] or "a", operator, what, directory)
+        return mode
+
+    return change
+
+
+def _apply(mode: int, who: str, operator: str, what: str, directory: bool) -> int:
+    classes = "ugo" if "a" in who else who
+    bits = mask = 0
+    for one in classes:
+        shift = {"u": 6, "g": 3, "o": 0}[one]
+        mask |= 7 << shift
+        if what in ("u", "g", "o"):
+            bits |= (mode >> {"u": 6, "g": 3, "o": 0}[what] & 7) << shift
+            continue
+        bits |= sum({"r": 4, "w": 2, "x": 1}.get(c, 0) for c in what) << shift
+        if "X" in what and (directory or mode & 0o111):
+            bits |= 1 << shift
+        if "s" in what and one != "o":
+            bits |= {"u": stat.S_ISUID, "g": stat.S_ISGID}[one]
+    if "t" in what:
+        bits |= stat.S_ISVTX
+    if operator == "+":
+        return mode | bits
+    if operator == "-":
+        return mode & ~bits
+    return mode & ~mask | bits
+
+
+class Target:
+    """A root to copy into. ``strict`` follows no link of it (``--link``): what is in the way is replaced."""
+
+    def __init__(self, place: Place, *, owner: Owner, mode: Mode | None, strict: bool) -> None:
+        self._place = place
+        self._owner, self._mode = owner, mode
+        self._strict = strict
+        self._resolve = _STRICT if strict else _IN_ROOT
+        self._base = -1
+        self._linked: dict[tuple[int, int], bytes] = {}
+        self._times: dict[bytes, tuple[int, int]] = {}
+        self.changed = False
+
+    # directories
+
+    def make_directories(self, path: str, *, owner: Owner = None, mode: int = 0o755) -> int:
+        """A descriptor of ``path`` (absolute), made where it is missing, links on the way followed."""
+        return self._make(self._place.fd, os.fsencode(path.strip("/")), owner or self._owner, mode)
+
+    def _make(self, top: int, path: bytes, owner: Owner, mode: int) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return find(top, os.fsdecode(path), flags, self._resolve if top == self._place.fd else _STRICT)
+        except OSError as e:
+            if e.errno == errno.ENOTDIR or (e.errno == errno.ELOOP and not self._strict):
+                raise Refused(f"cannot copy to non-directory: /{_show(path)}") from e
+            if e.errno not in (errno.ENOENT, errno.ELOOP) or not path:
+                raise
+        head, _, name = path.rpartition(b"/")
+        if name == b"..":
+            raise Refused(f"cannot make directory /{_show(path)}")
+        above = self._make(top, head, owner, 0o755) if head else os.dup(top)
+        try:
+            self._make_room(above, name, path)
+            os.mkdir(name, 0o755, dir_fd=above)
+            self.changed = True
+            fd = os.open(name, _DIRECTORY, dir_fd=above)
+            os.fchmod(fd, mode)
+            if owner is not None:
+                os.fchown(fd, *owner)
+            return fd
+        finally:
+            os.close(above)
+
+    def _make_room(self, above: int, name: bytes, path: bytes) -> None:
+        try:
+            status = os.stat(name, dir_fd=above, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if self._strict and not stat.S_ISDIR(status.st_mode):
+            os.unlink(name, dir_fd=above)
+            return
+        raise Refused(f"cannot copy to non-directory: /{_show(path)}")
+
+    def is_directory(self, path: str) -> bool:
+        try:
+            os.close(find(self._place.fd, path, os.O_PATH | os.O_DIRECTORY, self._resolve))
+        except OSError:
+            return False
+        return True
+
+    # files
+
+    def copy(self, tree: DirectoryTree, items: Iterable[Item], destination: str, *, into: bool) -> None:
+        """Copy what was selected. :raises Refused: kinds that cannot replace each other."""
+        here = -1
+        try:
+            for item in items:
+                if item.top:
+                    inside = into or self.is_directory(destination)
+                    head, name = (destination, item.name) if inside else _split(destination)
+                    directory = self.make_directories(head)
+                    try:
+                        self._item(tree, item, directory, name, os.fsencode(head) + b"/" + name)
+                    finally:
+                        os.close(directory)
+                    continue
+                if here < 0:
+                    here = self.make_directories(destination)
+                head_path, _, name = item.path.rpartition(b"/")
+                directory = self._make(here, head_path, self._owner, 0o755) if head_path else os.dup(here)
+                try:
+                    self._item(tree, item, directory, name, item.path)
+                finally:
+                    os.close(directory)
+            self._settle(here)
+        finally:
+            if here >= 0:
+                os.close(here)
+
+    def _item(self, tree: DirectoryTree, item: Item, directory: int, name: bytes, path: bytes) -> None:
+        node = item.node
+        self.changed = True
+        try:
+            existing = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            existing = 0
+        if node.kind == DIRECTORY:
+            if existing and not stat.S_ISDIR(existing):
+                if not self._strict:
+                    raise Refused(f"cannot copy to non-directory: /{_show(path)}")
+                os.unlink(name, dir_fd=directory)
+                existing = 0
+            if not existing:
+                os.mkdir(name, 0o700, dir_fd=directory)
+            self._directory(tree, item, directory, name)
+            return
+        if existing and stat.S_ISDIR(existing):
+            raise Refused(f"cannot replace to directory /{_show(path)} with file")
+        if existing:
+            os.unlink(name, dir_fd=directory)
+        if node.kind == FILE:
+            self._file(tree, item, directory, name)
+        elif node.kind == LINK:
+            os.symlink(node.target, name, dir_fd=directory)
+            self._give(node, directory, name)
+        else:
+            os.mknod(name, stat.S_IFMT(node.mode) | 0o600, node.device, dir_fd=directory)
+            self._give(node, directory, name)
+
+    def _directory(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> None:
+        fd = os.open(name, _DIRECTORY, dir_fd=directory)
+        try:
+            os.fchown(fd, *self._owner_of(item.node))
+            os.fchmod(fd, self._mode_of(item.node))
+            set_xattrs(fd, xattrs_of(tree.directory(item.source)))
+        finally:
+            os.close(fd)
+        self._times[item.path] = (item.node.mtime, item.node.mtime)
+
+    def _file(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> None:
+        source = tree.open(item.source)
+        try:
+            status = os.fstat(source)
+            inode = (status.st_dev, status.st_ino)
+            if status.st_nlink > 1 and inode in self._linked and self._link(inode, directory, name):
+                return
+            made = os.open(name, _CREATE, 0o600, dir_fd=directory)
+            try:
+                kernel_copy.copy_bytes(source, made, status.st_size)
+                os.fchown(made, *self._owner_of(item.node))
+                os.fchmod(made, self._mode_of(item.node))
+                set_xattrs(made, xattrs_of(source))
+                os.utime(made, ns=(item.node.mtime, item.node.mtime))
+            finally:
+                os.close(made)
+            if status.st_nlink > 1:
+                self._linked[inode] = self._path_of(directory, name)
+        finally:
+            os.close(source)
+
+    def _path_of(self, directory: int, name: bytes) -> bytes:
+        return self._place.within(directory) + b"/" + name
+
+    def _link(self, inode: tuple[int, int], directory: int, name: bytes) -> bool:
+        """A further name of a file that was copied; ``False`` when the copy is not there any more."""
+        head, _, last = self._linked[inode].rpartition(b"/")
+        try:
+            above = find(self._place.fd, os.fsdecode(head), os.O_PATH | os.O_DIRECTORY, _STRICT)
+        except OSError:
+            return False
+        try:
+            os.link(last, name, src_dir_fd=above, dst_dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return False
+        finally:
+            os.close(above)
+        return True
+
+    def write(self, data: bytes, destination: str, name: str, *, into: bool, mtime: int) -> None:
+        """A file of given bytes (a here-document)."""
+        inside = into or self.is_directory(destination)
+        head, last = (destination, os.fsencode(name)) if inside else _split(destination)
+        directory = self.make_directories(head)
+        self.changed = True
+        try:
+            try:
+                os.unlink(last, dir_fd=directory)
+            except FileNotFoundError:
+                pass
+            except IsADirectoryError as e:
+                raise Refused(f"cannot replace to directory {destination} with file") from e
+            made = os.open(last, _CREATE, 0o600, dir_fd=directory)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(made, view) :]
+                node = Node(FILE, 0o644)
+                os.fchown(made, *self._owner_of(node))
+                os.fchmod(made, self._mode_of(node))
+                os.utime(made, ns=(mtime, mtime))
+            finally:
+                os.close(made)
+        finally:
+            os.close(directory)
+
+    def _owner_of(self, node: Node) -> tuple[int, int]:
+        return self._owner if self._owner is not None else (node.uid, node.gid)
+
+    def _mode_of(self, node: Node) -> int:
+        mode = stat.S_IMODE(node.mode)
+        return mode if self._mode is None else self._mode(mode, node.kind == DIRECTORY)
+
+    def _give(self, node: Node, directory: int, name: bytes) -> None:
+        """Owner, mode and time of what cannot be opened for writing."""
+        os.chown(name, *self._owner_of(node), dir_fd=directory, follow_symlinks=False)
+        if node.kind != LINK:
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                self._place.chmod(fd, self._mode_of(node))
+            finally:
+                os.close(fd)
+        os.utime(name, ns=(node.mtime, node.mtime), dir_fd=directory, follow_symlinks=False)
+
+    def _settle(self, top: int) -> None:
+        """Times of directories last: what was made in them changed those."""
+        for path, times in reversed(self._times.items()):
+            try:
+                fd = find(top, os.fsdecode(path), _DIRECTORY, _STRICT)
+            except OSError:
+                continue
+            try:
+                os.utime(fd, ns=times)
+            finally:
+                os.close(fd)
+        self._times.clear()
+
+
+def _split(destination: str) -> tuple[str, bytes]:
+    head, _, name = destination.rstrip("/").rpartition("/")
+    return head or "/", os.fsencode(name)
+
+
+def _show(path: bytes) -> str:
+    return path.decode("utf-8", "replace")

@@ -1,0 +1,258 @@
+"""Which files a COPY means, and what they amount to: one walk for the checksum and for the copy itself.
+
+A :class:`Tree` is either an index in memory (a context) or a directory that is open (a stage, in a confined
+child); both answer alike, so that what was checksummed is what is copied. Rules of BuildKit's copies:
+
+- a source that is a directory stands for what is in it, anything else for itself;
+- a link at the end of a source is followed, below it none is; nothing leads out of the tree;
+- a pattern (``*``, ``?``, ``[…]``) may match nothing, a plain name may not;
+- with ``parents`` the path of a source is kept, from ``/./`` on if it has that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from wherry.model.globs import path_pattern
+from wherry.model.ignore import Patterns
+
+FILE, DIRECTORY, LINK, OTHER = "f", "d", "l", "o"
+_WILD = re.compile(r"[*?\[]")
+
+
+class NotThere(Exception):
+    """A source that is not in the tree; the text is its name as it was written."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One entry; ``mtime`` in nanoseconds, ``target`` of a link, ``device`` of a device node."""
+
+    kind: str
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime: int = 0
+    target: bytes = b""
+    device: int = 0
+
+
+class Tree(Protocol):
+    """Paths are relative to the root, without a leading slash; ``b""`` is the root."""
+
+    def find(self, path: bytes) -> bytes | None:
+        """Where ``path`` leads with every link followed within the root; ``None`` where to nothing."""
+
+    def node(self, path: bytes) -> Node | None:
+        """What is at a path that has no links in it."""
+
+    def names(self, path: bytes) -> list[bytes]:
+        """Names in a directory, in order."""
+
+    def digest(self, path: bytes) -> bytes:
+        """The sha256 of a file's bytes."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an instruction asks for. ``into`` says that the destination is a directory by its spelling."""
+
+    sources: Sequence[str]
+    into: bool
+    parents: bool = False
+    exclude: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One entry to copy: ``source`` in the tree, ``path`` below the destination (``b""``: the destination).
+
+    ``top`` marks what a source itself is, which may go into a destination that is a directory under ``name``.
+    """
+
+    source: bytes
+    path: bytes
+    node: Node
+    top: bool = False
+    name: bytes = b""
+
+
+def select(tree: Tree, wanted: Wanted) -> Iterator[Item]:
+    """Everything an instruction copies, directories before what is in them.
+
+    :raises NotThere: a source without a pattern that is not there.
+    """
+    exclude = _Exclusion(wanted.exclude)
+    for source in wanted.sources:
+        pivot, rest = _pivot(source) if wanted.parents else ("", source)
+        path = _clean(pivot + "/" + rest)
+        if not _WILD.search(source):
+            yield from _one(tree, path, source, _clean(rest), wanted, exclude)
+            continue
+        base = len(_clean(pivot).split("/")) if _clean(pivot) else 0
+        for found in _matches(tree, path, double_star=wanted.parents):
+            kept = b"/".join(found.split(b"/")[base:])
+            yield from _one(
+                tree, found.decode("utf-8", "surrogateescape"), source, _text(kept), wanted, exclude
+            )
+
+
+def _pivot(source: str) -> tuple[str, str]:
+    before, dot, after = source.partition("/./")
+    return (before, after) if dot else ("", source.removeprefix("./"))
+
+
+def _one(
+    tree: Tree, path: str, written: str, kept: str, wanted: Wanted, exclude: _Exclusion
+) -> Iterator[Item]:
+    encoded = path.encode("utf-8", "surrogateescape")
+    real = tree.find(encoded)
+    node = None if real is None else tree.node(real)
+    if real is None or node is None:
+        raise NotThere(written)
+    name = encoded.rpartition(b"/")[2]
+    prefix = b""
+    if wanted.parents:
+        prefix = kept.encode("utf-8", "surrogateescape")
+        above = prefix.rpartition(b"/")[0]
+        yield from _parents(tree, encoded[: len(encoded) - len(prefix)], above)
+    if node.kind != DIRECTORY:
+        if not exclude(prefix or name, name):
+            yield Item(real, prefix, node, top=not wanted.parents, name=name)
+        return
+    if prefix:
+        yield Item(real, prefix, node)
+    yield from _below(tree, real, prefix, exclude)
+
+
+def _parents(tree: Tree, base: bytes, above: bytes) -> Iterator[Item]:
+    """The directories that ``parents`` makes, with what they are in the source."""
+    made = b""
+    for part in filter(None, above.split(b"/")):
+        made = made + b"/" + part if made else part
+        real = tree.find(base + made)
+        node = None if real is None else tree.node(real)
+        if real is not None and node is not None:
+            yield Item(real, made, node)
+
+
+def _below(tree: Tree, top: bytes, prefix: bytes, exclude: _Exclusion) -> Iterator[Item]:
+    pending = [b""]
+    while pending:
+        directory = pending.pop()
+        here = _join(top, directory)
+        inner = []
+        for name in tree.names(here):
+            relative = _join(directory, name)
+            node = tree.node(_join(here, name))
+            if node is None:
+                continue
+            if exclude(relative, name):
+                if node.kind == DIRECTORY and exclude.has_exceptions:
+                    inner.append(relative)
+                continue
+            yield Item(_join(here, name), _join(prefix, relative), node)
+            if node.kind == DIRECTORY:
+                inner.append(relative)
+        pending += reversed(inner)
+
+
+def _matches(tree: Tree, pattern: str, *, double_star: bool) -> Iterator[bytes]:
+    """Paths that a pattern matches, part by part; ``**`` only where it is asked for."""
+    if double_star and "**" in pattern:
+        regex = path_pattern(pattern)
+        pending = [b""]
+        while pending:
+            directory = pending.pop()
+            for name in tree.names(directory):
+                path = _join(directory, name)
+                node = tree.node(path)
+                if node is not None and regex.fullmatch(_text(path)):
+                    yield path
+                elif node is not None and node.kind == DIRECTORY:
+                    pending.append(path)
+        return
+    found = [b""]
+    for part in filter(None, pattern.split("/")):
+        regex = path_pattern(part, double_star=False)
+        literal = not _WILD.search(part)
+        following: list[bytes] = []
+        for directory in found:
+            if literal:
+                candidate = _join(directory, part.replace("\\", "").encode("utf-8", "surrogateescape"))
+                if tree.find(candidate) is not None:
+                    following.append(candidate)
+                continue
+            real = tree.find(directory)
+            node = None if real is None else tree.node(real)
+            if real is None or node is None or node.kind != DIRECTORY:
+                continue
+            following += [_join(directory, n) for n in tree.names(real) if regex.fullmatch(_text(n))]
+        found = following
+    yield from found
+
+
+class _Exclusion:
+    """``--exclude`` for one source: held against the path below it."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = Patterns(patterns)
+        self.has_exceptions = any(pattern.startswith("!") for pattern in patterns)
+
+    def __call__(self, path: bytes, name: bytes) -> bool:
+        return bool(self._patterns) and self._patterns.excluded(_text(path))
+
+
+def checksum(tree: Tree, wanted: Wanted, *, owners: bool) -> str:
+    """A digest of exactly what :func:`select` yields: names, kinds, modes, links and bytes, not times.
+
+    :param owners: they count as well, where they are not replaced.
+    :raises NotThere: see :func:`select`.
+    """
+    total = hashlib.sha256()
+    for item in select(tree, wanted):
+        node = item.node
+        total.update(
+            b"%d %s %s %o %d %d %d\0"
+            % (
+                item.top,
+                item.path or item.name,
+                node.kind.encode(),
+                node.mode,
+                node.uid if owners else 0,
+                node.gid if owners else 0,
+                node.device,
+            )
+        )
+        if node.kind == FILE:
+            total.update(tree.digest(item.source))
+        elif node.kind == LINK:
+            total.update(node.target)
+        total.update(b"\0")
+    return total.hexdigest()
+
+
+def _clean(path: str) -> str:
+    """Without empty parts and dots; ``..`` stops at the root, as within any root."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    if not directory:
+        return name
+    return directory + b"/" + name if name else directory
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

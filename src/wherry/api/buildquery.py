@@ -25,7 +25,9 @@ _KINDS = ("image", "local", "http", "git", "target")
 
 def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) -> BuildRequest:
     """:raises InvalidArgument: a value that cannot be, by its key."""
-    platform = query.get("platform", "")
+    platforms = [one for one in query.get("platform", "").split(",") if one]
+    if query.get("platform", "").startswith("{"):
+        platforms = [query["platform"]]
     contexts = _json(query, "contexts", dict[str, dict[str, str]], {})
     return BuildRequest(
         dockerfile=query.get("dockerfile", "") or "Dockerfile",
@@ -33,7 +35,7 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
         remote=query.get("remote", ""),
         tags=[_tag(text) for text in query.getall("t", []) if text],
         target=query.get("target", ""),
-        platform=parse_platform(platform) if platform else None,
+        platforms=tuple(map(parse_platform, platforms)),
         build_args={
             k: v for k, v in _json(query, "buildargs", dict[str, str | None], {}).items() if v is not None
         },
@@ -54,6 +56,7 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
         cache_to=_caches(query, "cacheto"),
         attestations=_json(query, "attest", dict[str, str], {}),
         name=query.get("buildid", ""),
+        debug=_flag(query, "debug"),
         credentials=credentials,
     )
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from wherry.build.ignore import Patterns
 from wherry.build.instructions import Dockerfile, Instruction, Location
 from wherry.errors import InvalidArgument
+from wherry.model.ignore import Patterns
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 
 from wherry.build import expand as expansion
 from wherry.build.checktypes import Context, Found, Rule, each_instruction
-from wherry.build.ignore import wildcard
 from wherry.build.instructions import Add, Arg, Copy, Env, Stage, Transfer
 from wherry.errors import InvalidArgument
 from wherry.model import reference
+from wherry.model.ignore import wildcard
 
 PLATFORM_ARGS = (
     "BUILDPLATFORM",

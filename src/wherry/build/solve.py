@@ -13,6 +13,7 @@ from typing import Protocol
 
 from wherry.build.graph import ImageOp, LocalOp, ScratchOp, Vertex, walk
 from wherry.build.keys import Keys, Known, uses
+from wherry.errors import WherryError
 
 Log = Callable[[bytes], None]
 _KEPT = 1 << 20
@@ -146,13 +147,25 @@ class Solver:
         """
         order = list(walk(targets))
         await self._worker.prepare(order)
-        await asyncio.to_thread(lambda: [self._keys.definition(vertex) for vertex in order])
+        for vertex in order:
+            await self._define(vertex)
         try:
             return list(await asyncio.gather(*(self._result(target) for target in targets)))
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _define(self, vertex: Vertex) -> None:
+        """Its key. What a context lacks is known here, before anything runs."""
+        try:
+            if any(isinstance(one.op, LocalOp) for one in vertex.sources):
+                await asyncio.to_thread(self._keys.definition, vertex)
+            else:
+                self._keys.definition(vertex)
+        except WherryError as e:
+            self._progress.failed(vertex, e)
+            raise
 
     def note_cached(self, vertices: Sequence[Vertex]) -> None:
         """Tell of steps that nobody had to look at, as what is built on them was there."""

@@ -249,6 +249,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         holds=core.holds, volumes=s.volumes, snapshotter=s.snapshotter, sandboxes=core.sandboxes
     )
     pulls = PullService(images=s.images, distribution=s.distribution, events=events)
+    pushes = PushService(images=s.images, distribution=s.distribution, refetcher=refetcher, events=events)
     return Services(
         containers=service,
         listing=ListingService(containers=service, images=s.images),
@@ -289,8 +290,8 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         stats=stats,
         images=images,
         pulls=pulls,
-        builds=_builds(s, core, pulls),
-        pushes=PushService(images=s.images, distribution=s.distribution, refetcher=refetcher, events=events),
+        builds=_builds(s, core, pulls, pushes),
+        pushes=pushes,
         disk=DiskService(root=config.root, snapshotter=s.snapshotter),
         fsck=FsckService(images=s.images, refetcher=refetcher, containers=containers),
         upkeep=Upkeep(
@@ -322,7 +323,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
     )
 
 
-def _builds(s: Stores, core: Core, pulls: PullService) -> BuildService:
+def _builds(s: Stores, core: Core, pulls: PullService, pushes: PushService) -> BuildService:
     rows = BuildRows(s.db)
     root = s.settings.root / "build"
     cache = BuildCache(root, rows, s.snapshotter, ContextStore(root), s.images.collect)
@@ -332,8 +333,9 @@ def _builds(s: Stores, core: Core, pulls: PullService) -> BuildService:
         cache=cache,
         rows=rows,
         runner=runner,
-        fetcher=Fetcher(),
+        fetcher=Fetcher(cache),
         pulls=pulls,
+        pushes=pushes,
         events=s.events,
     )
 

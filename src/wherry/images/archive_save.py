@@ -59,8 +59,17 @@ def save(
     :param platforms: only these; a single one makes its manifest the target. :param saved: told each target.
     :raises NotFound: no such image, or it lacks a platform. :raises InvalidArgument: no reference.
     """
+    chosen = [item for ref in refs for item in _choose(store, ref, platforms)]
+    save_chosen(store, chosen, out, platforms=platforms)
+    for target in dict.fromkeys(item.target.digest for item in chosen):
+        saved(target)
+
+
+def save_chosen(
+    store: ImageStore, chosen: Sequence[Saved], out: Writable, *, platforms: Sequence[Platform] = ()
+) -> None:
+    """As :func:`save`, of images that were looked up already."""
     with store.leases.hold("save") as lease:
-        chosen = [item for ref in refs for item in _choose(store, ref, platforms)]
         blobs: dict[Digest, None] = {}
         for item in chosen:
             for digest in _blobs(store, item.target, platforms):
@@ -73,8 +82,6 @@ def save(
         _file(out, "manifest.json", _docker_manifest(chosen))
         _file(out, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         out.write(tarwriter.END)
-    for target in dict.fromkeys(item.target.digest for item in chosen):
-        saved(target)
 
 
 def _choose(store: ImageStore, ref: str, platforms: Sequence[Platform]) -> list[Saved]:

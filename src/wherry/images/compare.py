@@ -259,3 +259,35 @@ def _stanzas(tree: _Tree, path: bytes, separator: str) -> Iterator[dict[str, str
         elif fields:
             yield fields
             fields = {}
+
+
+@dataclass(frozen=True)
+class Software:
+    """Something installed: ``kind`` as of package URLs (``deb``, ``apk``, ``pypi``)."""
+
+    kind: str
+    name: str
+    version: str
+    architecture: str = ""
+
+
+def software(snapshotter: Snapshotter, snapshot: str | None) -> list[Software]:
+    """What package managers say is in a snapshot and all below it, in order.
+
+    :raises NotFound: no such snapshot.
+    """
+    chain: list[str] = []
+    while snapshot is not None:
+        chain.append(snapshot)
+        snapshot = snapshotter.stat(snapshot).parent
+    tree = _merged(snapshotter, {}, tuple(reversed(chain)))
+    found: set[Software] = set()
+    for name, version in _installed(tree).items():
+        package, colon, architecture = name.partition(":")
+        found.add(Software("deb" if colon else "apk", package, version, architecture))
+    for path in tree:
+        if path.endswith((b".dist-info/METADATA", b".egg-info/PKG-INFO")):
+            fields = next(_stanzas(tree, path, ":"), {})
+            if "Name" in fields and "Version" in fields:
+                found.add(Software("pypi", fields["Name"].strip(), fields["Version"].strip()))
+    return sorted(found, key=lambda one: (one.kind, one.name, one.version))

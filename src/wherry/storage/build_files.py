@@ -50,9 +50,9 @@ class Ending:
 class MissingSource(NotFound):
     """A source that is not there; ``path`` as it was written."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, where: str = "") -> None:
         self.path = path
-        super().__init__(f'"/{path.strip("/")}": not found')
+        super().__init__(f'{where}"/{path.strip("/")}": not found')
 
 
 @dataclass(frozen=True)

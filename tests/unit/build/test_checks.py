@@ -10,7 +10,7 @@ from wherry.build import describe
 from wherry.build.checks import RULES, check
 from wherry.build.checktypes import Context, Options
 from wherry.build.dockerfile import parse
-from wherry.build.ignore import Patterns
+from wherry.model.ignore import Patterns
 from wherry.errors import InvalidArgument
 
 ALL = Options(experimental=frozenset(("all",)))

@@ -12,15 +12,17 @@ import msgspec
 from aiohttp import web
 
 from wherry.api import buildquery
-from wherry.api.bodies import request_file
+from wherry.api.bodies import ResponseFile, request_file
 from wherry.api.context import Context, json_response, no_content
 from wherry.api.progress import Reporter, registry_credentials, with_progress
 from wherry.api.router import Route
+from wherry.api.server import begin_stream
 from wherry.engine.builds.reports import LegacyReport, QuietReport, Report, StepReport
 from wherry.engine.builds.requests import BuildRequest
 from wherry.engine.builds.service import Built
 from wherry.engine.builds.worker import Inputs
 from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.wire import builds as wire
 from wherry.wire import filters as wire_filters
 
 _MANIFEST_MAX = 256 << 20
@@ -35,6 +37,9 @@ async def build(ctx: Context) -> web.StreamResponse:
             "building with BuildKit's protocol (version=2) is not implemented: use version=1"
         )
     request = buildquery.build_request(ctx.query, registry_credentials(ctx))
+    if request.remote:
+        async with ctx.services.builds.fetched(request) as (changed, inputs):
+            return await _run(ctx, changed, inputs)
     if ctx.text("session"):
         return await _with_session(ctx, request)
     async with request_file(ctx.request) as source, ctx.services.builds.received(source.fileno()) as inputs:
@@ -50,7 +55,13 @@ async def _with_session(ctx: Context, request: BuildRequest) -> web.StreamRespon
 
 
 async def _run(ctx: Context, request: BuildRequest, inputs: Inputs) -> web.StreamResponse:
-    quiet = ctx.flag("q")
+    quiet, call = ctx.flag("q"), ctx.text("call", "build")
+
+    async def describe(_progress: Reporter) -> Sequence[dict[str, Any]]:
+        return [{"aux": {"Call": await ctx.services.builds.describe(call, request, inputs)}}]
+
+    if call != "build":
+        return await with_progress(ctx, describe, quiet=True)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
         report = _report(ctx, progress)
@@ -72,8 +83,9 @@ def _last_lines(request: BuildRequest, built: Built, *, quiet: bool, steps: bool
     if quiet and not steps:
         return [{"stream": f"{built.image}\n"}]
     lines: list[dict[str, Any]] = [{"stream": f"{warning}\n"} for warning in built.warnings]
-    lines.append({"aux": {"ID": built.image, **({"Build": built.build} if steps else {})}})
-    if not steps:
+    more = {"Build": built.build, "Metadata": built.metadata} if steps else {}
+    lines.append({"aux": {"ID": built.image, **more}})
+    if not steps and built.image:
         lines.append({"stream": f"Successfully built {built.image.removeprefix('sha256:')[:12]}\n"})
         lines += [{"stream": f"Successfully tagged {tag.familiar()}\n"} for tag in request.tags]
     return lines
@@ -111,7 +123,7 @@ async def compare_context(ctx: Context) -> web.Response:
     need = await ctx.services.builds.sessions.compare(
         ctx.params["id"], ctx.text("name"), ctx.text("key"), bytes(manifest)
     )
-    return json_response({"Need": need})
+    return json_response({"Current": True} if need is None else {"Need": need})
 
 
 async def receive_context(ctx: Context) -> web.Response:
@@ -130,6 +142,58 @@ async def prune(ctx: Context) -> web.Response:
     return json_response({"CachesDeleted": gone or None, "SpaceReclaimed": freed})
 
 
+async def output(ctx: Context) -> web.StreamResponse:
+    """An addition: an output of a build that has just ended, as a tar; once."""
+    number = ctx.integer("number", 0) or 0
+    produce = ctx.services.builds.outputs.take(ctx.params["id"], number)
+    out = ResponseFile()
+    response = await begin_stream(ctx.request, "application/x-tar")
+
+    async def work() -> None:
+        try:
+            await asyncio.to_thread(produce, out.file)
+        finally:
+            await asyncio.to_thread(out.close_write)
+
+    producer = asyncio.create_task(work())
+    try:
+        async for chunk in out.chunks():
+            await response.write(chunk)
+        await producer  # a failure by now can only break the stream off
+    finally:
+        out.close()
+        await asyncio.gather(producer, return_exceptions=True)
+        await ctx.services.builds.outputs.done(ctx.params["id"])
+    await response.write_eof()
+    return response
+
+
+async def history(ctx: Context) -> web.Response:
+    """An addition: builds, newest first."""
+    rows = await asyncio.to_thread(ctx.services.builds.rows.history)
+    return json_response([_history(row) for row in rows])
+
+
+async def history_of(ctx: Context) -> web.Response:
+    return json_response(_history(ctx.services.builds.rows.history_of(ctx.params["id"])))
+
+
+async def forget(ctx: Context) -> web.Response:
+    row = ctx.services.builds.rows.history_of(ctx.params["id"])
+    ctx.services.builds.rows.delete_history(row.id)
+    return no_content()
+
+
+def _history(row: Any) -> dict[str, Any]:
+    return wire.history(
+        identifier=row.id,
+        started=row.started,
+        finished=row.finished,
+        status=row.status,
+        document=msgspec.json.decode(row.document),
+    )
+
+
 async def cancel(ctx: Context) -> web.Response:
     """By the id that the client chose; a build ends with its connection as well."""
     ctx.services.builds.cancel(ctx.text("id"))
@@ -140,6 +204,10 @@ ROUTES: list[Route] = [
     ("POST", "/build", build),
     ("POST", "/build/prune", prune),
     ("POST", "/build/cancel", cancel),
+    ("GET", "/build/history", history),
+    ("GET", "/build/history/{id}", history_of),
+    ("DELETE", "/build/history/{id}", forget),
+    ("GET", "/build/outputs/{id}", output),
     ("POST", "/build/sessions", open_session),
     ("DELETE", "/build/sessions/{id}", close_session),
     ("POST", "/build/sessions/{id}/context", compare_context),

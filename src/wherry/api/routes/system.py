@@ -13,9 +13,11 @@ from wherry.api.progress import Reporter, registry_credentials, with_progress
 from wherry.api.router import API_VERSION, MIN_VERSION, Route, version_text
 from wherry.api.routes.volumes import encode as encode_volume
 from wherry.api.server import JsonStream
+from wherry.engine.builds.cache import Usage
 from wherry.engine.listing import ListOptions
 from wherry.errors import InvalidArgument
 from wherry.model.base import to_builtins
+from wherry.wire import builds as wire_builds
 from wherry.wire import containers as wire_containers
 from wherry.wire import filters as wire_filters
 from wherry.wire import images as wire_images
@@ -217,9 +219,33 @@ async def disk_usage(ctx: Context) -> web.Response:
         out["Volumes"] = items
         usage["VolumeUsage"] = _usage(items, active, total, free)
     if "build-cache" in kinds:
-        out["BuildCache"] = []
-        usage["BuildCacheUsage"] = _usage([], 0, 0, 0)
+        found_cache = await asyncio.to_thread(ctx.services.builds.cache.usage)
+        items = [_cache_record(one) for one in found_cache]
+        out["BuildCache"] = items
+        own = [one for one in found_cache if not one.shared]
+        usage["BuildCacheUsage"] = _usage(
+            items,
+            sum(one.in_use for one in found_cache),
+            sum(one.row.size for one in own),
+            sum(one.row.size for one in own if not one.in_use),
+        )
     return json_response(usage if ctx.version >= (1, 53) else out)
+
+
+def _cache_record(one: Usage) -> dict[str, Any]:
+    row = one.row
+    return wire_builds.cache_record(
+        identifier=row.id,
+        parent=row.parent,
+        kind=row.kind,
+        description=row.description,
+        in_use=one.in_use,
+        shared=one.shared,
+        size=row.size,
+        created=row.created,
+        used=row.used,
+        uses=row.uses,
+    )
 
 
 def _usage(items: list[dict[str, Any]], active: int, total: int, free: int) -> dict[str, Any]:

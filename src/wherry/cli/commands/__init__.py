@@ -36,6 +36,7 @@ class Found:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "builder": "Manage builds and their cache",
     "manifest": "Manage lists of manifests, one for each platform",
     "volume": "Manage volumes",
     "network": "Manage networks",
@@ -53,6 +54,12 @@ TABLE = (
     Entry("execs", "STOP", "Stop execs of a container (exec stop)", "container exec-stop"),
     Entry("execs", "KILL", "Kill or signal execs of a container (exec kill)", "container exec-kill"),
     Entry("ps", "LS", "List containers", "container ls", "container list", "container ps", "ps"),
+    Entry("build", "BUILD", "Build an image from a Dockerfile", "image build", "build", "builder build"),
+    Entry("builder", "PRUNE", "Remove build cache", "builder prune"),
+    Entry("builder", "DU", "Show what the build cache holds", "builder du"),
+    Entry("builder", "HISTORY", "List builds", "builder history"),
+    Entry("builder", "SHOW", "Show everything known about a build", "builder inspect"),
+    Entry("builder", "FORGET", "Forget builds", "builder forget"),
     Entry("image", "LS", "List images", "image ls", "image list", "images"),
     Entry("version", "VERSION", "Show the versions of client and daemon", "version"),
     Entry("info", "INFO", "Show what the daemon is and has", "system info", "info"),
@@ -171,14 +178,11 @@ TABLE = (
     Entry("completion", "COMPLETE", "Complete a command line", "__complete", hidden=True),
 )
 
-COMMON = ("run", "exec", "ps", "images", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "images", "version", "info")
 """What help lists first."""
 
-PLANNED = (
-    "build builder buildx checkpoint plugin trust swarm node secret service stack config compose"
-).split()
+PLANNED = ("buildx checkpoint plugin trust swarm node secret service stack config compose").split()
 PLANNED_IN_GROUPS = {
-    "image": "build",
     "volume": "update",
     "completion": "powershell",
 }

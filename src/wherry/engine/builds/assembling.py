@@ -50,7 +50,7 @@ class Assembled:
 
 class Assembler:
     def __init__(self, images: ImageStore, cache: BuildCache, layers: Layers) -> None:
-        self._images, self._cache, self._layers = images, cache, layers
+        self._images, self.cache, self._layers = images, cache, layers
 
     def assemble(
         self,
@@ -92,9 +92,9 @@ class Assembler:
         """Snapshots of steps that have files of their own, and which steps those are."""
         found: list[str] = []
         has_layer: set[Vertex] = set()
-        below = self._cache.snapshot_of(results[chain[0]])
+        below = self.cache.snapshot_of(results[chain[0]])
         for vertex in chain[1:]:
-            snapshot = self._cache.snapshot_of(results[vertex])
+            snapshot = self.cache.snapshot_of(results[vertex])
             if snapshot is not None and snapshot != below:
                 found.append(snapshot)
                 has_layer.add(vertex)
@@ -104,15 +104,15 @@ class Assembler:
     def _squash(
         self, made: Sequence[Layer], below: Digest | None, form: ImageForm, lease: Lease
     ) -> list[Layer]:
-        key, mount = self._cache.prepare(Result("", snapshot=below))
+        key, mount = self.cache.prepare(Result("", snapshot=below))
         name = f"squash-{made[-1].chain_id}"
         try:
             for layer in made:
                 self._images.layers.merge(layer.blob.digest, layer.diff_id, mount)
             lease.keep_snapshot(name)
-            self._cache.snapshotter.commit(name, key)
+            self.cache.snapshotter.commit(name, key)
         except BaseException:
-            self._cache.discard(key)
+            self.cache.discard(key)
             raise
         return self._layers.make([name], below, form.layers, lease)
 

@@ -1,12 +1,33 @@
-"""What ADD and named contexts take from elsewhere."""
+"""What ADD, named contexts and remote contexts take from elsewhere, kept in the cache.
+
+    <root>/build/fetched/<id>/files/     what came
+    <root>/build/fetched/<id>/meta       what was said of it (JSON): digest, ETag, subdirectory
+
+A file is asked for again only if it changed since; one whose checksum is given is not asked for again at all.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from wherry.build.graph import FetchOp
-from wherry.errors import NotImplemented_
+from wherry.engine.builds import git
+from wherry.engine.builds.cache import BuildCache
+from wherry.errors import InvalidArgument
+from wherry.linux import files, trees
+from wherry.model.mount import Mount
+from wherry.registry.download import Answer, Known, download, shown
+from wherry.state.builds import REMOTE
+from wherry.storage import build_files
+from wherry.storage.build_files import Ending
+
+_SIZE_MAX = 64 << 30
 
 
 @dataclass(frozen=True)
@@ -18,6 +39,136 @@ class Fetched:
     record: str
 
 
+class _Meta(msgspec.Struct):
+    digest: str
+    etag: str = ""
+    modified: str = ""
+    subdir: str = ""
+
+
 class Fetcher:
+    """Used on the loop."""
+
+    def __init__(self, cache: BuildCache) -> None:
+        self._cache = cache
+        self._locks: dict[str, asyncio.Lock] = {}
+
     async def fetch(self, op: FetchOp) -> Fetched:
-        raise NotImplemented_(f"fetching {op.url} is not implemented yet")
+        """Have it, as it is now. The record is held for the caller.
+
+        :raises InvalidArgument: it is not there, or not what the checksum says.
+        """
+        key = hashlib.sha256(
+            msgspec.json.encode(["fetch", op.kind, op.url, op.filename, op.keep_git_dir])
+        ).hexdigest()
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            row = self._cache.place(REMOTE, "fetched", key, f"{op.kind} {_shown(op)}")
+            assert row.place is not None
+            place = self._cache.root / row.place
+            try:
+                if op.kind == "git":
+                    meta = await asyncio.to_thread(self._git, op, place)
+                else:
+                    meta = await self._http(op, place)
+            except BaseException:
+                self._cache.release([row.id])
+                raise
+            await asyncio.to_thread(self._cache.remeasure, row.id)
+        directory = place / "files"
+        return Fetched(directory / meta.subdir if meta.subdir else directory, meta.digest, row.id)
+
+    # ---- HTTP ----------------------------------------------------------------------------------------------
+
+    async def _http(self, op: FetchOp, place: Path) -> _Meta:
+        known = _read(place)
+        wanted = _sha256(op.checksum)
+        if known is not None and wanted and known.digest == wanted:
+            return known
+        partial = place / "partial"
+        with partial.open("wb") as out:
+            before = Known(known.etag, known.modified) if known is not None else Known()
+            answer = await download(op.url, out.write, known=before, limit=_SIZE_MAX)
+        if answer is None and known is not None:
+            partial.unlink()
+            answer_digest = known.digest
+        else:
+            assert answer is not None
+            answer_digest = answer.digest
+        if wanted and answer_digest != wanted:
+            partial.unlink(missing_ok=True)
+            raise InvalidArgument(f"digest mismatch sha256:{answer_digest}: sha256:{wanted}")
+        if answer is None:
+            assert known is not None
+            return known
+        return await asyncio.to_thread(self._settle, op, place, partial, answer)
+
+    @staticmethod
+    def _settle(op: FetchOp, place: Path, partial: Path, answer: Answer) -> _Meta:
+        directory = place / "files"
+        (place / "meta").unlink(missing_ok=True)
+        trees.remove(directory)
+        directory.mkdir(mode=0o755)
+        if op.kind == "archive":
+            _unpack(partial, directory, op)
+            partial.unlink()
+        else:
+            target = directory / os.path.basename(op.filename)
+            partial.rename(target)
+            target.chmod(0o600)
+            os.utime(target, ns=(answer.mtime, answer.mtime))
+        meta = _Meta(answer.digest, answer.known.etag, answer.known.modified)
+        files.write_atomic(place / "meta", msgspec.json.encode(meta))
+        return meta
+
+    # ---- git -----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _git(op: FetchOp, place: Path) -> _Meta:
+        repository = git.parse(op.url)
+        commit = git.commit_of(repository)
+        if op.checksum and not (len(op.checksum) >= 7 and commit.startswith(op.checksum)):
+            raise InvalidArgument(f"expected checksum to match {op.checksum}, got {commit}")
+        digest = hashlib.sha256(f"{commit} {repository.subdir} {op.keep_git_dir}".encode()).hexdigest()
+        known = _read(place)
+        if known is not None and known.digest == digest:
+            return known
+        directory = place / "files"
+        (place / "meta").unlink(missing_ok=True)
+        trees.remove(directory)
+        directory.mkdir(mode=0o755)
+        git.checkout(repository, commit, directory, keep_git=op.keep_git_dir)
+        meta = _Meta(digest, subdir=repository.subdir)
+        files.write_atomic(place / "meta", msgspec.json.encode(meta))
+        return meta
+
+
+def _unpack(archive: Path, directory: Path, op: FetchOp) -> None:
+    """An archive that is a context. :raises InvalidArgument: broken, or none."""
+    fd = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        mount = Mount("bind", str(directory), ("rbind",))
+        what = f"cannot unpack {shown(op.url)}"
+        build_files.receive(mount, (), fd, lambda _fields: None, what=what, ending=Ending())
+    finally:
+        os.close(fd)
+
+
+def _read(place: Path) -> _Meta | None:
+    try:
+        return msgspec.json.decode((place / "meta").read_bytes(), type=_Meta)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _sha256(checksum: str) -> str:
+    """The hex of ``sha256:…``; ``""`` for none. :raises InvalidArgument: another kind."""
+    if not checksum:
+        return ""
+    algorithm, colon, value = checksum.partition(":")
+    if algorithm != "sha256" or not colon or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise InvalidArgument(f"unsupported checksum {checksum[:100]!r}: sha256:<64 hex digits>")
+    return value
+
+
+def _shown(op: FetchOp) -> str:
+    return git.parse(op.url).address.rpartition("@")[2] if op.kind == "git" else shown(op.url)

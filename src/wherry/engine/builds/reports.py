@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wherry.build.graph import ImageOp, LocalOp, Plan, ScratchOp, Vertex, walk
+from wherry.build.instructions import Location
 from wherry.build.solve import Result
 from wherry.errors import WherryError
 from wherry.model.digest import Digest
@@ -31,6 +32,7 @@ class Step:
         self.result: Result | None = None
         self.held = bytearray()
         self.error = ""
+        self.cause: BaseException | None = None
 
 
 class Report:
@@ -39,13 +41,18 @@ class Report:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.steps: dict[Vertex, Step] = {}
-        self.plan: Plan | None = None
+        self.plans: Sequence[Plan] = ()
+        self.warnings: list[str] = []
 
-    def begin(self, plan: Plan, bases: Mapping[Digest, Image]) -> None:
-        """The plan is known."""
-        self.plan = plan
-        for vertex in walk([stage.vertex for stage in plan.stages]):
+    def begin(self, plans: Sequence[Plan], bases: Mapping[Digest, Image]) -> None:
+        """The plans are known, one a platform."""
+        self.plans = plans
+        for vertex in walk([stage.vertex for plan in plans for stage in plan.stages]):
             self.steps[vertex] = Step(len(self.steps) + 1, vertex)
+
+    def location_of(self, error: BaseException) -> Location | None:
+        """Where the step stands that failed so."""
+        return next((s.vertex.location for s in self.steps.values() if s.cause is error), None)
 
     def started(self, vertex: Vertex) -> None:
         step = self.steps[vertex]
@@ -75,6 +82,7 @@ class Report:
         cancelled = not isinstance(error, WherryError)
         step.status, step.finished = "canceled" if cancelled else "failed", time.time_ns()
         step.error = error.message if isinstance(error, WherryError) else ""
+        step.cause = error
         self._changed(step)
 
     def end(self) -> None:
@@ -82,6 +90,10 @@ class Report:
 
     def pulling(self, message: dict[str, Any]) -> None:
         """A line of a pull's."""
+        self._send(message)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Something for the client itself."""
         self._send(message)
 
     def _changed(self, step: Step) -> None: ...
@@ -92,10 +104,12 @@ class Report:
 class LegacyReport(Report):
     """``Step 1/3 : FROM …``, as the docker CLI shows it."""
 
-    def begin(self, plan: Plan, bases: Mapping[Digest, Image]) -> None:
-        super().begin(plan, bases)
+    def begin(self, plans: Sequence[Plan], bases: Mapping[Digest, Image]) -> None:
+        super().begin(plans, bases)
         self._bases = bases
-        self._lines: list[tuple[str, Vertex | None]] = [one for stage in plan.stages for one in stage.steps]
+        self._lines: list[tuple[str, Vertex | None]] = [
+            one for plan in plans for stage in plan.stages for one in stage.steps
+        ]
         self._at = 0
         self._shown = False
         self._last = ""
@@ -127,7 +141,7 @@ class LegacyReport(Report):
                 self._shown = True
                 self._stream(f"Step {self._at + 1}/{len(self._lines)} : {text}")
                 self._stream("\n")
-                if step is not None and not step.vertex.is_source and step.status != "cached":
+                if step is not None and not text.startswith("FROM ") and step.status != "cached":
                     self._stream(f" ---> Running in {self._name(step)}\n")
             if step is not None and step.held:
                 self._stream(bytes(step.held).decode("utf-8", "replace"))
@@ -165,9 +179,9 @@ class LegacyReport(Report):
 class StepReport(Report):
     """``{"step": {…}}`` for every change of a step, ``{"log": …}`` for what it prints."""
 
-    def begin(self, plan: Plan, bases: Mapping[Digest, Image]) -> None:
-        super().begin(plan, bases)
-        self._names = _names(plan)
+    def begin(self, plans: Sequence[Plan], bases: Mapping[Digest, Image]) -> None:
+        super().begin(plans, bases)
+        self._names = _names(plans)
         shown = [self._entry(step) for step in self.steps.values()]
         self._send({"steps": shown})
 
@@ -199,24 +213,27 @@ class QuietReport(Report):
         return
 
 
-def _names(plan: Plan) -> dict[Vertex, str]:
-    """``[build 2/4] RUN make``; with one stage without a name ``[2/4] RUN make``."""
+def _names(plans: Sequence[Plan]) -> dict[Vertex, str]:
+    """``[build 2/4] RUN make``; with one stage without a name ``[2/4] RUN make``; of several platforms
+    with it.
+    """
     names: dict[Vertex, str] = {}
-    alone = len(plan.stages) == 1
-    for stage in plan.stages:
+    several = len(plans) > 1
+    for stage, alone in [(stage, len(plan.stages) == 1) for plan in plans for stage in plan.stages]:
         own = list(
             dict.fromkeys(v for _, v in stage.steps if v is not None and not isinstance(v.op, ScratchOp))
         )
         own = [v for v in own if v not in names]
         for number, vertex in enumerate(own, 1):
             label = "" if alone and stage.name.startswith("stage-") else f"{stage.name} "
-            names[vertex] = f"[{label}{number}/{len(own)}] {vertex.text}"
+            platform = f"{vertex.platform} " if several else ""
+            names[vertex] = f"[{platform}{label}{number}/{len(own)}] {vertex.text}"
     return names
 
 
 def step_documents(report: Report) -> Sequence[dict[str, Any]]:
     """For the history: what became of every step."""
-    names = _names(report.plan) if report.plan is not None else {}
+    names = _names(report.plans)
     return [
         {
             "Name": names.get(step.vertex) or f"[internal] {step.vertex.text}",

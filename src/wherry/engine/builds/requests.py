@@ -39,8 +39,7 @@ class BuildRequest:
     """What is to be built. ``dockerfile`` is its path in the context, ``text`` itself where it is none of it.
 
     ``remote`` is a context to be fetched. ``cache_from`` and ``cache_to`` have a ``type`` each.
-    ``attestations`` are attributes by kind (``provenance``, ``sbom``). ``name`` is what a client calls the build,
-    to end it.
+    ``attestations`` are attributes by kind (``provenance``, ``sbom``). ``name`` is for who wants to end it.
     """
 
     dockerfile: str = "Dockerfile"
@@ -48,7 +47,7 @@ class BuildRequest:
     remote: str = ""
     tags: Sequence[Reference] = ()
     target: str = ""
-    platform: Platform | None = None
+    platforms: Sequence[Platform] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
@@ -65,6 +64,7 @@ class BuildRequest:
     cache_to: Sequence[Mapping[str, str]] = ()
     attestations: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    debug: bool = False
     credentials: Sequence[Credentials] = ()
 
 

@@ -1,4 +1,4 @@
-"""Builds: from a context and a Dockerfile to an image, under one lease, each step shared and remembered."""
+"""Builds: from a context and a Dockerfile to a result, under one lease, each step shared and remembered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -18,26 +18,34 @@ from wherry.build import instructions as ins
 from wherry.build.args import EPOCH
 from wherry.build.dockerfile import parse
 from wherry.build.errors import DockerfileError
-from wherry.build.graph import Vertex
+from wherry.build.graph import Plan, Vertex
 from wherry.build.plan import PlanRequest, plan
 from wherry.build.solve import Inflight, Solver
-from wherry.engine.builds.assembling import Assembled, Assembler, ImageForm
+from wherry.engine.builds import describing
+from wherry.engine.builds.assembling import Assembler
 from wherry.engine.builds.bases import Bases
 from wherry.engine.builds.cache import BuildCache
 from wherry.engine.builds.cachemounts import CacheMounts
+from wherry.engine.builds.debugging import command_of, debug_image, failed_vertex
+from wherry.engine.builds.exchange import Exchange
 from wherry.engine.builds.fetching import Fetcher
+from wherry.engine.builds.finishing import Finished, Finisher, PlatformResult
 from wherry.engine.builds.layers import Layers
+from wherry.engine.builds.outputs import OutputStore
+from wherry.engine.builds.remote import remote_context
 from wherry.engine.builds.reports import Report, step_documents
-from wherry.engine.builds.requests import BuildRequest, Output
-from wherry.engine.builds.runner import Runner
+from wherry.engine.builds.requests import BuildRequest
+from wherry.engine.builds.runner import Networks, Runner
 from wherry.engine.builds.sessions import Sessions
 from wherry.engine.builds.worker import BuildWorker, Inputs
 from wherry.engine.events import EventBus
 from wherry.engine.pulls import PullService
+from wherry.engine.pushes import PushService
 from wherry.errors import InvalidArgument, NotFound, WherryError
 from wherry.images.store import ImageStore
 from wherry.model import oci
 from wherry.model.ignore import Patterns, read
+from wherry.model.oci import Platform
 from wherry.state.builds import BuildRows, HistoryRow
 from wherry.storage.build_files import Ending
 from wherry.storage.contexts import Context
@@ -52,11 +60,14 @@ _HISTORY = 100
 
 @dataclass(frozen=True)
 class Built:
-    """``image`` is the new image's id."""
+    """``image`` is the new image's id, ``""`` where none was wanted; ``metadata`` as of ``--metadata-
+    file``.
+    """
 
     build: str
     image: str
     warnings: Sequence[str] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class BuildService:
@@ -71,6 +82,7 @@ class BuildService:
         runner: Runner,
         fetcher: Fetcher,
         pulls: PullService,
+        pushes: PushService,
         events: EventBus,
         limit: int = 0,
     ) -> None:
@@ -82,40 +94,19 @@ class BuildService:
         self._layer_threads = ThreadPoolExecutor(2, "layers")
         self._mounts = CacheMounts(cache)
         self.sessions = Sessions(cache)
+        self.outputs = OutputStore(cache, images)
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._inflight = Inflight(_PARALLEL)
-        self._assembler = Assembler(images, cache, Layers(cache, images, self._layer_threads))
+        layers = Layers(cache, images, self._layer_threads)
+        assembler = Assembler(images, cache, layers)
+        self._exchange = Exchange(cache=cache, images=images, layers=layers, pulls=pulls, pushes=pushes)
+        self._finisher = Finisher(
+            images=images, assembler=assembler, outputs=self.outputs, pushes=pushes, events=events
+        )
         self._trimming: asyncio.Task[None] | None = None
+        rows.end_history()
 
-    async def build(self, request: BuildRequest, inputs: Inputs, report: Report) -> Built:
-        """Build. Cancelled, it ends what it began and leaves nothing.
-
-        :raises DockerfileError: with the lines that are wrong. :raises WherryError: of the step that failed.
-        """
-        build_id = secrets.token_hex(12)
-        started = time.time_ns()
-        current = asyncio.current_task()
-        assert current is not None
-        if request.name:
-            self._running[request.name] = current
-        _settle_epoch(request, inputs)
-        self._apply_limits(request, inputs)
-        self._note(build_id, started, 0, "Running", request, report, "")
-        status, image = "Error", ""
-        try:
-            with self._images.leases.hold("build") as lease:
-                assembled = await self._build(request, inputs, report, lease)
-                image = await asyncio.to_thread(self._name, assembled, request)
-            status = "Completed"
-        except asyncio.CancelledError:
-            status = "Canceled"
-            raise
-        finally:
-            self._running.pop(request.name, None)
-            self._note(build_id, started, time.time_ns(), status, request, report, image)
-            self._trim_later(failed=status != "Completed")
-        self._publish(image, request)
-        return Built(build_id, image, self._warnings(report))
+    # ---- contexts ------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def received(self, stream: int) -> AsyncIterator[Inputs]:
@@ -137,6 +128,53 @@ class BuildService:
         finally:
             await asyncio.shield(asyncio.to_thread(context.release))
 
+    @asynccontextmanager
+    async def fetched(self, request: BuildRequest) -> AsyncIterator[tuple[BuildRequest, Inputs]]:
+        """The context behind ``request.remote``, and the request with the Dockerfile that may be all
+        of it.
+        """
+        async with remote_context(request, self._fetcher, self.cache) as (changed, context):
+            yield changed, Inputs(contexts={"": context} if context is not None else {})
+
+    # ---- building ------------------------------------------------------------------------------------------
+
+    async def describe(self, call: str, request: BuildRequest, inputs: Inputs) -> dict[str, Any]:
+        """``--call``: what the Dockerfile says, without building it."""
+
+        def work() -> dict[str, Any]:
+            return describing.called(call, self._dockerfile(request, inputs), request, inputs)
+
+        return await asyncio.to_thread(work)
+
+    async def build(self, request: BuildRequest, inputs: Inputs, report: Report) -> Built:
+        """Build. Cancelled, it ends what it began and leaves nothing.
+
+        :raises DockerfileError: with the lines that are wrong. :raises WherryError: of the step that failed.
+        """
+        build_id = secrets.token_hex(12)
+        started = time.time_ns()
+        current = asyncio.current_task()
+        assert current is not None
+        if request.name:
+            self._running[request.name] = current
+        _settle_epoch(request, inputs)
+        inputs.limits = request.limits
+        self._note(build_id, started, 0, "Running", request, report, "")
+        status, finished = "Error", Finished()
+        try:
+            with self._images.leases.hold("build") as lease:
+                finished = await self._build(build_id, started, request, inputs, report, lease)
+            status = "Completed"
+        except asyncio.CancelledError:
+            status = "Canceled"
+            raise
+        finally:
+            self._running.pop(request.name, None)
+            self._note(build_id, started, time.time_ns(), status, request, report, finished.image)
+            self._trim_later(failed=status != "Completed")
+        metadata = {"buildx.build.ref": f"default/default/{build_id}", **finished.metadata}
+        return Built(build_id, finished.image, self._warnings(report), metadata)
+
     def cancel(self, name: str) -> None:
         """End a build that its client gave a name. :raises NotFound: none of that name runs."""
         task = self._running.get(name)
@@ -144,8 +182,17 @@ class BuildService:
             raise NotFound(f"No such build: {name}")
         task.cancel()
 
-    async def _build(self, request: BuildRequest, inputs: Inputs, report: Report, lease: Lease) -> Assembled:
+    async def _build(
+        self,
+        build_id: str,
+        started: int,
+        request: BuildRequest,
+        inputs: Inputs,
+        report: Report,
+        lease: Lease,
+    ) -> Finished:
         dockerfile = await asyncio.to_thread(self._dockerfile, request, inputs)
+        await asyncio.to_thread(self._check, dockerfile, request, inputs, report)
         bases = Bases(
             images=self._images,
             pulls=self._pulls,
@@ -154,9 +201,35 @@ class BuildService:
             always_pull=request.pull,
             progress=report.pulling,
         )
-        planned = await plan(dockerfile, self._plan_request(request, inputs), bases)
+        platforms = request.platforms or (oci.host(),)
+        plans = [await plan(dockerfile, self._plan_request(request, inputs, one), bases) for one in platforms]
         networks = self._runner.networks()
-        worker = BuildWorker(
+        worker = self._worker(inputs, lease, networks)
+        try:
+            await self._exchange.load(request, inputs, worker, report.pulling)
+            report.begin(plans, bases.found)
+            solver = Solver(worker, report, self._inflight, salt=secrets.token_hex(8))
+            try:
+                await self._solve_all(solver, plans)
+            except WherryError as e:
+                if request.debug:
+                    await self._keep_state(solver, plans, bases, report, lease)
+                raise _located(e, dockerfile, report) from e
+            report.end()
+            results = [
+                PlatformResult(one.normalised(), planned, solver.results, bases.found)
+                for one, planned in zip(platforms, plans, strict=True)
+            ]
+            finished = await self._finisher.finish(
+                build_id, request, inputs, results, lease, report, started=started, dockerfile=dockerfile
+            )
+            await self._exchange.store(request, inputs, results, lease, report.pulling)
+            return finished
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._close, worker, networks))
+
+    def _worker(self, inputs: Inputs, lease: Lease, networks: Networks) -> BuildWorker:
+        return BuildWorker(
             cache=self.cache,
             runner=self._runner,
             mounts=self._mounts,
@@ -166,51 +239,39 @@ class BuildService:
             lease=lease,
             networks=networks,
         )
-        report.begin(planned, bases.found)
-        solver = Solver(worker, report, self._inflight, salt=secrets.token_hex(8))
-        try:
-            await self._solve(solver, planned.target.vertex, dockerfile)
-            chain = _chain(planned.target.vertex)
-            solver.note_cached(chain)
-            await self._complete(solver, chain, dockerfile)
-            report.end()
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads,
-                lambda: self._assembler.assemble(
-                    planned.target, solver.results, bases.found, image_form(request, inputs.epoch), lease
-                ),
-            )
-        finally:
-            await asyncio.shield(asyncio.to_thread(self._close, worker, networks))
 
     @staticmethod
-    def _apply_limits(request: BuildRequest, inputs: Inputs) -> None:
-        inputs.limits = request.limits
+    async def _solve_all(solver: Solver, plans: Sequence[Plan]) -> None:
+        """The targets, and then every step below them, as images are made of all of them."""
+        await solver.solve([planned.target.vertex for planned in plans])
+        for planned in plans:
+            await _complete(solver, planned.target.vertex)
 
-    async def _solve(self, solver: Solver, target: Vertex, dockerfile: ins.Dockerfile) -> None:
-        try:
-            await solver.solve([target])
-        except WherryError as e:
-            raise _located(e, dockerfile) from e
-
-    async def _complete(self, solver: Solver, chain: list[Vertex], dockerfile: ins.Dockerfile) -> None:
-        """The image needs every step of its chain: those below a cached one whose own record is gone
-        as well.
-        """
-        for vertex in chain:
-            if vertex not in solver.results:
-                await self._solve(solver, vertex, dockerfile)
+    async def _keep_state(
+        self, solver: Solver, plans: Sequence[Plan], bases: Bases, report: Report, lease: Lease
+    ) -> None:
+        """The state before the step that failed, as an image for a shell to look at."""
+        vertex = failed_vertex(report)
+        if vertex is None or vertex.parent is None:
+            return
+        await _complete(solver, vertex.parent)
+        assembler = self._finisher.assembler
+        image = await asyncio.to_thread(
+            debug_image, vertex, plans[0], solver.results, bases.found, assembler, self._images, lease
+        )
+        report.tell({"aux": {"Debug": {"Image": image, "Command": command_of(vertex)}}})
 
     @staticmethod
-    def _close(worker: BuildWorker, networks: Any) -> None:
+    def _close(worker: BuildWorker, networks: Networks) -> None:
         networks.close()
         worker.close()
 
-    def _plan_request(self, request: BuildRequest, inputs: Inputs) -> PlanRequest:
+    @staticmethod
+    def _plan_request(request: BuildRequest, inputs: Inputs, platform: Platform) -> PlanRequest:
         fresh = frozenset({"*"}) if request.no_cache else request.no_cache_filter
         return PlanRequest(
             target=request.target,
-            platform=(request.platform or oci.host()).normalised(),
+            platform=platform.normalised(),
             build_args=request.build_args,
             contexts=request.contexts,
             labels=request.labels,
@@ -237,22 +298,23 @@ class BuildService:
             _hide_ignored(context, name)
         return parse(text, name=name)
 
-    def _name(self, assembled: Assembled, request: BuildRequest) -> str:
-        self._images.add(assembled.target)
-        for tag in request.tags:
-            self._images.tag(tag, assembled.target, why="build")
-        return assembled.target.digest
+    @staticmethod
+    def _check(dockerfile: ins.Dockerfile, request: BuildRequest, inputs: Inputs, report: Report) -> None:
+        """The checks' findings are warnings, unless the Dockerfile says that they are errors."""
+        found = describing.findings(dockerfile, request, inputs)
+        report.warnings = [describing.warning(one) for one in found]
+        if found and describing.options_of(dockerfile, request).error:
+            rules = ", ".join(sorted({one.rule for one in found}))
+            reason = f"lint violation found for rules: {rules}: {found[0].detail}"
+            raise DockerfileError(reason, found[0].location).within(dockerfile.name, dockerfile.source)
 
-    def _publish(self, image: str, request: BuildRequest) -> None:
-        self._events.publish("image", "create", image, {"name": image})
-        for tag in request.tags:
-            self._events.publish("image", "tag", image, {"name": tag.familiar()})
-
-    def _warnings(self, report: Report) -> Sequence[str]:
-        unused = report.plan.unused_args if report.plan is not None else ()
+    @staticmethod
+    def _warnings(report: Report) -> Sequence[str]:
+        unused = sorted({name for planned in report.plans for name in planned.unused_args})
+        found = list(report.warnings)
         if unused:
-            return [f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed"]
-        return []
+            found.append(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed")
+        return found
 
     # ---- history and bound ---------------------------------------------------------------------------------
 
@@ -270,7 +332,7 @@ class BuildService:
             "Dockerfile": request.dockerfile,
             "Target": request.target,
             "Tags": [tag.familiar() for tag in request.tags],
-            "Platform": str(request.platform or oci.host()),
+            "Platform": ",".join(str(one) for one in request.platforms or (oci.host(),)),
             "BuildArgs": sorted(request.build_args),
             "Image": image,
             "Steps": step_documents(report),
@@ -296,10 +358,29 @@ class BuildService:
             self._trimming = asyncio.create_task(trim())
 
     async def close(self) -> None:
+        for task in list(self._running.values()):
+            task.cancel()
         if self._trimming is not None:
             await asyncio.gather(self._trimming, return_exceptions=True)
+        await self.outputs.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._layer_threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _chain(vertex: Vertex) -> list[Vertex]:
+    chain = [vertex]
+    while chain[-1].parent is not None:
+        chain.append(chain[-1].parent)
+    return chain[::-1]
+
+
+async def _complete(solver: Solver, vertex: Vertex) -> None:
+    """Results of everything below a vertex as well."""
+    chain = _chain(vertex)
+    solver.note_cached(chain)
+    missing = [one for one in chain if one not in solver.results]
+    if missing:
+        await solver.solve(missing)
 
 
 def _settle_epoch(request: BuildRequest, inputs: Inputs) -> None:
@@ -311,35 +392,20 @@ def _settle_epoch(request: BuildRequest, inputs: Inputs) -> None:
         inputs.epoch = int(text)
 
 
-def image_form(request: BuildRequest, epoch: int | None, output: Output | None = None) -> ImageForm:
-    """What the request and one output of it ask of the image."""
-    output = output or request.outputs[0]
-    layers = output.form
-    if output.rewrite:
-        if epoch is None:
-            raise InvalidArgument("rewrite-timestamp needs SOURCE_DATE_EPOCH")
-        layers = replace(layers, epoch=epoch)
-    return ImageForm(layers, epoch, {**request.annotations, **output.annotations}, squash=request.squash)
-
-
-def _chain(vertex: Vertex) -> list[Vertex]:
-    chain = [vertex]
-    while chain[-1].parent is not None:
-        chain.append(chain[-1].parent)
-    return chain[::-1]
-
-
-def _located(error: WherryError, dockerfile: ins.Dockerfile) -> WherryError:
+def _located(error: WherryError, dockerfile: ins.Dockerfile, report: Report) -> WherryError:
     """The same error, with the Dockerfile's lines below it where they are known."""
     if isinstance(error, DockerfileError):
         return error if "\n" in error.message else error.within(dockerfile.name, dockerfile.source)
-    return error
+    location = report.location_of(error)
+    if location is None or not isinstance(error, InvalidArgument | NotFound):
+        return error
+    shown = DockerfileError("", location).within(dockerfile.name, dockerfile.source).message
+    kind = NotFound if isinstance(error, NotFound) else InvalidArgument
+    return kind(f"{error.message}\n{shown.partition(chr(10))[2]}")
 
 
 def _hide_ignored(context: Context, name: str) -> None:
-    """Clients send the Dockerfile and ``.dockerignore`` always; COPY sees them only if they are not
-    ignored.
-    """
+    """Clients send the Dockerfile and ``.dockerignore`` always; COPY sees them if they are not ignored."""
     for ignore in (f"{name}.dockerignore", ".dockerignore"):
         data = context.read(ignore)
         if data is not None:

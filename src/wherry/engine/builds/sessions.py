@@ -59,8 +59,8 @@ class Sessions:
         found.used = time.monotonic()
         return found
 
-    async def compare(self, session: str, name: str, key: str, manifest: bytes) -> list[int]:
-        """Which files of a context the client must send."""
+    async def compare(self, session: str, name: str, key: str, manifest: bytes) -> list[int] | None:
+        """Which files of a context the client must send; ``None`` if it is as it was."""
         held = self._get(session)
         if name in held.synced:
             raise Conflict(f"build context {name!r} was sent already")
@@ -69,6 +69,7 @@ class Sessions:
         need = await asyncio.to_thread(context.begin, manifest)
         if context.is_current:
             await asyncio.to_thread(self._ready, held, name, context)
+            return None
         return need
 
     async def receive(self, session: str, name: str, stream: int) -> None:

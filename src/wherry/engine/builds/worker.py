@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import platform as machine
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ from wherry.storage.leases import Lease
 from wherry.storage.selection import NotThere, Wanted
 
 T = TypeVar("T")
+_NOT_SENT = "file not found in build context or excluded by .dockerignore: "
 
 
 @dataclass
@@ -81,13 +81,13 @@ class BuildWorker:
         try:
             return selection.checksum(self._context(name).tree, _wanted(op, part), owners=False)
         except NotThere as e:
-            raise MissingSource(str(e)) from e
+            raise MissingSource(str(e), _NOT_SENT) from e
 
     def local_at(self, name: str, path: str) -> str:
         tree = self._context(name).tree
         real = tree.find(path.strip("/").encode("utf-8", "surrogateescape"))
         if real is None or tree.node(real) is None:
-            raise MissingSource(path)
+            raise MissingSource(path, _NOT_SENT)
         wanted = Wanted(["/" + real.decode("utf-8", "surrogateescape")], into=False)
         return selection.checksum(tree, wanted, owners=False)
 
@@ -282,7 +282,3 @@ def _check_platform(text: str) -> None:
             f"cannot run programs of {wanted}: this host is {oci.host()}, and no binfmt_misc handler "
             f"({handler.name}) translates"
         )
-
-
-def digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

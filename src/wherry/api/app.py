@@ -20,22 +20,23 @@ from wherry.api.routes import (
 from wherry.api.server import ApiServer
 from wherry.api.services import Services
 
+MODULES = (
+    system,
+    build,
+    containers,
+    files,
+    commit,
+    streams,
+    stats,
+    images,
+    registries,
+    volumes,
+    volumeversions,
+    networks,
+    missing,
+)
+
 
 def make_server(services: Services) -> ApiServer:
     """The API of ``services``, ready to be given to listeners."""
-    modules = (
-        system,
-        build,
-        containers,
-        files,
-        commit,
-        streams,
-        stats,
-        images,
-        registries,
-        volumes,
-        volumeversions,
-        networks,
-        missing,
-    )
-    return ApiServer(services, [route for module in modules for route in module.ROUTES])
+    return ApiServer(services, [route for module in MODULES for route in module.ROUTES])

@@ -5,24 +5,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from wherry.api.app import MODULES
 from wherry.api.context import Context
 from wherry.api.router import Router, split_version
-from wherry.api.routes import (
-    commit,
-    containers,
-    files,
-    images,
-    missing,
-    networks,
-    registries,
-    stats,
-    streams,
-    system,
-    volumes,
-)
 from wherry.errors import InvalidArgument
 
-MODULES = (system, containers, files, commit, streams, stats, images, registries, volumes, networks, missing)
 ROUTER = Router([route for module in MODULES for route in module.ROUTES])
 
 
@@ -35,7 +22,7 @@ def test_every_route_finds_its_own_handler() -> None:
         for method, pattern, handler in module.ROUTES:
             for value in ("x", "sha256:0"):
                 path = pattern
-                for name in ("id", "name", "checkpoint"):
+                for name in ("id", "name", "checkpoint", "snapshot"):
                     path = path.replace(f"{{{name}}}", value).replace(f"{{{name}:path}}", f"a/{value}")
                 path = path.replace("{rest:path}", "a/b")
                 found = ROUTER.find(method, path)

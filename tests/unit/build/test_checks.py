@@ -10,8 +10,8 @@ from wherry.build import describe
 from wherry.build.checks import RULES, check
 from wherry.build.checktypes import Context, Options
 from wherry.build.dockerfile import parse
-from wherry.model.ignore import Patterns
 from wherry.errors import InvalidArgument
+from wherry.model.ignore import Patterns
 
 ALL = Options(experimental=frozenset(("all",)))
 ENV = {"known": ["PATH", "HOME_OF_IT"]}

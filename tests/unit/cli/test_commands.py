@@ -329,7 +329,7 @@ def test_version_without_a_daemon(wherry: Run) -> None:
     [
         (["foo"], 1, "wherry: 'foo' is not a wherry command.\n"),
         (["imagse"], 1, "Did you mean this?\n\timage\n\timages\n"),
-        (["build", "."], 125, "wherry: 'build' is not implemented yet\n"),
+        (["swarm", "init"], 125, "wherry: 'swarm' is not implemented yet\n"),
         (["container", "foo"], 1, "wherry: unknown command: wherry container foo\n"),
         (
             ["rm"],
@@ -386,7 +386,7 @@ def test_completion(serve: Serve, wherry: Run) -> None:
             "GET /networks": lambda x: [{"Name": "bridge", "Driver": "bridge"}],
         }
     )
-    assert "run" in complete(None, wherry, "") and "build" not in complete(None, wherry, "")
+    assert "run" in complete(None, wherry, "") and "swarm" not in complete(None, wherry, "")
     assert complete(None, wherry, "im") == ["image", "images", "import"]
     assert (
         complete(None, wherry, "volume", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.client
 import io
 import json
@@ -101,6 +102,34 @@ class LabRegistry:
             return answer.status, answer.read(), dict(answer.headers)
         finally:
             connection.close()
+
+    def put_blob(self, repository: str, data: bytes) -> dict[str, Any]:
+        """Upload a blob to an open registry; its digest and size."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        try:
+            connection.request("POST", f"/v2/{repository}/blobs/uploads/")
+            answer = connection.getresponse()
+            answer.read()
+            where = answer.headers["Location"].partition(self.host)[2]
+            connection.request("PUT", f"{where}&digest={digest}", body=data)
+            assert connection.getresponse().status == 201
+        finally:
+            connection.close()
+        return {"digest": digest, "size": len(data)}
+
+    def put_manifest(self, repository: str, data: bytes, kind: str, tag: str = "") -> dict[str, Any]:
+        """Put a manifest under its digest, or a tag; its descriptor."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        try:
+            headers = {"Content-Type": kind}
+            connection.request("PUT", f"/v2/{repository}/manifests/{tag or digest}", data, headers)
+            answer = connection.getresponse()
+            assert answer.status == 201, answer.read()
+        finally:
+            connection.close()
+        return {"mediaType": kind, "digest": digest, "size": len(data)}
 
 
 @contextlib.contextmanager

@@ -98,3 +98,39 @@ def test_a_list_of_manifests_by_hand(daemon: LabDaemon, lab: LabRegistry, name: 
     assert json.loads(wherry(daemon, "manifest", "inspect", target).stdout) == listed
     assert skopeo("inspect", "--tls-verify=false", "--override-arch=arm64", f"docker://{target}")
     assert wherry(daemon, "manifest", "rm", target).returncode == 1
+
+
+def test_referrers_come_and_go_with_an_image(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    """This registry keeps no lists of its own: the index under the subject's tag is read, and written."""
+    first, second = (f"{lab.host}/{place}/{name}" for place in ("one", "two"))
+    daemon.docker("run", "--name", name, "busybox", "touch", f"/{name}").ok()
+    daemon.docker("commit", name, f"{first}:1").ok()
+    daemon.docker("rm", name).ok()
+    daemon.docker("push", f"{first}:1").ok()
+    status, manifest, headers = lab.get(f"/v2/one/{name}/manifests/1")
+    assert status == 200
+    subject, kind = headers["Docker-Content-Digest"], headers["Content-Type"]
+    parts = [lab.put_blob(f"one/{name}", data) for data in (b"{}", b'{"packages": []}')]
+    referrer = {
+        "schemaVersion": 2,
+        "mediaType": oci.MANIFEST,
+        "artifactType": "application/spdx+json",
+        "config": {**parts[0], "mediaType": "application/vnd.oci.empty.v1+json"},
+        "layers": [{**parts[1], "mediaType": "application/spdx+json"}],
+        "subject": {"mediaType": kind, "digest": subject, "size": len(manifest)},
+    }
+    entry = lab.put_manifest(f"one/{name}", json.dumps(referrer).encode(), oci.MANIFEST)
+    listed = {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [entry]}
+    tag = subject.replace(":", "-")
+    lab.put_manifest(f"one/{name}", json.dumps(listed).encode(), oci.INDEX, tag)
+    daemon.docker("rmi", f"{first}:1").ok()
+    daemon.docker("pull", f"{first}:1").ok()
+    daemon.docker("tag", f"{first}:1", f"{second}:1").ok()
+    daemon.docker("push", f"{second}:1").ok()
+    status, _, _ = lab.get(f"/v2/two/{name}/manifests/{entry['digest']}")
+    assert status == 200
+    status, body, _ = lab.get(f"/v2/two/{name}/manifests/{tag}")
+    assert status == 200 and [m["digest"] for m in json.loads(body)["manifests"]] == [entry["digest"]]
+    before = body
+    daemon.docker("push", f"{second}:1").ok()
+    assert lab.get(f"/v2/two/{name}/manifests/{tag}")[1] == before

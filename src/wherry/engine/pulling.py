@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from wherry.engine import referrers
 from wherry.errors import InvalidArgument, NotFound
 from wherry.images.layers import Coming, Layer, Prepared
 from wherry.images.store import ImageStore, layers_of
@@ -70,6 +71,7 @@ class Pulling:
         self._reference, self._platform = reference, platform
         self._lease, self._progress = lease, progress
         self._limit = asyncio.Semaphore(downloads)
+        self._referrers: list[tuple[Digest, str]] = []
 
     async def run(self, by: str = "") -> Pulled:
         """:raises RegistryError: see its codes. :raises NotFound: no image for the platform.
@@ -88,6 +90,10 @@ class Pulling:
         fresh = await self._image(chosen.document)
         if isinstance(found.document, Index):
             await self._attestations(found.document, chosen.descriptor.digest)
+        subjects = (found.descriptor.digest, chosen.descriptor.digest)
+        self._referrers = await referrers.fetch(
+            self._images, self._sources[-1], subjects, self._lease, self._quietly
+        )
         moved = await asyncio.to_thread(self._name, found.descriptor, by)
         return Pulled(found.descriptor.digest, changed=fresh or moved)
 
@@ -203,7 +209,10 @@ class Pulling:
             assert isinstance(child.document, Manifest)
             for blob in (child.document.config, *child.document.layers):
                 if not blob.urls:
-                    await self.fetch(blob, lambda current: None, None)
+                    await self._quietly(blob)
+
+    async def _quietly(self, blob: Descriptor) -> None:
+        await self.fetch(blob, lambda current: None, None)
 
     async def fetch(
         self, blob: Descriptor, progress: Callable[[int], None], verified: Callable[[int], None] | None
@@ -225,6 +234,7 @@ class Pulling:
     def _name(self, target: Descriptor, by: str) -> bool:
         plain = Descriptor(media_type=target.media_type, digest=target.digest, size=target.size)
         self._images.add(plain)
+        self._images.rows.add_content(plain.digest, self._referrers)
         if self._reference.digest is not None:
             self._images.keep_as(self._reference, plain.digest, why="pull", by=by)
             return False

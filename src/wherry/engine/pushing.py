@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from wherry.engine import referrers
 from wherry.errors import NotFound
 from wherry.images.graph import PlatformImage
 from wherry.images.store import ImageStore
@@ -49,6 +50,7 @@ class Pushing:
         self._progress = progress
         self._limit = asyncio.Semaphore(uploads)
         self._sent: dict[Digest, asyncio.Task[None]] = {}
+        self._documents: set[Digest] = set()
 
     async def run(self, target: Descriptor, platform: Platform | None) -> Pushed:
         """Send a target under the name's tag.
@@ -59,6 +61,8 @@ class Pushing:
         chosen, instead_of = await asyncio.to_thread(self._choose, target, platform)
         assert self._name.tag is not None
         await self._document(chosen, self._name.tag, 0)
+        kept = await asyncio.to_thread(referrers.kept, self._images, target.digest)
+        await referrers.push(self._pusher, self._repository, kept, self._documents)
         return Pushed(chosen, instead_of)
 
     def _choose(self, target: Descriptor, platform: Platform | None) -> tuple[Descriptor, Descriptor | None]:
@@ -104,6 +108,7 @@ class Pushing:
             await self._blobs([*document.layers, document.config], document.config)
         data = await asyncio.to_thread(self._images.content.read, target.digest, limit=oci.MANIFEST_SIZE_MAX)
         await self._pusher.manifest(reference, target, data)
+        self._documents.add(target.digest)
 
     async def _blobs(self, blobs: Sequence[Descriptor], config: Descriptor) -> None:
         mine = []

@@ -83,18 +83,24 @@ class Pusher:
             async with self._repository.request("DELETE", location, ok=(200, 202, 204)):
                 return
 
-    async def manifest(self, reference: str, descriptor: Descriptor, data: bytes) -> None:
-        """Put a manifest or an index under a tag or its digest."""
-        await self._repository.retrying(self._put_manifest, reference, descriptor, data)
+    async def manifest(self, reference: str, descriptor: Descriptor, data: bytes) -> bool:
+        """Put a manifest or an index under a tag or its digest.
 
-    async def _put_manifest(self, reference: str, descriptor: Descriptor, data: bytes) -> None:
+        :returns: whether the registry took notice of what it refers to (``OCI-Subject``).
+        """
+        noticed: bool = await self._repository.retrying(self._put_manifest, reference, descriptor, data)
+        return noticed
+
+    async def _put_manifest(self, reference: str, descriptor: Descriptor, data: bytes) -> bool:
         repository = self._repository
         url = repository.below(f"manifests/{reference}")
         headers = {"Content-Type": descriptor.media_type}
         async with repository.request("PUT", url, ok=(200, 201, 202), headers=headers, body=data) as answer:
             said = answer.headers.get("Docker-Content-Digest", descriptor.digest)
+            noticed = "OCI-Subject" in answer.headers
         if said != descriptor.digest:
             raise repository.error(REFUSED, f"it took manifest {descriptor.digest} for {said}")
+        return noticed
 
     # uploads
 

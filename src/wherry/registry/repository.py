@@ -224,6 +224,22 @@ class Repository:
             )
         return Document(digest, media_type, data)
 
+    async def referrers(self, subject: Digest) -> bytes | None:
+        """The registry's list of what refers to ``subject``, an index; None where it keeps none."""
+
+        async def once() -> bytes | None:
+            url = self.below(f"referrers/{subject}")
+            headers = {"Accept": oci.INDEX}
+            async with self.request("GET", url, ok=(200, 400, 404, 405), headers=headers) as response:
+                if response.status != 200 or _media_type(response) != oci.INDEX:
+                    return None
+                check_encoding(self.host, response)
+                limit = oci.MANIFEST_SIZE_MAX
+                return await read_bounded(response, limit, self.host, timeout=self.config.timeout)
+
+        found: bytes | None = await self.retrying(once)
+        return found
+
     async def blob_size(self, digest: Digest) -> int | None:
         """Bytes of a blob that the repository has, None where it has none."""
 

@@ -9,7 +9,8 @@ image_names(name, target, updated)
 image_history(seq, time, name, old, new, actor, why)
     one row for every move of a name; old and new are targets, '' for none
 image_content(target, digest, role)
-    everything the target reaches, present or not; role: index, manifest, config, layer, other
+    everything the target reaches, present or not; role: index, manifest, config, layer, other; and what
+    refers to it and came with it: referrer, referrer-part
 image_snapshots(target, chain_id)
     the layer chains of its images, unpacked or not
 Both closures keep content and snapshots from the collector, and make sizes one query.
@@ -127,6 +128,22 @@ class Images:
                 "INSERT INTO image_snapshots VALUES (?, ?) ON CONFLICT DO NOTHING",
                 [(target, chain) for chain in chain_ids],
             )
+
+    def add_content(self, target: Digest, content: Iterable[tuple[Digest, str]]) -> None:
+        """Keep more with an image than what it reaches itself."""
+        with self._db.transaction() as connection:
+            connection.executemany(
+                "INSERT INTO image_content SELECT ?1, ?2, ?3 WHERE EXISTS "
+                "(SELECT 1 FROM images WHERE target = ?1) ON CONFLICT DO NOTHING",
+                [(target, digest, role) for digest, role in content],
+            )
+
+    def content_with(self, target: Digest, role: str) -> list[Digest]:
+        """What an image has in one role."""
+        rows = self._db.all(
+            "SELECT digest FROM image_content WHERE target = ? AND role = ? ORDER BY digest", (target, role)
+        )
+        return [Digest(row["digest"]) for row in rows]
 
     def forget_content(self, target: Digest, digests: Iterable[Digest]) -> None:
         """Stop keeping blobs that an image reaches but does not need here."""

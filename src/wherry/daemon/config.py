@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from wherry import __version__
-from wherry.daemon import registries
+from wherry.daemon import clusters, registries
 from wherry.errors import InvalidArgument
 from wherry.images.policy import Policy
 from wherry.images.versions import Keep
 from wherry.logs import options as log_options
 from wherry.model.container import LogConfig
+from wherry.network.types import ClusterConfig
 from wherry.registry.config import ATTEMPTS, DOWNLOADS, UPLOADS, RegistryConfig
 from wherry.state.events import KEEP, KEEP_DAYS
 
@@ -68,6 +69,7 @@ class Config:
     publish_firewall: str = "own"
     host_gateway_ip: str = ""
     fixed_cidr: str = ""
+    cluster: ClusterConfig | None = None
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -153,6 +155,9 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     publish_firewall: str | None = None
     host_gateway_ip: str | None = None
     fixed_cidr: str | None = None
+    cluster_store: str | None = None
+    cluster_advertise: str | None = None
+    cluster_store_opts: dict[str, str] | None = None
     dns: list[str] | None = None
     dns_search: list[str] | None = None
     dns_opts: list[str] | None = None
@@ -224,6 +229,9 @@ def make_parser() -> argparse.ArgumentParser:
         choices=("own", "host"),
         help="host: published ports answer only whom the host's own input rules let in (default own)",
     )
+    add("--cluster-store", metavar="URL", help="etcd://HOST:PORT[,…]: where overlay networks are kept")
+    add("--cluster-advertise", metavar="ADDRESS", help="this host's address for the others, or interface")
+    add("--cluster-store-opt", action="append", metavar="KEY=VALUE", help="ttl, kv.cacertfile, …")
     add("--host-gateway-ip", metavar="ADDRESS", help="what host-gateway stands for (default: the gateway)")
     add("--fixed-cidr", metavar="CIDR", help="the part of --bip's subnet to hand out from")
     add("--dns", action="append", metavar="ADDRESS", help="name server of containers")
@@ -291,6 +299,7 @@ _KEYS = {
     "label": "labels",
     "log_opt": "log_opts",
     "cdi_spec_dir": "cdi_spec_dirs",
+    "cluster_store_opt": "cluster_store_opts",
     "registry_mirror": "registry_mirrors",
     "insecure_registry": "insecure_registries",
 }
@@ -380,6 +389,7 @@ def _config(m: dict[str, Any]) -> Config:
         publish_firewall=_publish_firewall(m["publish_firewall"]),
         host_gateway_ip=_gateway(m["host_gateway_ip"]),
         fixed_cidr=m["fixed_cidr"] or "",
+        cluster=clusters.configured(m["cluster_store"], m["cluster_advertise"], m["cluster_store_opts"]),
         dns=tuple(m["dns"] or ()),
         dns_search=tuple(m["dns_search"] or ()),
         dns_options=tuple(m["dns_opts"] or ()),

@@ -230,4 +230,5 @@ def _network(config: Config) -> NetworkConfig:
         fixed_cidr=config.fixed_cidr,
         obey_host_firewall=config.publish_firewall == "host",
         host_gateway_ip=config.host_gateway_ip,
+        cluster=config.cluster,
     )

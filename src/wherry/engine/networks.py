@@ -29,11 +29,14 @@ LabelTest = Callable[[Mapping[str, str]], bool]
 @dataclass(frozen=True)
 class NetworkView:
     """A network with who is on it: container names and endpoints. ``status`` are, by subnet, how many
-    addresses are taken and how many are free."""
+    addresses are taken and how many are free; ``remote`` who is on it on other hosts, ``peers`` the names and
+    addresses of those."""
 
     network: Network
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
     status: Mapping[str, tuple[int, int]] | None = None
+    remote: tuple[Endpoint, ...] = ()
+    peers: tuple[tuple[str, str], ...] = ()
 
 
 class NetworkService:
@@ -71,7 +74,13 @@ class NetworkService:
             raise NotFound(f"network {wanted} not found")
         names = {row.id: row.name for row in self._containers.all()}
         found = [(names.get(e.container_id, ""), e) for e in self._network.endpoints_on(network.id)]
-        return NetworkView(network, tuple(found), self._network.status(network))
+        return NetworkView(
+            network,
+            tuple(found),
+            self._network.status(network),
+            tuple(self._network.remote(network)),
+            tuple(self._network.peers(network)),
+        )
 
     async def create(self, request: NetworkRequest) -> tuple[Network, list[str]]:
         """:returns: the network, and warnings."""

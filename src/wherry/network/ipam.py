@@ -91,11 +91,16 @@ def parse_bip(bip: str, fixed_cidr: str = "") -> Subnet:
 
 
 def allocate(
-    repository: Networks, network: Network, wanted: str = "", *, family: Family = 4
+    repository: Networks,
+    network: Network,
+    wanted: str = "",
+    *,
+    family: Family = 4,
+    busy: Collection[str] = (),
 ) -> tuple[str, Subnet]:
     """An address of the network that no endpoint has, and its subnet; the caller's transaction keeps it so.
 
-    :param wanted: this one and no other.
+    :param wanted: this one and no other. :param busy: taken besides those of endpoints that have rows.
     :raises InvalidArgument: ``wanted`` is not an address of a subnet.
     :raises Conflict: it is taken, or all are.
     """
@@ -103,17 +108,18 @@ def allocate(
     if wanted:
         return _take(repository, network, subnets, wanted, family)
     for subnet in subnets:
-        found = _next(repository, network, subnet)
+        found = _next(repository, network, subnet, busy)
         if found:
             return found, subnet
     raise Conflict(f"no available IPv{family} addresses on this network's address pools: {network.name}")
 
 
-def _next(repository: Networks, network: Network, subnet: Subnet) -> str:
+def _next(repository: Networks, network: Network, subnet: Subnet, busy: Collection[str]) -> str:
     span = ip_network(subnet.ip_range or subnet.cidr)
     first, size, bits = int(span.network_address), span.num_addresses, _BITS[span.version]
     taken = {int(ip_address(a)) for a in repository.addresses_in_use(network.id, span.version)}
     taken |= _reserved(subnet)
+    taken |= {int(ip) for a in busy if (ip := ip_address(a)).version == span.version}
     cursor = repository.cursor(network.id, subnet.cidr)
     start = (int(ip_address(cursor)) + 1 - first) % size if cursor else 0
     for step in range(min(size, len(taken) + 1)):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 from wherry.errors import Forbidden, Internal, InvalidArgument, NotFound
@@ -23,16 +23,19 @@ from wherry.network.drivers import Driver
 from wherry.network.drivers.bridge import BridgeDriver, used_subnets
 from wherry.network.drivers.host import HostDriver
 from wherry.network.drivers.none import NoneDriver
+from wherry.network.drivers.overlay import OverlayDriver
 from wherry.network.drivers.vlans import IpvlanDriver, MacvlanDriver
+from wherry.network.overlays import Overlays, host_id
 from wherry.network.publishing import Publishing
 from wherry.network.sandboxes import Sandboxes
-from wherry.network.types import DHCP, Instance, Network, NetworkConfig
+from wherry.network.types import DHCP, Endpoint, Instance, Network, NetworkConfig
 from wherry.state.database import Database
 from wherry.state.meta import Meta
 from wherry.state.networks import Networks
 
 _log = logging.getLogger(__name__)
 Lines = list[str]
+Peers = list[tuple[str, str]]
 
 
 class NetworkManager(Sandboxes):
@@ -46,6 +49,8 @@ class NetworkManager(Sandboxes):
         self._config = config or NetworkConfig()
         rows = Networks(db)
         catalog = Catalog(rows)
+        cluster = self._config.cluster
+        overlay = OverlayDriver(self._instance, cluster.advertise if cluster is not None else "")
         drivers: dict[str, Driver] = {
             d.name: d
             for d in (
@@ -54,6 +59,7 @@ class NetworkManager(Sandboxes):
                 NoneDriver(),
                 MacvlanDriver(self._instance),
                 IpvlanDriver(self._instance),
+                overlay,
             )
         }
         publishes = [name for name, driver in drivers.items() if driver.publishes]
@@ -61,6 +67,16 @@ class NetworkManager(Sandboxes):
         dns = DnsServer(catalog.all, self._config.host_gateway_ip)
         super().__init__(rows, run / "netns", catalog, drivers, publishing, dns)
         self._host = hostsetup.HostSetup(self._instance, self._config, catalog)
+        if cluster is not None:
+            self._overlays = Overlays(
+                cluster,
+                host_id=host_id(Meta(db).set_default("cluster_host", secrets.token_hex(16))),
+                rows=rows,
+                catalog=catalog,
+                driver=overlay,
+                publishing=publishing,
+                dns=dns,
+            )
 
     # -- life of the manager ---------------------------------------------------------------------------
 
@@ -122,10 +138,14 @@ class NetworkManager(Sandboxes):
                 lines.append(f"released the network of container {container_id[:12]}, which does not run")
         lines += self._host.sweep(self._netns, set(known))
         self._publishing.rebuild()
+        if self._overlays is not None:
+            self._overlays.member.start()
         return lines
 
     def shutdown(self) -> None:
         """Close what this process holds; running containers keep their networks and published ports."""
+        if self._overlays is not None:
+            self._overlays.member.close()
         self._host.close()
         self._leases.close()
         self._dns.close()
@@ -137,6 +157,8 @@ class NetworkManager(Sandboxes):
         """Remove everything of this instance from the host: sandboxes, bridges, table, pins."""
         for row in self._rows.sandboxes():
             self.delete_sandbox(row.container_id)
+        if self._overlays is not None:
+            self._overlays.member.close()
         self._host.close()
         self._leases.close()
         self._dns.close()
@@ -183,11 +205,17 @@ class NetworkManager(Sandboxes):
             network, warnings = create.make(request, self._surroundings())
             if driver is not None:
                 network = driver.check(network, self.list())
-            self._catalog.put(network)
+            if network.driver != "overlay":
+                self._catalog.put(network)
         if driver is None:
             return network, warnings
-        with ExitStack() as undo:
-            undo.callback(self._catalog.remove, network)
+        with self._alone(network), ExitStack() as undo:
+            if network.driver == "overlay" and self._overlays is not None:
+                # asked of the other hosts with no transaction open: that may take as long as they do
+                network = self._overlays.create(network)
+                undo.callback(self._overlays.member.remove, network)
+                self._catalog.put(network)
+            undo.callback(self._forget, network)
             undo.callback(driver.stop, network)
             driver.start(network)
             if network.bridge_name:
@@ -213,12 +241,34 @@ class NetworkManager(Sandboxes):
             raise Forbidden(
                 f"error while removing network: network {network.name} has active endpoints {names}"
             )
-        self._catalog.remove(network)
-        if not network.config_only and network.driver in self._drivers:
-            if network.bridge_name:
-                self._publishing.remove_network(network)
-            self._drivers[network.driver].stop(network)
+        with self._alone(network):
+            if network.driver == "overlay" and self._overlays is not None:
+                self._overlays.member.remove(network)
+            self._forget(network)
+            if not network.config_only and network.driver in self._drivers:
+                if network.bridge_name:
+                    self._publishing.remove_network(network)
+                self._drivers[network.driver].stop(network)
         return network
+
+    def _alone(self, network: Network) -> AbstractContextManager[object]:
+        """While an overlay network is made or removed here, what the cluster says of it waits."""
+        shared = network.driver == "overlay" and self._overlays is not None
+        return self._overlays.making if shared and self._overlays is not None else nullcontext()
+
+    def _forget(self, network: Network) -> None:
+        """What the cluster's thread has heard of and forgotten in the same moment is fine."""
+        if network.id in self._catalog.all():
+            self._catalog.remove(network)
+
+    def peers(self, network: Network) -> Peers:
+        """Name and address of the other hosts with containers on an overlay network."""
+        return self._overlays.peers(network.id) if self._overlays is not None else []
+
+    def remote(self, network: Network) -> Sequence[Endpoint]:
+        """The places on an overlay network that other hosts have."""
+        found = self._overlays.remote(network.id) if self._overlays is not None else []
+        return [r.endpoint for r in found]
 
     def status(self, network: Network) -> dict[str, tuple[int, int]]:
         """By subnet: addresses in use or reserved, addresses of its range that are free."""

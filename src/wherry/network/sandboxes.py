@@ -7,6 +7,7 @@ Calls for one container come one after another: whoever calls sees to that.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.errors import Conflict, Forbidden, Internal
+from wherry.errors import Conflict, Forbidden, Internal, Unavailable
 from wherry.linux import netns
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints, requests, sandbox
@@ -25,6 +26,7 @@ from wherry.network.dhcp.leases import Leases
 from wherry.network.dns.server import DnsServer
 from wherry.network.drivers import Driver
 from wherry.network.endpoints import Endpoints, endpoint_of
+from wherry.network.overlays import Overlays
 from wherry.network.publishing import Publishing, port_of
 from wherry.network.sandbox import Attachment
 from wherry.network.types import (
@@ -38,6 +40,7 @@ from wherry.network.types import (
 )
 from wherry.state.networks import Networks, PublishedRow
 
+_log = logging.getLogger(__name__)
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 
 Lines = list[str]
@@ -69,6 +72,8 @@ class Sandboxes:
         self._endpoints = Endpoints(rows)
         self._reaper = sandbox.Reaper()
         self._leases = Leases(self._moved)
+        self._overlays: Overlays | None = None
+        """Set by the manager of a daemon that is part of a cluster."""
 
     def create_sandbox(
         self,
@@ -97,6 +102,7 @@ class Sandboxes:
         owner = owner or Owner(name=name)
         asked = requests.plan(network_mode, endpoints, self._catalog.usable)
         with ExitStack() as undo:
+            asked = [(network, self._claim(network, request, undo)) for network, request in asked]
             undo.callback(self._publishing.release, container_id)
             attachments, published = self._record(container_id, asked, ports, mac_address, owner)
             undo.callback(self._rows.delete_sandbox, container_id)
@@ -105,6 +111,8 @@ class Sandboxes:
             attachments = self._lent(attachments, sandbox.build(path, attachments, self._lend))
             undo.callback(self._publishing.shut, container_id, published)
             self._publishing.open(published)
+            undo.callback(self._withdraw, attachments)
+            self._announce(attachments)
             undo.callback(self._dns.leave, container_id)
             self._dns.join(container_id, path, owner, [a.endpoint for a in attachments])
             undo.pop_all()
@@ -128,6 +136,7 @@ class Sandboxes:
             self._let_go(path, attachments)
             self._rows.delete_sandbox(container_id)
             self._publishing.release(container_id)
+        self._withdraw(attachments)
 
     def connect(
         self,
@@ -147,6 +156,8 @@ class Sandboxes:
         network = self._catalog.usable(wanted)
         owner = self._owner(container_id)
         with ExitStack() as undo:
+            if not any(e.network_id == network.id for e in self.endpoints_of(container_id)):
+                request = self._claim(network, request, undo)
             with self._db.transaction():
                 before = self.endpoints_of(container_id)
                 if any(e.network_id == network.id for e in before):
@@ -169,6 +180,8 @@ class Sandboxes:
             undo.callback(self._publishing.lead, container_id, before)
             if ports and not self._rows.published(container_id=container_id) and self._reachable(now):
                 self._publishing.publish(container_id, ports, now, name or owner.name)
+            undo.callback(self._withdraw, [Attachment(network, attachment.driver, endpoint)])
+            self._announce([Attachment(network, attachment.driver, endpoint)])
             self._dns.join(container_id, path, owner, now)
             undo.pop_all()
         return endpoint
@@ -194,6 +207,8 @@ class Sandboxes:
         if network is not None:
             self._drivers[network.driver].detach(network, endpoint)
         self._rows.delete_endpoint(endpoint.id)
+        if network is not None:
+            self._withdraw([Attachment(network, self._drivers[network.driver], endpoint)])
         return endpoint
 
     @staticmethod
@@ -217,6 +232,10 @@ class Sandboxes:
             for endpoint in renamed:
                 self._rows.update_endpoint(endpoints.row_of(endpoint))
         self._dns.join(container_id, self._pin(container_id), owner, renamed)
+        try:
+            self._announce(self._attachments(container_id))
+        except Unavailable as e:
+            _log.warning("the new name of container %s is not told yet: %s", container_id[:12], e.message)
 
     def publish(
         self, container_id: str, wanted: Sequence[PortMapping], *, name: str = ""
@@ -315,6 +334,22 @@ class Sandboxes:
             if network is not None and network.driver in self._drivers:
                 found.append(Attachment(network, self._drivers[network.driver], endpoint_of(row)))
         return found
+
+    def _claim(self, network: Network, request: EndpointRequest, undo: ExitStack) -> EndpointRequest:
+        """Addresses of a network that several hosts share are chosen with all of them."""
+        if network.driver != "overlay" or self._overlays is None:
+            return request
+        return self._overlays.claim(network, request, undo)
+
+    def _announce(self, attachments: Sequence[Attachment]) -> None:
+        for a in attachments:
+            if a.network.driver == "overlay" and self._overlays is not None:
+                self._overlays.member.announce(a.endpoint)
+
+    def _withdraw(self, attachments: Sequence[Attachment]) -> None:
+        for a in attachments:
+            if a.network.driver == "overlay" and self._overlays is not None:
+                self._overlays.member.withdraw(a.endpoint)
 
     def _lend(self, path: Path, endpoint: Endpoint) -> Endpoint:
         owner = self._owner(endpoint.container_id)

@@ -185,6 +185,20 @@ class Sandbox:
 
 
 @dataclass(frozen=True)
+class ClusterConfig:
+    """Where daemons tell each other of overlay networks. ``store`` is ``etcd://host:port[,…]``, ``advertise``
+    this host's address for the others, ``ttl`` the seconds of silence after which a host is forgotten; files
+    are PEM."""
+
+    store: str
+    advertise: str
+    ttl: int = 30
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
+@dataclass(frozen=True)
 class NetworkConfig:
     """What an administrator may say (keys of daemon.json in brackets).
 
@@ -207,6 +221,7 @@ class NetworkConfig:
     host_ip: str = "0.0.0.0"
     obey_host_firewall: bool = False
     host_gateway_ip: str = ""
+    cluster: ClusterConfig | None = None
 
     def __post_init__(self) -> None:
         """:raises InvalidArgument: a value no network can have."""

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wherry.api.context import Context, json_response, no_content
 from wherry.api.router import Route
-from wherry.engine.networks import Network, NetworkRequest, NetworkView, Subnet
+from wherry.engine.networks import Endpoint, Network, NetworkRequest, NetworkView, Subnet
 from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.model.base import Value
 from wherry.model.container import EndpointRequest
@@ -89,18 +89,24 @@ def encode(view: NetworkView, *, full: bool) -> dict[str, Any]:
         config_from=network.config_from,
     )
     if full:
-        out["Containers"] = {
-            e.container_id: {
-                "Name": name,
-                "EndpointID": e.id,
-                "MacAddress": e.mac,
-                "IPv4Address": f"{e.ip}/{e.prefix_len}" if e.ip else "",
-                "IPv6Address": f"{e.ip6}/{e.prefix_len6}" if e.ip6 else "",
-            }
-            for name, e in view.endpoints
-        }
+        out["Containers"] = {e.container_id: _endpoint(name, e) for name, e in view.endpoints}
+        # of other hosts, as Docker has shown them where networks span several
+        for e in view.remote:
+            out["Containers"][f"ep-{e.id}"] = _endpoint(e.dns_names[0] if e.dns_names else "", e)
+        if view.peers:
+            out["Peers"] = [{"Name": name, "IP": address} for name, address in view.peers]
         out["Status"] = wire.status(view.status or {})
     return out
+
+
+def _endpoint(name: str, e: Endpoint) -> dict[str, str]:
+    return {
+        "Name": name,
+        "EndpointID": e.id,
+        "MacAddress": e.mac,
+        "IPv4Address": f"{e.ip}/{e.prefix_len}" if e.ip else "",
+        "IPv6Address": f"{e.ip6}/{e.prefix_len6}" if e.ip6 else "",
+    }
 
 
 def _ipam(network: Network) -> dict[str, Any]:

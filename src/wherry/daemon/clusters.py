@@ -1,0 +1,79 @@
+"""The part of the configuration that makes a daemon one of several: ``cluster-store`` and its kind."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+
+from wherry.errors import InvalidArgument
+from wherry.network.cluster.etcd import parse_places
+from wherry.network.types import ClusterConfig
+
+_FILES = {"kv.cacertfile": "ca_file", "kv.certfile": "cert_file", "kv.keyfile": "key_file"}
+_TTL = range(3, 3601)
+
+
+def configured(
+    store: str | None, advertise: str | None, given: Mapping[str, str] | Sequence[str] | None
+) -> ClusterConfig | None:
+    """:raises InvalidArgument: one of them alone, or a value that makes no sense."""
+    if not store:
+        if advertise or given:
+            raise InvalidArgument("cluster-advertise and cluster-store-opt need cluster-store")
+        return None
+    parse_places(store)
+    if not advertise:
+        raise InvalidArgument("cluster-store needs cluster-advertise: this host's address for the others")
+    pairs = given.items() if isinstance(given, Mapping) else [_pair(text) for text in given or ()]
+    values: dict[str, str] = {}
+    ttl = ClusterConfig.ttl
+    for name, value in pairs:
+        if name in _FILES:
+            values[_FILES[name]] = value
+        elif name == "ttl" and value.isdecimal() and int(value) in _TTL:
+            ttl = int(value)
+        elif name == "ttl":
+            raise InvalidArgument(
+                f"invalid cluster store option ttl={value[:32]}: it must be 3 to 3600 seconds"
+            )
+        else:
+            raise InvalidArgument(
+                f"unknown cluster store option {name[:64]!r}: known are ttl, {', '.join(_FILES)}"
+            )
+    return ClusterConfig(store=store, advertise=_address(advertise), ttl=ttl, **values)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidArgument(f"invalid cluster store option {text[:64]!r}: expected KEY=VALUE")
+    return name, value
+
+
+def _address(text: str) -> str:
+    """An address, or that of an interface of this host. A port, which Docker wanted there, is left out."""
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        pass
+    name = text.rpartition(":")[0] or text
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        return _of_interface(name)
+
+
+def _of_interface(name: str) -> str:
+    from wherry.linux import rtnetlink as rt
+    from wherry.linux.netlink import NetlinkSocket
+
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError as e:
+        raise InvalidArgument(f"invalid cluster-advertise {name[:64]!r}: no address and no interface") from e
+    with NetlinkSocket() as sock:
+        found = [a.ip for i, a in rt.addresses(sock) if i == index and not a.ip.is_link_local]
+    if not found:
+        raise InvalidArgument(f"invalid cluster-advertise {name}: the interface has no address")
+    return str(min(found, key=lambda a: a.version))

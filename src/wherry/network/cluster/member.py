@@ -1,0 +1,386 @@
+"""This daemon as one of several: what it tells the others, and what it knows of them.
+
+One thread keeps the lease, under which everything of this host is told, and the other follows the store: a
+full reading first, then every change; whenever that breaks, all of it again. As long as the store is away
+nothing is taken back that was known, so that traffic goes on. What could not be told meanwhile, or taken
+back, is put right by the next full reading.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from wherry.errors import Conflict, Forbidden, Unavailable
+from wherry.network.cluster import etcd, records
+from wherry.network.cluster.etcd import Change, Compacted, Etcd, Pair
+from wherry.network.cluster.records import Host, Remote
+from wherry.network.create import OVERLAPS
+from wherry.network.types import Endpoint, Network
+
+_log = logging.getLogger(__name__)
+TTL = 30
+"""Seconds after which a host that says nothing is forgotten."""
+_RETRY = 1.0
+_VNI_FIRST, _VNI_LAST = 4096, (1 << 24) - 1
+_TRIES = 8
+_AT_ONCE = 100
+"""Changes in one transaction; etcd takes 128 by default."""
+
+
+class Listener(Protocol):
+    """Who acts on what the other hosts say. Calls come from the cluster's thread, one after another."""
+
+    def networks_are(self, networks: Mapping[str, Network]) -> None:
+        """These are the networks there are, by id."""
+
+    def endpoints_are(self, network_id: str, remotes: Sequence[Remote]) -> None:
+        """These are the places on a network that other hosts have."""
+
+    def local_endpoints(self) -> Sequence[Endpoint]:
+        """The places on overlay networks that this host has."""
+
+
+class Member:
+    """Safe to use from any thread."""
+
+    def __init__(self, store: Etcd, host: Host, listener: Listener, *, ttl: int = TTL) -> None:
+        self._store = store
+        self._host = host
+        self._listener = listener
+        self._ttl = ttl
+        self._lock = threading.Lock()
+        self._lease = ""
+        self._networks: dict[str, Network] = {}
+        self._remotes: dict[str, Remote] = {}
+        self._hosts: dict[str, Host] = {}
+        self._claimed: set[str] = set()
+        """Addresses that were claimed for places that are not announced yet."""
+        self._stopping = threading.Event()
+        self._resync = threading.Event()
+        self._watching: list[http.client.HTTPConnection] = []
+        self._threads: list[threading.Thread] = []
+        self._away = False
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        for name, run in (("cluster", self._follow), ("cluster-lease", self._keep)):
+            thread = threading.Thread(target=run, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Say no more; the lease ends by itself, unless this daemon is back before."""
+        self._stopping.set()
+        self._interrupt()
+        for thread in self._threads:
+            thread.join()
+
+    def _interrupt(self) -> None:
+        """End the watch, so that everything is read again."""
+        for connection in list(self._watching):
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Every host there is, this one included."""
+        with self._lock:
+            return sorted({**self._hosts, self._host.id: self._host}.values(), key=lambda h: h.id)
+
+    # -- networks --------------------------------------------------------------------------------------
+
+    def create(self, network: Network, vni: int) -> tuple[Network, int]:
+        """Make a network known to all. :param vni: 0 for any that is free. :returns: it, and its number.
+
+        :raises Unavailable: the store is away. :raises Conflict, Forbidden: another has its name, subnet or
+            number.
+        """
+        for _ in range(_TRIES):
+            pairs, _revision = self._store.range(records.ROOT)
+            guard = next((p for p in pairs if p.key == records.GUARD), None)
+            others = [
+                n
+                for p in pairs
+                if p.key.startswith(records.NETWORKS) and (n := records.read_network(p.value))
+            ]
+            number = _check(network, vni, others)
+            numbered = with_number(network, number)
+            changes = [
+                etcd.put(records.network_key(network.id), records.write(numbered)),
+                etcd.put(records.GUARD, network.id),
+            ]
+            if self._store.transact([etcd.unchanged(guard, records.GUARD)], changes):
+                return numbered, number
+        raise Unavailable(f"cannot make network {network.name}: too many are made at the same time")
+
+    def remove(self, network: Network) -> None:
+        """:raises Unavailable: the store is away. :raises Forbidden: a container of some host is on it."""
+        key = records.network_key(network.id)
+        conditions = [etcd.nothing_below(f"{records.ENDPOINTS}{network.id}/")]
+        if not self._store.transact(conditions, [etcd.delete(key), etcd.put(records.GUARD, network.id)]):
+            raise Forbidden(
+                f"error while removing network: network {network.name} has active endpoints on another host"
+            )
+
+    # -- places on them --------------------------------------------------------------------------------
+
+    def claim(self, network: Network, choose: Callable[[set[str]], str]) -> str:
+        """Have an address that no host has handed out.
+
+        :param choose: returns one, given those that are known to be taken.
+        :raises Unavailable: the store is away. :raises Conflict: what was chosen is taken, twice the same.
+        """
+        with self._lock:
+            taken = {
+                ip
+                for r in self._remotes.values()
+                if r.endpoint.network_id == network.id
+                for ip in _ips(r.endpoint)
+            }
+        before = ""
+        for _ in range(1 << 10):
+            address = choose(taken)
+            if address == before:
+                raise Conflict("Address already in use")
+            key = records.address_key(network.id, address)
+            with self._lock:
+                self._claimed.add(key)
+            if self._store.transact([etcd.absent(key)], [etcd.put(key, self._host.id, self._leased())]):
+                return address
+            with self._lock:
+                self._claimed.discard(key)
+            taken.add(address)
+            before = address
+        raise Conflict(f"no available addresses on this network's address pools: {network.name}")
+
+    def unclaim(self, network_id: str, addresses: Iterable[str]) -> None:
+        """Give addresses back; where the store is away the next full reading does."""
+        keys = [records.address_key(network_id, a) for a in addresses if a]
+        with self._lock:
+            self._claimed.difference_update(keys)
+        self._later([etcd.delete(key) for key in keys])
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Tell the other hosts of a place. :raises Unavailable: the store is away."""
+        self._store.transact([], self._told(endpoint, self._leased()))
+        with self._lock:
+            self._claimed -= {records.address_key(endpoint.network_id, ip) for ip in _ips(endpoint)}
+
+    def withdraw(self, endpoint: Endpoint) -> None:
+        """A place is gone; where the store is away the next full reading says so."""
+        self.unclaim(endpoint.network_id, _ips(endpoint))
+        self._later([etcd.delete(records.endpoint_key(endpoint))])
+
+    def _told(self, endpoint: Endpoint, lease: str) -> list[object]:
+        remote = Remote(host=self._host.id, address=self._host.address, endpoint=endpoint)
+        return [
+            etcd.put(records.endpoint_key(endpoint), records.write(remote), lease),
+            *(
+                etcd.put(records.address_key(endpoint.network_id, ip), self._host.id, lease)
+                for ip in _ips(endpoint)
+            ),
+        ]
+
+    def _later(self, changes: Sequence[object]) -> None:
+        if not changes:
+            return
+        try:
+            self._store.transact([], changes)
+        except Unavailable as e:
+            _log.warning("not told to the other hosts yet: %s", e.message)
+
+    def _leased(self) -> str:
+        with self._lock:
+            if not self._lease:
+                raise Unavailable(f"cannot reach the cluster store {self._store.name}: there is no lease yet")
+            return self._lease
+
+    # -- the lease -------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while not self._stopping.wait(self._ttl / 3):
+            with self._lock:
+                lease = self._lease
+            if not lease:
+                continue
+            try:
+                lasts = self._store.keep(lease)
+            except Unavailable as e:
+                self._say_away(e)
+                continue
+            if not lasts:
+                _log.warning(
+                    "the other hosts have forgotten this one, as it was silent for too long: tell all again"
+                )
+                with self._lock:
+                    self._lease = ""
+                self._interrupt()
+
+    # -- following -------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                revision = self._read_all()
+                for changes in self._store.watch(records.ROOT, revision + 1, self._watching):
+                    if self._stopping.is_set():
+                        return
+                    self._apply(changes)
+            except Compacted:
+                continue
+            except Unavailable as e:
+                if not self._stopping.is_set():
+                    self._say_away(e)
+            except Exception:
+                _log.exception("what another host says cannot be followed")
+            self._stopping.wait(_RETRY)
+
+    def _say_away(self, error: Unavailable) -> None:
+        if not self._away:
+            self._away = True
+            _log.warning(
+                "%s: what is known goes on, and nothing new is learnt until it is back", error.message
+            )
+
+    def _read_all(self) -> int:
+        """Tell everything of this host, read everything of the others. :returns: the revision of that."""
+        local = list(self._listener.local_endpoints())
+        with self._lock:
+            lease = self._lease
+        if not lease:
+            lease = self._store.grant(self._ttl)
+        changes: list[object] = [
+            etcd.put(f"{records.HOSTS}{self._host.id}", records.write(self._host), lease)
+        ]
+        for endpoint in local:
+            changes += self._told(endpoint, lease)
+        for start in range(0, len(changes), _AT_ONCE):
+            self._store.transact([], changes[start : start + _AT_ONCE])
+        with self._lock:
+            self._lease = lease
+        pairs, revision = self._store.range(records.ROOT)
+        self._forget_own(pairs, local)
+        self._learn(pairs)
+        if self._away:
+            self._away = False
+            _log.info("the cluster store %s is back", self._store.name)
+        return revision
+
+    def _forget_own(self, pairs: Sequence[Pair], local: Sequence[Endpoint]) -> None:
+        """Take back what the store still says of this host and is not so any more."""
+        mine = {records.endpoint_key(e) for e in local}
+        mine |= {records.address_key(e.network_id, ip) for e in local for ip in _ips(e)}
+        with self._lock:
+            mine |= self._claimed
+        gone = []
+        for pair in pairs:
+            if pair.key in mine:
+                continue
+            if pair.key.startswith(records.ENDPOINTS):
+                remote = records.read_remote(pair.value)
+                if remote is not None and remote.host == self._host.id:
+                    gone.append(etcd.delete(pair.key))
+            elif pair.key.startswith(records.ADDRESSES) and pair.value == self._host.id:
+                gone.append(etcd.delete(pair.key))
+        for start in range(0, len(gone), _AT_ONCE):
+            self._later(gone[start : start + _AT_ONCE])
+
+    def _learn(self, pairs: Sequence[Pair]) -> None:
+        networks, remotes, hosts = {}, {}, {}
+        for pair in pairs:
+            if pair.key.startswith(records.NETWORKS) and (network := records.read_network(pair.value)):
+                networks[network.id] = network
+            elif pair.key.startswith(records.ENDPOINTS) and (remote := records.read_remote(pair.value)):
+                if remote.host != self._host.id:
+                    remotes[pair.key] = remote
+            elif pair.key.startswith(records.HOSTS) and (host := records.read_host(pair.value)):
+                hosts[host.id] = host
+        with self._lock:
+            self._networks, self._remotes, self._hosts = networks, remotes, hosts
+        self._listener.networks_are(networks)
+        for network_id in networks:
+            self._tell_endpoints(network_id)
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        touched: set[str] = set()
+        networks_changed = False
+        with self._lock:
+            for change in changes:
+                if change.key.startswith(records.NETWORKS):
+                    networks_changed |= self._apply_network(change)
+                elif change.key.startswith(records.ENDPOINTS):
+                    touched |= self._apply_endpoint(change)
+                elif change.key.startswith(records.HOSTS):
+                    name = change.key.removeprefix(records.HOSTS)
+                    host = records.read_host(change.value) if change.value is not None else None
+                    if host is None:
+                        self._hosts.pop(name, None)
+                    else:
+                        self._hosts[name] = host
+            networks = dict(self._networks)
+        if networks_changed:
+            self._listener.networks_are(networks)
+            touched |= set(networks)
+        for network_id in touched & set(networks):
+            self._tell_endpoints(network_id)
+
+    def _apply_network(self, change: Change) -> bool:
+        network_id = change.key.removeprefix(records.NETWORKS)
+        network = records.read_network(change.value) if change.value is not None else None
+        before = self._networks.pop(network_id, None)
+        if network is not None:
+            self._networks[network_id] = network
+        return before != network
+
+    def _apply_endpoint(self, change: Change) -> set[str]:
+        before = self._remotes.pop(change.key, None)
+        remote = records.read_remote(change.value) if change.value is not None else None
+        if remote is not None and remote.host != self._host.id:
+            self._remotes[change.key] = remote
+        return {r.endpoint.network_id for r in (before, self._remotes.get(change.key)) if r is not None}
+
+    def _tell_endpoints(self, network_id: str) -> None:
+        with self._lock:
+            found = [r for r in self._remotes.values() if r.endpoint.network_id == network_id]
+        self._listener.endpoints_are(network_id, found)
+
+
+def _ips(endpoint: Endpoint) -> list[str]:
+    return [ip for ip in (endpoint.ip, endpoint.ip6) if ip]
+
+
+def _check(network: Network, vni: int, others: Sequence[Network]) -> int:
+    """A number for a network beside the others. Raises as :meth:`Member.create`."""
+    if any(o.name == network.name for o in others):
+        raise Conflict(f"network with name {network.name} already exists")
+    for subnet in network.subnets:
+        for other in (s.network for o in others for s in o.subnets):
+            if other.version == subnet.network.version and other.overlaps(subnet.network):
+                raise Forbidden(OVERLAPS)
+    used = {number_of(o) for o in others}
+    if vni:
+        if vni in used:
+            raise Conflict(f"VXLAN number {vni} is in use by another network")
+        return vni
+    return next(n for n in range(_VNI_FIRST, _VNI_LAST) if n not in used)
+
+
+VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
+
+
+def number_of(network: Network) -> int:
+    return int(network.options.get(VNI_OPTION, "0") or 0)
+
+
+def with_number(network: Network, number: int) -> Network:
+    import msgspec
+
+    return msgspec.structs.replace(network, options={**network.options, VNI_OPTION: str(number)})

@@ -1,0 +1,94 @@
+"""What daemons tell each other, and under which keys.
+
+    /wherry/1/guard                      changed by every change of networks: one at a time
+    /wherry/1/hosts/<host>               Host                            for as long as its lease lasts
+    /wherry/1/networks/<id>              a network, as ``types.Network`` is written
+    /wherry/1/addresses/<id>/<address>   <host>: who has the address      lease of the host
+    /wherry/1/endpoints/<id>/<endpoint>  Remote                          lease of the host
+
+Values come from other machines: what cannot be read is left out, and said once.
+"""
+
+from __future__ import annotations
+
+import logging
+from ipaddress import ip_address
+
+import msgspec
+
+from wherry.network.types import Endpoint, Network
+
+_log = logging.getLogger(__name__)
+
+ROOT = "/wherry/1/"
+GUARD = f"{ROOT}guard"
+HOSTS, NETWORKS, ADDRESSES, ENDPOINTS = (
+    f"{ROOT}{n}/" for n in ("hosts", "networks", "addresses", "endpoints")
+)
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """A daemon: where its VXLAN packets go, and its machine's name."""
+
+    id: str
+    address: str
+    name: str = ""
+
+
+class Remote(msgspec.Struct, frozen=True, kw_only=True):
+    """A container's place on an overlay network, on whichever host."""
+
+    host: str
+    address: str
+    endpoint: Endpoint
+
+
+def network_key(network_id: str) -> str:
+    return f"{NETWORKS}{network_id}"
+
+
+def address_key(network_id: str, address: str) -> str:
+    return f"{ADDRESSES}{network_id}/{address}"
+
+
+def endpoint_key(endpoint: Endpoint) -> str:
+    return f"{ENDPOINTS}{endpoint.network_id}/{endpoint.id}"
+
+
+def read_network(text: str) -> Network | None:
+    try:
+        network = msgspec.json.decode(text, type=Network)
+        for subnet in network.subnets:
+            _ = subnet.network
+    except (msgspec.MsgspecError, ValueError) as e:
+        _log.warning("a network in the cluster store cannot be read: %s", e)
+        return None
+    return network if network.driver == "overlay" else None
+
+
+def read_host(text: str) -> Host | None:
+    try:
+        host = msgspec.json.decode(text, type=Host)
+        ip_address(host.address)
+    except (msgspec.MsgspecError, ValueError) as e:
+        _log.warning("a host in the cluster store cannot be read: %s", e)
+        return None
+    return host
+
+
+def read_remote(text: str) -> Remote | None:
+    try:
+        remote = msgspec.json.decode(text, type=Remote)
+        for address in (remote.address, remote.endpoint.ip, remote.endpoint.ip6):
+            if address:
+                ip_address(address)
+        if len(bytes.fromhex(remote.endpoint.mac.replace(":", ""))) != 6:
+            raise ValueError(f"{remote.endpoint.mac!r} is no MAC address")
+    except (msgspec.MsgspecError, ValueError) as e:
+        _log.warning("an endpoint in the cluster store cannot be read: %s", e)
+        return None
+    return remote
+
+
+def write(value: msgspec.Struct) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,158 @@
+"""``overlay``: one network on several hosts, by VXLAN (RFC 7348).
+
+On each host a bridge, as of a bridge network, with the gateway's address, so that every host is the way out
+for its own containers; and on it a VXLAN device ``vx-<id>`` that learns and floods nothing: which host has
+which container is told to it, from what the hosts tell each other (``cluster``).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+
+import msgspec
+
+from wherry.errors import Forbidden, Internal, Unavailable
+from wherry.linux import rtkinds as kinds
+from wherry.linux import rtnetlink as rt
+from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.network import options
+from wherry.network.cluster.member import number_of
+from wherry.network.cluster.records import Remote
+from wherry.network.drivers.bridge import BridgeDriver
+from wherry.network.ipam import mac_for
+from wherry.network.types import Endpoint, Instance, Network
+
+PORT = 4789
+_OVERHEAD = {4: 50, 6: 70}
+"""Bytes that VXLAN, UDP, IP and Ethernet add to a packet."""
+
+
+class OverlayDriver(BridgeDriver):
+    name = "overlay"
+
+    def __init__(self, instance: Instance, advertise: str, port: int = PORT) -> None:
+        """:param advertise: this host's address for the others, ``""`` where it is part of no cluster."""
+        super().__init__(instance)
+        self._advertise = advertise
+        self._port = port
+
+    def check(self, network: Network, others: Sequence[Network]) -> Network:
+        if not self._advertise:
+            raise Forbidden(
+                f"cannot make overlay network {network.name}: this daemon is part of no cluster "
+                "(--cluster-store etcd://host:port --cluster-advertise ADDRESS)"
+            )
+        if options.overlay(network.options).encrypted:
+            raise Unavailable(
+                f"cannot make network {network.name}: encrypted overlay networks are not implemented"
+            )
+        return msgspec.structs.replace(
+            network, bridge_name=f"br-{network.id[:12]}", scope="global", attachable=True
+        )
+
+    def mtu(self, network: Network) -> int:
+        return options.common(network.options).mtu or self._inner_mtu()
+
+    def _inner_mtu(self) -> int:
+        address = ip_address(self._advertise) if self._advertise else ip_address("0.0.0.0")
+        with NetlinkSocket() as sock:
+            index = next((i for i, a in rt.addresses(sock) if a.ip == address), 0)
+            outer = next((link.mtu for link in rt.links(sock) if link.index == index), 1500)
+        return outer - _OVERHEAD[address.version]
+
+    def start(self, network: Network) -> None:
+        super().start(network)
+        try:
+            with NetlinkSocket() as sock:
+                self._ensure_vxlan(sock, network)
+        except OSError as e:
+            raise Internal(f"cannot set up network {network.name}: {e.strerror or e}") from e
+
+    def _ensure_vxlan(self, sock: NetlinkSocket, network: Network) -> None:
+        name, alias = _device(network), self._instance.alias(f"network:{network.id}")
+        link = rt.link(sock, name)
+        if link is None:
+            local = ip_address(self._advertise)
+            message = kinds.create_vxlan(
+                name,
+                number=number_of(network),
+                local=local,
+                port=self._port,
+                mtu=self.mtu(network),
+                mac=mac_for(network.subnets[0].gateway)[:-2] + "fe"
+                if network.subnets
+                else "02:42:00:00:00:fe",
+            )
+            try:
+                sock.transact(message)
+            except NetlinkError as e:
+                if kinds.unsupported(e):
+                    raise Unavailable(
+                        f"cannot set up network {network.name}: this kernel has no VXLAN"
+                    ) from e
+                raise
+            link = rt.link(sock, name)
+        bridge = rt.link(sock, network.bridge_name)
+        if link is None or bridge is None:
+            raise OSError(errno.ENODEV, "an interface went away")
+        sock.transact(rt.set_link(link.index, alias=alias, master=bridge.index, link_local=False, up=True))
+
+    def stop(self, network: Network) -> None:
+        try:
+            with NetlinkSocket() as sock:
+                link = rt.link(sock, _device(network))
+                if link is not None and link.alias.startswith(self._instance.alias_prefix):
+                    sock.transact(rt.delete_link(link.index))
+        except NetlinkError as e:
+            if e.errno != errno.ENODEV:
+                raise Internal(f"cannot remove network {network.name}: {e.strerror or e}") from e
+        super().stop(network)
+
+    def reach(self, network: Network, remotes: Iterable[Remote]) -> None:
+        """These are the containers on other hosts; what the device knows besides is forgotten.
+
+        :raises Internal: the kernel refuses, with the reason.
+        """
+        hosts, names = set(), set()
+        for remote in remotes:
+            endpoint: Endpoint = remote.endpoint
+            hosts.add((endpoint.mac, remote.address))
+            names |= {(ip, endpoint.mac) for ip in (endpoint.ip, endpoint.ip6) if ip}
+        try:
+            with NetlinkSocket() as sock:
+                link = rt.link(sock, _device(network))
+                if link is None:
+                    return
+                known_hosts = kinds.forwarding(sock, link.index)
+                known_names = kinds.neighbours(sock, link.index)
+                _each(
+                    sock,
+                    lambda m, h: kinds.delete_forwarding(link.index, m, ip_address(h)),
+                    known_hosts - hosts,
+                )
+                _each(
+                    sock, lambda a, _: kinds.delete_neighbour(link.index, ip_address(a)), known_names - names
+                )
+                _each(
+                    sock, lambda m, h: kinds.set_forwarding(link.index, m, ip_address(h)), hosts - known_hosts
+                )
+                _each(
+                    sock, lambda a, m: kinds.set_neighbour(link.index, ip_address(a), m), names - known_names
+                )
+        except OSError as e:
+            raise Internal(
+                f"cannot reach the other hosts of network {network.name}: {e.strerror or e}"
+            ) from e
+
+
+def _each(sock: NetlinkSocket, make: Callable[[str, str], Message], pairs: set[tuple[str, str]]) -> None:
+    for one, other in sorted(pairs):
+        with suppress(FileNotFoundError, ProcessLookupError):  # gone with its link, or in this very moment
+            sock.transact(make(one, other))
+
+
+def _device(network: Network) -> str:
+    return f"vx-{network.id[:12]}"

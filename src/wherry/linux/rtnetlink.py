@@ -131,6 +131,15 @@ def set_link(
     return Message(_RTM_SETLINK, 0, payload)
 
 
+def move_link(index: int, netns: int, name: str) -> Message:
+    """Move a link that is down into the namespace of a descriptor, under another name."""
+    return Message(_RTM_SETLINK, 0, _target(index) + _name(name) + nl.u32(_IFLA_NET_NS_FD, netns))
+
+
+def set_mac(index: int, mac: str) -> Message:
+    return Message(_RTM_SETLINK, 0, _target(index) + nl.attribute(_IFLA_ADDRESS, mac_bytes(mac)))
+
+
 def set_bridge_port(target: str | int, *, hairpin: bool, isolated: bool) -> Message:
     """``hairpin`` lets a frame leave by the port it came in; ``isolated`` ports do not reach each other."""
     data = nl.nested(

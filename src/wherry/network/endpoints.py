@@ -186,6 +186,8 @@ class Endpoints:
     def _addresses(self, network: Network, wanted4: str, wanted6: str) -> dict[str, object]:
         if network.ipam_driver == DHCP:
             return {"ip": wanted4}
+        if network.pools:
+            return _given(network, wanted4, wanted6)
         out: dict[str, object] = {}
         families: Sequence[tuple[Family, str, str]] = ((4, "", wanted4), (6, "6", wanted6))
         for family, suffix, wanted in families:
@@ -204,6 +206,21 @@ class Endpoints:
         while self._rows.mac_taken(network.id, mac):
             mac = _random_mac()
         return mac
+
+
+def _given(network: Network, *addresses: str) -> dict[str, object]:
+    """Addresses that an IPAM plugin has chosen. :raises InvalidArgument: of none of the network's subnets."""
+    out: dict[str, object] = {}
+    for ip in filter(None, addresses):
+        subnet = next((s for s in network.subnets if ip_address(ip) in s.network), None)
+        if subnet is None:
+            raise InvalidArgument(
+                f"invalid address {ip}: It does not belong to any of this network's subnets"
+            )
+        suffix = "6" if subnet.family == 6 else ""
+        gateway = "" if network.internal else subnet.gateway
+        out |= {f"ip{suffix}": ip, f"prefix_len{suffix}": subnet.prefix_len, f"gateway{suffix}": gateway}
+    return out
 
 
 def _random_mac() -> str:

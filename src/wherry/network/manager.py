@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 
-from wherry.errors import Forbidden, Internal, InvalidArgument, NotFound
+import msgspec
+
+from wherry.errors import Forbidden, Internal, InvalidArgument, WherryError
 from wherry.linux import netns
 from wherry.network import create, hostsetup, ipam
 from wherry.network.catalog import Catalog
@@ -26,6 +28,8 @@ from wherry.network.drivers.none import NoneDriver
 from wherry.network.drivers.overlay import OverlayDriver
 from wherry.network.drivers.vlans import IpvlanDriver, MacvlanDriver
 from wherry.network.overlays import Overlays, host_id
+from wherry.network.plugins.client import Directories, Plugins
+from wherry.network.plugins.ipam import RemoteIpam
 from wherry.network.publishing import Publishing
 from wherry.network.sandboxes import Sandboxes
 from wherry.network.types import DHCP, Endpoint, Instance, Network, NetworkConfig
@@ -42,9 +46,17 @@ class NetworkManager(Sandboxes):
     """Safe to use from any thread, all of which must be in the host's network and mount namespace."""
 
     def __init__(
-        self, *, db: Database, run: Path, instance: str = "default", config: NetworkConfig | None = None
+        self,
+        *,
+        db: Database,
+        run: Path,
+        instance: str = "default",
+        config: NetworkConfig | None = None,
+        plugins: Directories | None = None,
     ) -> None:
-        """:param run: namespaces are pinned in ``<run>/netns``. :param instance: as in ``types.Instance``."""
+        """:param run: namespaces are pinned in ``<run>/netns``. :param instance: as in ``types.Instance``.
+        :param plugins: where they are looked for; None for Docker's places.
+        """
         self._instance = Instance(instance)
         self._config = config or NetworkConfig()
         rows = Networks(db)
@@ -65,7 +77,7 @@ class NetworkManager(Sandboxes):
         publishes = [name for name, driver in drivers.items() if driver.publishes]
         publishing = Publishing(rows, self._instance, self._config, catalog.all, publishes)
         dns = DnsServer(catalog.all, self._config.host_gateway_ip)
-        super().__init__(rows, run / "netns", catalog, drivers, publishing, dns)
+        super().__init__(rows, run / "netns", catalog, drivers, publishing, dns, Plugins(plugins))
         self._host = hostsetup.HostSetup(self._instance, self._config, catalog)
         if cluster is not None:
             self._overlays = Overlays(
@@ -111,15 +123,12 @@ class NetworkManager(Sandboxes):
     def _start_network(self, network: Network) -> Lines:
         if network.config_only:
             return []
-        driver = self._drivers.get(network.driver)
         try:
-            if driver is None:
-                raise Internal(f"cannot set up network {network.name}: there is no driver {network.driver}")
-            driver.start(network)
-        except Internal as e:
+            self._driver(network.driver).start(network)
+        except WherryError as e:
             if network.predefined:
                 raise
-            return [e.message]
+            return [f"network {network.name} is not there: {e.message}"]
         return []
 
     def restore(self, live: Mapping[str, int]) -> Lines:
@@ -165,8 +174,8 @@ class NetworkManager(Sandboxes):
         self._publishing.unwatch()
         self._reaper.run()
         for network in self._catalog.all().values():
-            if network.driver in self._drivers:
-                self._drivers[network.driver].stop(network)
+            if not network.config_only and self._has_driver(network):
+                self._driver(network.driver).stop(network)
         self._publishing.remove_table()
         netns.remove_directory(self._netns)
         self._publishing.close()
@@ -200,15 +209,37 @@ class NetworkManager(Sandboxes):
         """
         driver = None if request.config_only else self._driver(request.driver or "bridge")
         _check_ipam(request)
+        with ExitStack() as undo:
+            request, pools = self._pools(request, undo)
+            network, warnings = self._choose(request, driver, pools)
+            if driver is not None:
+                network = self._make(network, driver)
+            undo.pop_all()
+        return network, warnings
+
+    def _pools(self, request: NetworkRequest, undo: ExitStack) -> tuple[NetworkRequest, dict[str, str]]:
+        """The request with subnets of its IPAM plugin, if it has one."""
+        name = request.ipam_driver or "default"
+        if name in ("default", "null", "none", DHCP) or request.config_only or request.config_from:
+            return request, {}
+        create.check_name(request.name)
+        return RemoteIpam(self._plugins.find(name, "IpamDriver")).pools(request, undo)
+
+    def _choose(
+        self, request: NetworkRequest, driver: Driver | None, pools: dict[str, str]
+    ) -> tuple[Network, Lines]:
         with self._db.transaction():
             # within one transaction, so that two at once do not choose the same subnet
             network, warnings = create.make(request, self._surroundings())
+            network = msgspec.structs.replace(network, pools=pools)
             if driver is not None:
                 network = driver.check(network, self.list())
             if network.driver != "overlay":
                 self._catalog.put(network)
-        if driver is None:
-            return network, warnings
+        return network, warnings
+
+    def _make(self, network: Network, driver: Driver) -> Network:
+        """Make a network that has a row real, or take the row back."""
         with self._alone(network), ExitStack() as undo:
             if network.driver == "overlay" and self._overlays is not None:
                 # asked of the other hosts with no transaction open: that may take as long as they do
@@ -216,6 +247,8 @@ class NetworkManager(Sandboxes):
                 undo.callback(self._overlays.member.remove, network)
                 self._catalog.put(network)
             undo.callback(self._forget, network)
+            driver.create(network)
+            undo.callback(self._quietly, driver, network)
             undo.callback(driver.stop, network)
             driver.start(network)
             if network.bridge_name:
@@ -225,7 +258,12 @@ class NetworkManager(Sandboxes):
                 for line in self._host.enable_forwarding(ipv6=True):
                     _log.info("%s", line)
             undo.pop_all()
-        return network, warnings
+        return network
+
+    @staticmethod
+    def _quietly(driver: Driver, network: Network) -> None:
+        with suppress(WherryError):
+            driver.remove(network)
 
     def remove(self, wanted: str) -> Network:
         """Remove a network that no container is on.
@@ -245,10 +283,14 @@ class NetworkManager(Sandboxes):
             if network.driver == "overlay" and self._overlays is not None:
                 self._overlays.member.remove(network)
             self._forget(network)
-            if not network.config_only and network.driver in self._drivers:
+            if not network.config_only:
                 if network.bridge_name:
                     self._publishing.remove_network(network)
-                self._drivers[network.driver].stop(network)
+                self._driver(network.driver).stop(network)
+                self._quietly(self._driver(network.driver), network)
+            if network.pools:
+                with suppress(WherryError):
+                    self._ipam(network).release_pools(network)
         return network
 
     def _alone(self, network: Network) -> AbstractContextManager[object]:
@@ -273,14 +315,6 @@ class NetworkManager(Sandboxes):
     def status(self, network: Network) -> dict[str, tuple[int, int]]:
         """By subnet: addresses in use or reserved, addresses of its range that are free."""
         return {s.cidr: ipam.status(self._rows, network, s) for s in network.subnets}
-
-    def _driver(self, name: str) -> Driver:
-        driver = self._drivers.get(name)
-        if driver is None:
-            raise NotFound(
-                f'could not find plugin {name[:64]} in v1 plugin registry: plugin "{name[:64]}" not found'
-            )
-        return driver
 
     def _surroundings(self) -> Surroundings:
         seed = Meta(self._db).set_default("ipv6_prefix", secrets.token_hex(5))
@@ -312,17 +346,13 @@ class NetworkManager(Sandboxes):
 
 
 def _check_ipam(request: NetworkRequest) -> None:
-    """:raises NotFound: no such IPAM driver. :raises InvalidArgument: it does not go with the network."""
+    """:raises InvalidArgument: an IPAM driver that does not go with the network."""
     name = request.ipam_driver or "default"
     if name == DHCP and request.driver != "macvlan":
         raise InvalidArgument(
             "IPAM driver dhcp needs driver macvlan: other networks have no DHCP server of their own"
         )
-    if name not in ("default", "null", "none", DHCP):
-        raise NotFound(
-            f'could not find plugin {name[:64]} in v1 plugin registry: plugin "{name[:64]}" not found'
-        )
-    if request.ipam_options and name != "default":
+    if request.ipam_options and name in ("default", "null", "none", DHCP):
         raise InvalidArgument(
             f"invalid IPAM option {min(request.ipam_options)[:64]!r}: driver {name} has none"
         )

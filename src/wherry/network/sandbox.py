@@ -141,8 +141,8 @@ def _furnish(
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for a in attachments:
-            a.driver.attach(a.network, a.endpoint, Namespace(fd, inside))
-            endpoint = a.endpoint
+            changed = a.driver.attach(a.network, a.endpoint, Namespace(fd, inside, str(path)))
+            endpoint = changed or a.endpoint
             if endpoint.ifname and a.network.ipam_driver == DHCP:
                 _configure(path, inside, msgspec.structs.replace(endpoint, ip="", prefix_len=0))
                 endpoint = lend(path, endpoint)

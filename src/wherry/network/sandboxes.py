@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.errors import Conflict, Forbidden, Internal, Unavailable
+from wherry.errors import Conflict, Forbidden, Internal, Unavailable, WherryError
 from wherry.linux import netns
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints, requests, sandbox
@@ -25,8 +25,11 @@ from wherry.network.catalog import Catalog
 from wherry.network.dhcp.leases import Leases
 from wherry.network.dns.server import DnsServer
 from wherry.network.drivers import Driver
+from wherry.network.drivers.remote import RemoteDriver
 from wherry.network.endpoints import Endpoints, endpoint_of
 from wherry.network.overlays import Overlays
+from wherry.network.plugins.client import Plugins
+from wherry.network.plugins.ipam import RemoteIpam
 from wherry.network.publishing import Publishing, port_of
 from wherry.network.sandbox import Attachment
 from wherry.network.types import (
@@ -57,9 +60,10 @@ class Sandboxes:
         rows: Networks,
         directory: Path,
         catalog: Catalog,
-        drivers: Mapping[str, Driver],
+        drivers: dict[str, Driver],
         publishing: Publishing,
         dns: DnsServer,
+        plugins: Plugins,
     ) -> None:
         """:param directory: where namespaces are pinned."""
         self._rows = rows
@@ -72,6 +76,7 @@ class Sandboxes:
         self._endpoints = Endpoints(rows)
         self._reaper = sandbox.Reaper()
         self._leases = Leases(self._moved)
+        self._plugins = plugins
         self._overlays: Overlays | None = None
         """Set by the manager of a daemon that is part of a cluster."""
 
@@ -167,7 +172,7 @@ class Sandboxes:
                 endpoint = self._endpoints.make(
                     container_id, network, request, owner=owner, taken=[e.ifname for e in before]
                 )
-            attachment = Attachment(network, self._drivers[network.driver], endpoint)
+            attachment = Attachment(network, self._driver(network.driver), endpoint)
             undo.callback(self._rows.delete_endpoint, endpoint.id)
             undo.callback(self._detach_later, attachment)
             path = self._pin(container_id)
@@ -202,13 +207,13 @@ class Sandboxes:
         self._publishing.lead(container_id, left)
         network = self._catalog.all().get(network_id)
         if network is not None:
-            self._give_back([Attachment(network, self._drivers[network.driver], endpoint)])
+            self._give_back([Attachment(network, self._driver(network.driver), endpoint)])
         sandbox.disconnect(path, endpoint, left)
         if network is not None:
-            self._drivers[network.driver].detach(network, endpoint)
+            self._driver(network.driver).detach(network, endpoint)
         self._rows.delete_endpoint(endpoint.id)
         if network is not None:
-            self._withdraw([Attachment(network, self._drivers[network.driver], endpoint)])
+            self._withdraw([Attachment(network, self._driver(network.driver), endpoint)])
         return endpoint
 
     @staticmethod
@@ -287,6 +292,24 @@ class Sandboxes:
 
     # -- parts of the above ----------------------------------------------------------------------------
 
+    def _driver(self, name: str) -> Driver:
+        """:raises NotFound: there is none of this name, and no plugin."""
+        driver = self._drivers.get(name)
+        if driver is None:
+            driver = RemoteDriver(self._plugins.find(name, "NetworkDriver"))
+            self._drivers[name] = driver
+        return driver
+
+    def _has_driver(self, network: Network) -> bool:
+        try:
+            self._driver(network.driver)
+        except WherryError:
+            return False
+        return True
+
+    def _ipam(self, network: Network) -> RemoteIpam:
+        return RemoteIpam(self._plugins.find(network.ipam_driver, "IpamDriver"))
+
     def _pin(self, container_id: str) -> Path:
         if not _CONTAINER_ID.fullmatch(container_id):
             raise Internal(f"cannot find the network of container {container_id[:64]!r}: not an id")
@@ -318,7 +341,7 @@ class Sandboxes:
                     taken=[a.endpoint.ifname for a in attachments],
                     mac_address=mac_address if position == 0 else "",
                 )
-                attachments.append(Attachment(network, self._drivers[network.driver], endpoint))
+                attachments.append(Attachment(network, self._driver(network.driver), endpoint))
             target = self._publishing.target([a.endpoint for a in attachments])
             where = attachments[0].endpoint.id if attachments else ""
             rows = self._publishing.hold(
@@ -331,12 +354,15 @@ class Sandboxes:
         found: Attachments = []
         for row in self._rows.endpoints(container_id=container_id):
             network = self._catalog.all().get(row.network_id)
-            if network is not None and network.driver in self._drivers:
-                found.append(Attachment(network, self._drivers[network.driver], endpoint_of(row)))
+            if network is not None and self._has_driver(network):
+                found.append(Attachment(network, self._driver(network.driver), endpoint_of(row)))
         return found
 
     def _claim(self, network: Network, request: EndpointRequest, undo: ExitStack) -> EndpointRequest:
-        """Addresses of a network that several hosts share are chosen with all of them."""
+        """Addresses that are not this host's alone to choose: of a network that several hosts share, or with
+        an IPAM plugin."""
+        if network.pools:
+            return self._ipam(network).claim(network, request, undo)
         if network.driver != "overlay" or self._overlays is None:
             return request
         return self._overlays.claim(network, request, undo)
@@ -350,6 +376,11 @@ class Sandboxes:
         for a in attachments:
             if a.network.driver == "overlay" and self._overlays is not None:
                 self._overlays.member.withdraw(a.endpoint)
+            elif a.network.pools:
+                try:
+                    self._ipam(a.network).release(a.network, a.endpoint)
+                except WherryError as e:
+                    _log.warning("cannot give an address of network %s back: %s", a.network.name, e.message)
 
     def _lend(self, path: Path, endpoint: Endpoint) -> Endpoint:
         owner = self._owner(endpoint.container_id)

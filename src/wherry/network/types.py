@@ -66,7 +66,8 @@ class Subnet(_Record, frozen=True, kw_only=True):
 
 class Network(_Record, frozen=True, kw_only=True):
     """``bridge_name`` is the host's interface, ``""`` for drivers without one. ``subnets`` are of both
-    families. A ``config_only`` network holds settings for others, which name it in ``config_from``."""
+    families. A ``config_only`` network holds settings for others, which name it in ``config_from``. ``pools``
+    are the ids by which an IPAM plugin knows the subnets."""
 
     id: str
     name: str
@@ -85,6 +86,7 @@ class Network(_Record, frozen=True, kw_only=True):
     ipam_options: dict[str, str] = msgspec.field(default_factory=dict)
     config_only: bool = False
     config_from: str = ""
+    pools: dict[str, str] = msgspec.field(default_factory=dict)
 
     def subnets_of(self, family: Family) -> tuple[Subnet, ...]:
         return tuple(s for s in self.subnets if s.family == family)

@@ -4,7 +4,7 @@ A driver owns the links, and addresses on the host's side. It does not choose ad
 to a container's interface (``sandbox``), publish ports (``ports``, ``firewall``) or keep rows. Its calls come
 in this order for one network::
 
-    check  start  (attach  detach)*  stop
+    check  create  start  (attach  detach)*  stop  remove
 
 ``start`` and ``detach`` and ``stop`` may be repeated and may find what they make or remove half there, after
 a crash. ``attach`` leaves nothing behind when it fails but what goes away with the container's namespace,
@@ -23,10 +23,22 @@ from wherry.network.types import Endpoint, Network
 
 @dataclass(frozen=True)
 class Namespace:
-    """A container's namespace while it is furnished: ``fd`` refers to it, ``netlink`` speaks to it."""
+    """A container's namespace while it is furnished: ``fd`` refers to it, ``netlink`` speaks to it, and it is
+    pinned at ``path``."""
 
     fd: int
     netlink: NetlinkSocket
+    path: str = ""
+
+
+class Local:
+    """A driver whose networks nobody else has to be told of."""
+
+    def create(self, network: Network) -> None:
+        pass
+
+    def remove(self, network: Network) -> None:
+        pass
 
 
 class Driver(Protocol):
@@ -49,6 +61,15 @@ class Driver(Protocol):
         :raises InvalidArgument, Forbidden, Unavailable: it cannot, with the reason.
         """
 
+    def create(self, network: Network) -> None:
+        """Called once in a network's life, where somebody else must be told of it.
+
+        :raises Internal, Unavailable: that fails, with the reason.
+        """
+
+    def remove(self, network: Network) -> None:
+        """The opposite. Raises as :meth:`create`."""
+
     def start(self, network: Network) -> None:
         """Make the network exist.
 
@@ -58,8 +79,10 @@ class Driver(Protocol):
     def stop(self, network: Network) -> None:
         """Remove the network with every endpoint on it."""
 
-    def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
+    def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> Endpoint | None:
         """Put an interface ``endpoint.ifname`` with the endpoint's MAC address into the namespace.
+
+        :returns: the endpoint where the driver chose something of it, None where it is as it was asked for.
 
         :raises Internal: the host refuses, with the reason.
         """

@@ -15,7 +15,7 @@ from wherry.linux import rtnetlink as rt
 from wherry.linux import sysctl
 from wherry.linux.netlink import NetlinkError, NetlinkSocket
 from wherry.network import options
-from wherry.network.drivers import Namespace
+from wherry.network.drivers import Local, Namespace
 from wherry.network.ipam import mac_for
 from wherry.network.options import ICC_OPTION as ICC_OPTION
 from wherry.network.options import MTU_OPTION as MTU_OPTION
@@ -28,7 +28,7 @@ _LINK_LOCAL = IPv6Interface("fe80::1/64")
 Interface = IPv4Interface | IPv6Interface
 
 
-class BridgeDriver:
+class BridgeDriver(Local):
     name = "bridge"
     isolated = True
     publishes = True

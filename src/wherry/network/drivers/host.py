@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wherry.errors import Forbidden, Internal
-from wherry.network.drivers import Namespace
+from wherry.network.drivers import Local, Namespace
 from wherry.network.types import Endpoint, Network
 
 
-class HostDriver:
+class HostDriver(Local):
     name = "host"
     isolated = False
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wherry.errors import Forbidden
-from wherry.network.drivers import Namespace
+from wherry.network.drivers import Local, Namespace
 from wherry.network.types import Endpoint, Network
 
 
-class NoneDriver:
+class NoneDriver(Local):
     """The loopback interface is the sandbox's own, so there is nothing to do."""
 
     name = "null"

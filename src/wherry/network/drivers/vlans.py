@@ -20,13 +20,13 @@ from wherry.linux import rtkinds as kinds
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
 from wherry.network import options
-from wherry.network.drivers import Namespace
+from wherry.network.drivers import Local, Namespace
 from wherry.network.types import Endpoint, Instance, Network
 
 _VLAN_MAX = 4094
 
 
-class _ParentDriver:
+class _ParentDriver(Local):
     """What the two have in common: a parent, made where it can be."""
 
     name = ""

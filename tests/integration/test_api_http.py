@@ -85,7 +85,6 @@ def test_every_path_of_the_reference_is_known(daemon: LabDaemon) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("POST", "/build"),
         ("GET", "/swarm"),
         ("POST", "/session"),
     ],

@@ -26,7 +26,8 @@ _POWER = stat.S_ISUID | stat.S_ISGID
 
 
 class Unpacker:
-    """Extracts below ``directory``. ``old`` at the beginning of names becomes ``new``."""
+    """Extracts below ``directory``. ``old`` at the beginning of names becomes ``new``; with no ``old`` names are
+    what they are."""
 
     def __init__(
         self,
@@ -65,6 +66,8 @@ class Unpacker:
             os.close(self._top)
 
     def _renamed(self, name: bytes) -> bytes:
+        if not self._old:
+            return name
         if name == self._old or name.startswith(self._old + b"/"):
             return self._new + name[len(self._old) :]
         raise BadTar(f"{show(name)} is not what was asked for")

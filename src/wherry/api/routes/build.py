@@ -66,7 +66,7 @@ async def _run(ctx: Context, request: BuildRequest, inputs: Inputs) -> web.Strea
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
         report = _report(ctx, progress)
         built = await ctx.services.builds.build(request, inputs, report)
-        return _last_lines(request, built, quiet=quiet, steps=isinstance(report, StepReport))
+        return _last_lines(request, built, quiet=quiet, steps=ctx.text("progress") == "steps")
 
     return await with_progress(ctx, work, quiet=False, abandon=True)
 

@@ -215,10 +215,7 @@ def _query(
     }
     if source.text is not None:
         query["dockerfiletext"] = source.text.decode("utf-8", "surrogateescape")
-    if options.on("quiet"):
-        query["q"] = True
-    else:
-        query["progress"] = "steps"
+    query["q"], query["progress"] = options.on("quiet"), "steps"
     return query
 
 

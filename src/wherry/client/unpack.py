@@ -26,8 +26,8 @@ _POWER = stat.S_ISUID | stat.S_ISGID
 
 
 class Unpacker:
-    """Extracts below ``directory``. ``old`` at the beginning of names becomes ``new``; with no ``old`` names are
-    what they are."""
+    """Extracts below ``directory``. ``old`` at the beginning of names becomes ``new``; with no ``old`` names
+    are what they are."""
 
     def __init__(
         self,

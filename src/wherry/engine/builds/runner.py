@@ -76,6 +76,7 @@ class Started:
     child: Child
     undo: ExitStack
     directory: Path
+    cgroup: str
 
 
 class Networks:
@@ -199,11 +200,12 @@ class Runner:
             self._write_spec(
                 op, identifier, directory, maker, platform, limits, (network, address, gateway), undo
             )
-            undo.callback(self._remove_cgroup, identifier)
+            cgroup = self._cgroup(identifier, limits.host)
+            undo.callback(_remove_cgroup, cgroup)
             undo.callback(self._runtime.delete, identifier)
             cgroups.ease_attach()
             child = self._runtime.run_bundle(identifier, directory)
-            return Started(identifier, child, undo.pop_all(), directory)
+            return Started(identifier, child, undo.pop_all(), directory, cgroup)
 
     def _join(self, op: RunOp, networks: Networks, undo: ExitStack) -> tuple[str, str, str]:
         """The path of the network namespace, the address in it, the gateway."""
@@ -268,14 +270,6 @@ class Runner:
         parent = host.cgroup_parent or self._settings.cgroup_parent
         return f"/{parent.strip('/')}/{identifier}"
 
-    def _remove_cgroup(self, identifier: str) -> None:
-        path = self._cgroup(identifier, HostConfig())
-        try:
-            cgroups.kill(path)
-            cgroups.remove(path)
-        except (OSError, TimeoutError):
-            return  # it holds a process that does not end; the next start tries again
-
     def _end(self, started: Started, killed: bool, output: _Output | None = None) -> tuple[int, bool]:
         """Take everything back; the exit code, and whether memory ran out. Blocks."""
         if killed:
@@ -286,9 +280,17 @@ class Runner:
         if output is not None:
             output.read()
         code = started.child.close()
-        oom = code != 0 and cgroups.oom_kills(self._cgroup(started.id, HostConfig())) > 0
+        oom = code != 0 and cgroups.oom_kills(started.cgroup) > 0
         started.undo.close()
         return (128 - code if code < 0 else code), oom
+
+
+def _remove_cgroup(path: str) -> None:
+    try:
+        cgroups.kill(path)
+        cgroups.remove(path)
+    except (OSError, TimeoutError):
+        return  # it holds a process that does not end; the next start tries again
 
 
 def _record(identifier: str, host: HostConfig, hostname: str) -> Container:

@@ -19,6 +19,7 @@ from typing import Literal
 import archive
 import commands
 import copies
+import networks
 import registries
 from commands import Failed
 from engines import BIN, Engine, Lab, memory
@@ -362,7 +363,27 @@ CASES: Sequence[Case] = (
     ),
     Case("cp-many-out", "`docker cp` of 5,000 small files out", _copy(copies.out_of, "many"), rounds=5),
     Case("cp-many-in", "`docker cp` of 5,000 small files in", _copy(copies.into, "many"), rounds=5),
+    Case("network", "`docker run --rm busybox true` on a network of one's own", networks.run_on_one),
+    Case(
+        "attach", "start on such a network, less a start with `none`", networks.attach, aim=value(8), rounds=5
+    ),
+    Case(
+        "lookup",
+        "a name looked up by a container, median of 2,000",
+        networks.name_lookup,
+        aim=value(0.3),
+        rounds=5,
+    ),
+    Case("tcp", "4 GiB from container to container", networks.between, aim=ratio(1), rounds=5),
+    Case("tcp-port", "4 GiB through a published port", networks.through_port, aim=ratio(1), rounds=5),
     Case("port", "start of a container with 1 published port", start_one_port),
+    Case(
+        "port-beside",
+        "the same beside 200 other published ports",
+        networks.port_beside,
+        rounds=5,
+        in_quick=False,
+    ),
     Case("ports", "start of a container with 32 published ports", start_many_ports, rounds=5),
     Case(
         "beside", "`docker run --rm busybox true` beside 100 running containers", run_beside, in_quick=False

@@ -32,6 +32,7 @@ class no_leak:
             daemon.api("DELETE", f"/images/{tag}")
         for image in daemon.images() - self.images:
             daemon.api("DELETE", f"/images/{image}?force=1")
+        daemon.api("POST", "/build/prune?all=1")
         if kind is not None:
             return
         try:

@@ -216,4 +216,5 @@ def _wanted(wanted: Wanted) -> dict[str, Any]:
         "into": wanted.into,
         "parents": wanted.parents,
         "exclude": list(wanted.exclude),
+        "hidden": list(wanted.hidden),
     }

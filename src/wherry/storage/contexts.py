@@ -72,11 +72,6 @@ class IndexTree:
     def __len__(self) -> int:
         return len(self._nodes) - 1
 
-    def hide(self, path: bytes) -> None:
-        """Leave a file out, as if it had not been sent."""
-        self._nodes.pop(path, None)
-        self._names = None
-
     def find(self, path: bytes) -> bytes | None:
         pending = path.split(b"/")[::-1]
         here: list[bytes] = []
@@ -129,7 +124,8 @@ class Context:
         self._store, self._keep = store, keep
         self.id, self.directory = identifier, directory
         self.tree = IndexTree(())
-        self.size = 0
+        self.hidden: tuple[str, ...] = ()
+        """Files that COPY does not see, though they were sent."""
 
     @property
     def mount(self) -> Mount:

@@ -66,6 +66,8 @@ class Wanted:
     into: bool
     parents: bool = False
     exclude: Sequence[str] = ()
+    hidden: Sequence[str] = ()
+    """Paths of the tree that are left out, as if they were not in it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def select(tree: Tree, wanted: Wanted) -> Iterator[Item]:
 
     :raises NotThere: a source without a pattern that is not there.
     """
-    exclude = _Exclusion(wanted.exclude)
+    exclude = _Exclusion(wanted.exclude, wanted.hidden)
     for source in wanted.sources:
         pivot, rest = _pivot(source) if wanted.parents else ("", source)
         path = _clean(pivot + "/" + rest)
@@ -96,6 +98,8 @@ def select(tree: Tree, wanted: Wanted) -> Iterator[Item]:
             continue
         base = len(_clean(pivot).split("/")) if _clean(pivot) else 0
         for found in _matches(tree, path, double_star=wanted.parents):
+            if found in exclude.hidden:
+                continue
             kept = b"/".join(found.split(b"/")[base:])
             yield from _one(
                 tree, found.decode("utf-8", "surrogateescape"), source, _text(kept), wanted, exclude
@@ -113,7 +117,7 @@ def _one(
     encoded = path.encode("utf-8", "surrogateescape")
     real = tree.find(encoded)
     node = None if real is None else tree.node(real)
-    if real is None or node is None:
+    if real is None or node is None or real in exclude.hidden:
         raise NotThere(written)
     name = encoded.rpartition(b"/")[2]
     prefix = b""
@@ -151,6 +155,8 @@ def _below(tree: Tree, top: bytes, prefix: bytes, exclude: _Exclusion) -> Iterat
             relative = _join(directory, name)
             node = tree.node(_join(here, name))
             if node is None:
+                continue
+            if _join(here, name) in exclude.hidden:
                 continue
             if exclude(relative, name):
                 if node.kind == DIRECTORY and exclude.has_exceptions:
@@ -200,8 +206,9 @@ def _matches(tree: Tree, pattern: str, *, double_star: bool) -> Iterator[bytes]:
 class _Exclusion:
     """``--exclude`` for one source: held against the path below it."""
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Sequence[str], hidden: Sequence[str]) -> None:
         self._patterns = Patterns(patterns)
+        self.hidden = frozenset(path.encode("utf-8", "surrogateescape") for path in hidden)
         self.has_exceptions = any(pattern.startswith("!") for pattern in patterns)
 
     def __call__(self, path: bytes, name: bytes) -> bool:

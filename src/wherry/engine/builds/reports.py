@@ -148,11 +148,11 @@ class LegacyReport(Report):
                 step.held.clear()
             if step is not None and step.status in ("running", "failed", "canceled"):
                 return
-            self._close(step)
+            self._close(step, text)
             self._at, self._shown = self._at + 1, False
 
-    def _close(self, step: Step | None) -> None:
-        if step is not None and step.status == "cached":
+    def _close(self, step: Step | None, text: str) -> None:
+        if step is not None and step.status == "cached" and not text.startswith("FROM "):
             self._stream(" ---> Using cache\n")
         if step is not None:
             self._last = self._identity(step) or self._last

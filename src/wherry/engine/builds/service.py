@@ -410,7 +410,6 @@ def _hide_ignored(context: Context, name: str) -> None:
         data = context.read(ignore)
         if data is not None:
             patterns = Patterns(read(data.decode("utf-8", "replace")))
-            for one in (name, ".dockerignore", ignore):
-                if patterns.excluded(one):
-                    context.tree.hide(one.encode())
+            both = dict.fromkeys((name, ".dockerignore", ignore))
+            context.hidden = tuple(one for one in both if patterns.excluded(one))
             return

@@ -79,7 +79,8 @@ class BuildWorker:
 
     def local(self, name: str, op: CopyOp, part: int) -> str:
         try:
-            return selection.checksum(self._context(name).tree, _wanted(op, part), owners=False)
+            context = self._context(name)
+            return selection.checksum(context.tree, _wanted(op, part, context.hidden), owners=False)
         except NotThere as e:
             raise MissingSource(str(e), _NOT_SENT) from e
 
@@ -190,7 +191,8 @@ class BuildWorker:
         with ExitStack() as undo:
             parts = [
                 Part(
-                    self._source(vertex.sources[part.source], sources[part.source], undo), _wanted(op, number)
+                    self._source(vertex.sources[part.source], sources[part.source], undo),
+                    _wanted(op, number, self._hidden(vertex.sources[part.source])),
                 )
                 for number, part in enumerate(op.parts)
             ]
@@ -208,6 +210,9 @@ class BuildWorker:
             )
             build_files.copy(mount, job, what=vertex.text, ending=ending)
         return True
+
+    def _hidden(self, vertex: Vertex) -> Sequence[str]:
+        return self._context(vertex.op.name).hidden if isinstance(vertex.op, LocalOp) else ()
 
     def _source(self, vertex: Vertex, result: Result, undo: ExitStack) -> Mount:
         """For reading."""
@@ -266,8 +271,9 @@ class BuildWorker:
             raise
 
 
-def _wanted(op: CopyOp, part: int) -> Wanted:
-    return Wanted(op.parts[part].paths, into=op.into, parents=op.parents, exclude=op.exclude)
+def _wanted(op: CopyOp, part: int, hidden: Sequence[str] = ()) -> Wanted:
+    paths = op.parts[part].paths
+    return Wanted(paths, into=op.into, parents=op.parents, exclude=op.exclude, hidden=hidden)
 
 
 def _check_platform(text: str) -> None:

@@ -1,0 +1,189 @@
+"""What builds give, and how they go on beside each other: outputs, attestations, cache, cancellation."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+from buildlab import archive, build, built, cat, post, stream, wherry, write
+from daemonlab import LabDaemon, new_base, wait_until
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    return write(tmp_path / "context", {"file": "content"})
+
+
+def test_the_same_inputs_give_the_same_bytes(daemon: LabDaemon, context: Path) -> None:
+    write(context, {"Dockerfile": "FROM busybox\nRUN echo hello > /hello\nCOPY . /c\n"})
+    epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-o", "type=image,rewrite-timestamp=true")
+    first = built(daemon, context, "--no-cache", *epoch)
+    for path in (context / "file", context / "Dockerfile"):
+        path.touch()
+    assert built(daemon, context, "--no-cache", *epoch) == first
+    assert daemon.api("GET", f"/images/{first}/json").json["Created"] == "2023-11-14T22:13:20Z"
+    assert cat(daemon, first, "/hello") == "hello", "its layers are unpacked anew"
+
+
+def test_results_go_where_they_are_wanted(
+    daemon: LabDaemon, context: Path, tmp_path: Path, name: str
+) -> None:
+    write(context, {"Dockerfile": "FROM scratch\nCOPY file /out/file\n"})
+    out = tmp_path / "o"
+    build(daemon, context, "-o", str(out / "tree")).ok()
+    assert (out / "tree/out/file").read_text() == "content"
+    build(daemon, context, "-o", f"type=tar,dest={out}/t.tar").ok()
+    with tarfile.open(out / "t.tar") as tar:
+        assert "out/file" in tar.getnames()
+    for kind in ("oci", "docker"):
+        path = out / f"{kind}.tar"
+        build(daemon, context, "-t", f"{name}:{kind}", "-o", f"type={kind},dest={path}").ok()
+        assert f"{name}:{kind}" not in daemon.tags()
+        assert daemon.docker("load", "-i", str(path)).ok() == f"Loaded image: {name}:{kind}"
+    iid, metadata = out / "iid", out / "metadata"
+    image = built(
+        daemon, context, "-t", name, "--iidfile", str(iid), "--metadata-file", str(metadata),
+        "--annotation", "a=b", "--label", "l=m", "-o", "type=image,compression=gzip",
+    )  # fmt: skip
+    assert iid.read_text() == image == json.loads(metadata.read_text())["containerimage.digest"]
+    manifest = json.loads((daemon.root / "content/sha256" / image.removeprefix("sha256:")).read_text())
+    assert manifest["annotations"] == {"a": "b"} and manifest["layers"][0]["mediaType"].endswith("tar+gzip")
+
+
+def test_squash_makes_one_layer(daemon: LabDaemon, context: Path) -> None:
+    write(context, {"Dockerfile": "FROM busybox\nRUN echo big > /gone\nRUN rm /gone\nRUN echo k > /k\n"})
+    image = built(daemon, context, "--squash")
+    before = len(daemon.api("GET", "/images/busybox/json").json["RootFS"]["Layers"])
+    assert len(daemon.api("GET", f"/images/{image}/json").json["RootFS"]["Layers"]) == before + 1
+    assert daemon.docker("run", "--rm", image, "ls", "/gone").code != 0 and cat(daemon, image, "/k") == "k"
+
+
+def test_platforms_and_attestations(daemon: LabDaemon, context: Path, name: str) -> None:
+    write(context, {"Dockerfile": "FROM scratch\nARG TARGETARCH\nCOPY file /file-$TARGETARCH\n"})
+    built(daemon, context, "--platform", "linux/amd64,linux/arm64", "--provenance", "mode=max", "-t", name)
+    found = daemon.api("GET", f"/images/{name}/json?manifests=1").json["Manifests"]
+    kinds = [(one["Kind"], one["Descriptor"]["platform"]["architecture"]) for one in found]
+    assert kinds == [("image", "amd64"), ("image", "arm64"), *[("attestation", "unknown")] * 2]
+    blobs = daemon.root / "content/sha256"
+    attested = json.loads((blobs / found[2]["ID"].removeprefix("sha256:")).read_text())
+    assert attested["subject"]["digest"] == found[0]["ID"]
+    statement = json.loads((blobs / attested["layers"][0]["digest"].removeprefix("sha256:")).read_text())
+    assert statement["predicateType"] == "https://slsa.dev/provenance/v1"
+    write(context, {"Dockerfile": "FROM --platform=linux/s390x scratch\nCOPY file /f\nRUN true\n"})
+    assert "cannot run programs of linux/s390x" in build(daemon, context).errors
+
+
+def test_checks_outline_and_targets(daemon: LabDaemon, context: Path) -> None:
+    write(
+        context, {"Dockerfile": "# check=error=true\nFROM busybox AS one\nMAINTAINER me\nFROM one\nARG A=1\n"}
+    )
+    checked = wherry(daemon, "build", "--check", str(context))
+    assert checked.code == 1 and "MaintainerDeprecated" in checked.out
+    assert "lint violation found" in build(daemon, context).errors
+    text = "FROM busybox AS one\nFROM one\nARG A=1\nRUN --mount=type=secret,id=s true\n"
+    write(context, {"Dockerfile": text})
+    assert "no warnings" in wherry(daemon, "build", "--check", str(context)).ok()
+    assert "one" in wherry(daemon, "build", "--call=targets", str(context)).ok()
+    outline = wherry(daemon, "build", "--call=outline", str(context)).ok()
+    assert "A" in outline and "SECRET" in outline
+
+
+def test_two_builds_share_what_they_both_need(daemon: LabDaemon, name: str) -> None:
+    """Both come to a step that waits for a file which only the test makes, in a cache mount: it runs once."""
+    wait = "while [ ! -e /c/go ]; do sleep 0.02; done"
+    text = f"FROM busybox\nRUN --mount=type=cache,id={name},target=/c echo run >> /c/runs; {wait}\n"
+    body = archive({"Dockerfile": text})
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda: answers.append(stream(post(daemon, body)))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    runs = _in_cache(daemon, "runs")
+    wait_until(lambda: sum(h["Status"] == "Running" for h in daemon.api("GET", "/build/history").json) == 2)
+    (runs.parent / "go").touch()
+    for thread in threads:
+        thread.join()
+    assert runs.read_text() == "run\n" and all("Successfully built" in text for text in answers)
+
+
+def _in_cache(daemon: LabDaemon, name: str) -> Path:
+    mounts = daemon.root / "build/cachemounts"
+    found: Path = wait_until(lambda: next(mounts.glob(f"*/{name}"), None), f"a step makes {name}")
+    return found
+
+
+def test_a_client_that_leaves_ends_its_build(daemon: LabDaemon, name: str) -> None:
+    mount = f"--mount=type=cache,id={name},target=/c"
+    body = archive({"Dockerfile": f"FROM busybox\nRUN {mount} touch /c/{name}; sleep 1000\n"})
+    connection = daemon.connection()
+    connection.request("POST", "/build", body=body, headers={"Content-Type": "application/x-tar"})
+    _in_cache(daemon, name)
+    connection.close()
+    wait_until(lambda: not any((daemon.run / "tasks").iterdir()), "the step is gone")
+    wait_until(lambda: daemon.api("GET", "/build/history").json[0]["Status"] == "Canceled")
+
+
+def test_independent_stages_run_at_once(daemon: LabDaemon, context: Path, name: str) -> None:
+    """Two steps that each wait for the other end only when they run at the same time."""
+    run = f"RUN --mount=type=cache,id={name},target=/c"
+    wait = "while [ ! -e /c/{} ]; do sleep 0.02; done"
+    text = (
+        f"FROM busybox AS a\n{run} touch /c/a; {wait.format('b')}\n"
+        f"FROM busybox AS b\n{run} touch /c/b; {wait.format('a')}\n"
+        "FROM scratch\nCOPY --from=a /etc /a\nCOPY --from=b /etc /b\n"
+    )
+    write(context, {"Dockerfile": text})
+    built(daemon, context)
+
+
+def test_the_cache_is_counted_and_pruned(daemon: LabDaemon, context: Path, name: str) -> None:
+    daemon.api("POST", "/build/prune", all=1)
+    run = f"RUN --mount=type=cache,id={name},target=/c head -c 100000 /dev/zero >/f"
+    write(context, {"Dockerfile": f"FROM busybox\n{run}\n"})
+    image = built(daemon, context)
+    records = daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"]
+    assert {r["Type"] for r in records} == {"regular", "exec.cachemount", "source.local"}
+    assert next(r for r in records if r["Type"] == "regular")["Shared"] is True
+    daemon.api("DELETE", f"/images/{image}?force=1")
+    records = daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"]
+    (regular,) = [r for r in records if r["Type"] == "regular"]
+    assert regular["Size"] >= 100000 and not regular["Shared"]
+    nothing = daemon.api("POST", "/build/prune", filters={"until": ["24h"]}).json
+    assert nothing == {"CachesDeleted": None, "SpaceReclaimed": 0}
+    kept = daemon.api("POST", "/build/prune", **{"reserved-space": 1 << 40}).json
+    assert kept["CachesDeleted"] is None
+    assert regular["ID"] in wherry(daemon, "builder", "prune", "--force", "--all").ok()
+    assert daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"] == []
+    assert built(daemon, context), "what was pruned is built again"
+
+
+def test_a_shell_in_the_state_before_the_failure(daemon: LabDaemon, context: Path) -> None:
+    write(context, {"Dockerfile": "FROM busybox\nENV V=w\nWORKDIR /w\nRUN echo s > state\nRUN false\n"})
+    typed = b"cat state; echo $V; exit\n"
+    done = wherry(daemon, "build", "--progress=plain", "debug", str(context), input=typed)
+    assert done.out.split() == ["s", "w"] and "RUN false" in done.errors
+
+
+def test_history_of_builds(daemon: LabDaemon, context: Path, name: str) -> None:
+    write(context, {"Dockerfile": "FROM busybox\nCOPY . .\n"})
+    built(daemon, context, "-t", name)
+    listed = wherry(daemon, "build", "history").ok()
+    assert f"{name}:latest" in listed and "Completed" in listed
+    identifier = daemon.api("GET", "/build/history").json[0]["ID"]
+    assert "COPY . ." in wherry(daemon, "build", "history", identifier[:8]).ok()
+    assert wherry(daemon, "builder", "forget", identifier).ok() == identifier
+    assert daemon.api("GET", f"/build/history/{identifier}").status == 404
+
+
+def test_builds_on_the_driver_that_copies(tmp_path: Path) -> None:
+    daemon = LabDaemon(new_base(), "--storage-driver", "vfs")
+    try:
+        daemon.start()
+        daemon.bootstrap()
+        text = "FROM busybox AS a\nRUN echo hi > /hi\nFROM a\nCOPY file /f\nCOPY --from=a /hi /copied\n"
+        image = built(daemon, write(tmp_path, {"Dockerfile": text, "file": "content"}))
+        assert cat(daemon, image, "/f", "/copied") == "contenthi"
+    finally:
+        daemon.destroy()

@@ -11,6 +11,7 @@ from wherry.api.routes import (
     missing,
     networks,
     registries,
+    secrets,
     stats,
     streams,
     system,
@@ -33,6 +34,7 @@ MODULES = (
     volumes,
     volumeversions,
     networks,
+    secrets,
     missing,
 )
 

@@ -25,6 +25,7 @@ from wherry.engine.pulls import PullService
 from wherry.engine.pushes import PushService
 from wherry.engine.registries import RegistryService
 from wherry.engine.removal import Removal
+from wherry.engine.secrets import SecretService
 from wherry.engine.stats import StatsService
 from wherry.engine.system import SystemService
 from wherry.engine.top import TopService
@@ -63,6 +64,7 @@ class Services:
     volume_versions: VolumeVersionService
     volume_files: VolumeFileService
     networks: NetworkService
+    secrets: SecretService
     prune: PruneService
     system: SystemService
     events: EventBus

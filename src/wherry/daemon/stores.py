@@ -29,6 +29,7 @@ from wherry.state.events import EventLog
 from wherry.state.images import Images
 from wherry.state.meta import Meta
 from wherry.state.schema import MIGRATIONS
+from wherry.state.secrets import Secrets
 from wherry.state.snapshots import Snapshots
 from wherry.state.volume_snapshots import VolumeSnapshots
 from wherry.state.volumes import Volumes
@@ -40,6 +41,7 @@ from wherry.storage.gc import Collector
 from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
 from wherry.storage.unpack import Unpacker
+from wherry.volumes.secrets import SecretStore
 from wherry.volumes.store import VolumeStore
 from wherry.volumes.versions import VolumeVersions
 
@@ -64,6 +66,7 @@ class Stores:
     volumes: VolumeStore
     volume_versions: VolumeVersions
     volume_snapshots: VolumeSnapshots
+    secrets: SecretStore
     network: NetworkManager
     runtimes: dict[str, Runtime]
     events: EventBus
@@ -100,6 +103,7 @@ def open_stores(config: Config) -> Stores:
         volumes=volumes,
         volume_versions=VolumeVersions(volumes, volume_snapshots),
         volume_snapshots=volume_snapshots,
+        secrets=SecretStore(config.root, Secrets(db)),
         network=open_network(config, db),
         runtimes=runtimes,
         events=EventBus(EventLog(db, keep=config.event_limit, keep_days=config.event_days)),

@@ -44,6 +44,7 @@ from wherry.engine.refetch import Refetcher
 from wherry.engine.registries import RegistryService
 from wherry.engine.removal import Removal
 from wherry.engine.sandboxes import Sandboxes
+from wherry.engine.secrets import SecretService
 from wherry.engine.stats import StatsService
 from wherry.engine.stillness import Stillness
 from wherry.engine.system import SystemService
@@ -174,6 +175,7 @@ def _core(s: Stores, config: Config) -> Core:
         containers=containers,
         snapshotter=s.snapshotter,
         volumes=s.volumes,
+        secrets=s.secrets,
         sandboxes=sandboxes,
         devices=devices,
         runtimes=s.runtimes,
@@ -229,6 +231,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         images=s.images,
         snapshotter=s.snapshotter,
         holds=core.holds,
+        secrets=s.secrets,
         sandboxes=core.sandboxes,
         links=core.links,
         devices=core.devices,
@@ -310,6 +313,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         networks=NetworkService(
             network=s.network, containers=containers, sandboxes=core.sandboxes, events=events, live=live
         ),
+        secrets=SecretService(secrets=s.secrets, containers=containers, events=events),
         prune=PruneService(containers=service, removal=core.removal, snapshotter=s.snapshotter),
         system=SystemService(
             settings=settings,

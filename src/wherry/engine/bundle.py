@@ -21,6 +21,8 @@ from wherry.engine import mountpoints, mountsources
 from wherry.engine.etcfiles import write_etc_files
 from wherry.engine.links import Peer
 from wherry.engine.mountsources import MountSources
+from wherry.engine.secrets import SecretFiles
+from wherry.engine.secrets import unstage as unstage_secrets
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, NotFound
 from wherry.linux import cgroups, files, mounts, syscalls, users
@@ -37,6 +39,7 @@ from wherry.runtime.spec import (
     parse_security_options,
 )
 from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.secrets import SecretStore
 from wherry.volumes.store import VolumeStore
 
 _PROC = ("proc", "sys")
@@ -72,6 +75,7 @@ def prepare(
     settings: Settings,
     snapshotter: Snapshotter,
     volumes: VolumeStore,
+    secrets: SecretStore,
     undo: ExitStack,
 ) -> Prepared:
     """Make the bundle.
@@ -97,6 +101,9 @@ def prepare(
     try:
         mountpoints.check(root_fd, rootfs, record.mounts)
         user = users.lookup(root_fd, record.config.user, record.host_config.group_add or ())
+        given = record.host_config.secrets or ()
+        mountpoints.check_targets(root_fd, rootfs, [use.target for use in given])
+        sources += SecretFiles(bundle, secrets).prepare(given, user, undo)
         cwd = record.config.working_dir or "/"
         make_workdir(root_fd, cwd, rootfs, user, [m.destination for m in sources])
     finally:
@@ -268,6 +275,7 @@ def unmount(record: Container, settings: Settings) -> None:
     mounts.unmount(bundle / "rootfs")
     mounts.unmount(bundle / "shm")
     mountsources.unstage(bundle)
+    unstage_secrets(bundle)
 
 
 def release(record: Container, settings: Settings) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from wherry.engine import mountspecs, names, normalise
+from wherry.engine import secrets as container_secrets
 from wherry.engine.attach import AttachOptions, AttachSession
 from wherry.engine.attributes import event_attributes
 from wherry.engine.devices import Devices
@@ -40,6 +41,7 @@ from wherry.network.ports import check_mapping
 from wherry.state.containers import ContainerRow as ContainerRow
 from wherry.state.containers import Containers
 from wherry.storage.snapshots import Snapshotter
+from wherry.volumes.secrets import SecretStore
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class ContainerService:
         images: ImageStore,
         snapshotter: Snapshotter,
         holds: Holds,
+        secrets: SecretStore,
         sandboxes: Sandboxes,
         links: Links,
         devices: Devices,
@@ -81,6 +84,7 @@ class ContainerService:
         self._images = images
         self._snapshotter = snapshotter
         self._holds = holds
+        self._secrets = secrets
         self._sandboxes = sandboxes
         self._links = links
         self._devices = devices
@@ -139,7 +143,8 @@ class ContainerService:
         config = normalise.check_config(normalise.merge_image(request.config, image.config.config))
         asked = replace(request.host, network_mode="none") if config.network_disabled else request.host
         host = normalise.check_host(asked, self._settings, warnings)
-        host, points = self._mounts(host, config, image)
+        host, points = self._mounts(container_secrets.resolve(host, self._secrets), config, image)
+        container_secrets.check_apart(host, [point.destination for point in points])
         self._check_references(host)
         for mapping in port_mappings(host, []):
             check_mapping(mapping)

@@ -39,6 +39,7 @@ from wherry.runtime.task import Runtime, Streams
 from wherry.state.containers import ContainerRow, Containers
 from wherry.storage.snapshots import Snapshotter
 from wherry.volumes.mounted import user_of
+from wherry.volumes.secrets import SecretStore
 from wherry.volumes.store import VolumeStore
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Lifecycle:
         containers: Containers,
         snapshotter: Snapshotter,
         volumes: VolumeStore,
+        secrets: SecretStore,
         sandboxes: Sandboxes,
         devices: Devices,
         runtimes: dict[str, Runtime],
@@ -71,6 +73,7 @@ class Lifecycle:
         self._containers = containers
         self._snapshotter = snapshotter
         self._volumes = volumes
+        self._secrets = secrets
         self._sandboxes = sandboxes
         self._devices = devices
         self._runtimes = runtimes
@@ -144,6 +147,7 @@ class Lifecycle:
                 settings=self._settings,
                 snapshotter=self._snapshotter,
                 volumes=self._volumes,
+                secrets=self._secrets,
                 undo=bundle_undo,
             )
         )

@@ -144,6 +144,21 @@ class MountSpec(Value, frozen=True, kw_only=True):
     image_options: ImageOptions | None = None
 
 
+class SecretUse(Value, frozen=True, kw_only=True):
+    """A secret as a container has it. An addition of this engine: Docker's secrets need a swarm.
+
+    ``target`` is a path, below ``/run/secrets`` unless it is absolute, by default the secret's name; an owner
+    that is not said is the user the container runs as; ``mode`` are permission bits, 0444 by default.
+    """
+
+    id: str = msgspec.field(default="", name="ID")
+    name: str = ""
+    target: str = ""
+    uid: int | None = msgspec.field(default=None, name="UID")
+    gid: int | None = msgspec.field(default=None, name="GID")
+    mode: int | None = None
+
+
 class Resources(Value, frozen=True, kw_only=True):
     """Limits and devices (API ``Resources``); zero and empty mean "not said"."""
 
@@ -221,6 +236,7 @@ class HostConfig(Resources, frozen=True, kw_only=True):
     masked_paths: list[str] | None = None
     readonly_paths: list[str] | None = None
     init: bool | None = None
+    secrets: list[SecretUse] | None = None
 
 
 class ContainerUpdate(Resources, frozen=True, kw_only=True):

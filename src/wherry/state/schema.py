@@ -18,6 +18,7 @@ from wherry.state import (
     images,
     meta,
     networks,
+    secrets,
     snapshots,
     volume_snapshots,
     volumes,
@@ -32,4 +33,5 @@ MIGRATIONS: list[str] = [
     volume_snapshots.TABLES,
     networks.SEVERAL_NETWORKS,
     builds.TABLES,
+    secrets.TABLES,
 ]

@@ -185,6 +185,8 @@ def inspect(view: ContainerView, version: tuple[int, int]) -> dict[str, Any]:
         host.pop("Mounts", None)
     if host.get("Init") is None:
         host.pop("Init", None)
+    if not host.get("Secrets"):
+        host.pop("Secrets", None)
     out: dict[str, Any] = {
         "Id": record.id,
         "Created": rfc3339(record.created),

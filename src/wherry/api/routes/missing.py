@@ -23,7 +23,6 @@ _GROUPS = (
     ("/swarm", "swarm mode"),
     ("/services", "swarm services"),
     ("/tasks", "swarm tasks"),
-    ("/secrets", "secrets"),
     ("/configs", "configs"),
 )
 

@@ -40,6 +40,7 @@ GROUPS = {
     "manifest": "Manage lists of manifests, one for each platform",
     "volume": "Manage volumes",
     "network": "Manage networks",
+    "secret": "Manage secrets",
     "context": "Manage contexts",
     "system": "Manage wherry",
     "daemon": "Run the daemon of this machine",
@@ -150,6 +151,10 @@ TABLE = (
     Entry("inspect", "NETWORK", "Show everything known about networks", "network inspect"),
     Entry("prune", "NETWORKS", "Remove all unused networks", "network prune"),
     Entry("network", "RM", "Remove one or more networks", "network rm", "network remove"),
+    Entry("secret", "CREATE", "Create a secret from a file or STDIN", "secret create"),
+    Entry("secret", "INSPECT", "Show everything known about secrets, but their values", "secret inspect"),
+    Entry("secret", "LS", "List secrets", "secret ls", "secret list"),
+    Entry("secret", "RM", "Remove one or more secrets", "secret rm", "secret remove"),
     Entry("context", "CREATE", "Create a context", "context create"),
     Entry("context", "EXPORT", "Export a context to a tar archive FILE or stdout", "context export"),
     Entry("context", "IMPORT", "Import a context from a tar or zip file", "context import"),
@@ -181,7 +186,7 @@ TABLE = (
 COMMON = ("run", "exec", "ps", "build", "images", "version", "info")
 """What help lists first."""
 
-PLANNED = ("buildx checkpoint plugin trust swarm node secret service stack config compose").split()
+PLANNED = ("buildx checkpoint plugin trust swarm node service stack config compose").split()
 PLANNED_IN_GROUPS = {
     "volume": "update",
     "completion": "powershell",

@@ -203,6 +203,7 @@ def _host_config(options: Options) -> Object:
         "Annotations": options.pairs("annotation") or None,
         "Tmpfs": mounts.tmpfs(options.many("tmpfs")) or None,
         "Mounts": options.get("mount") or None,
+        "Secrets": options.get("secret") or None,
         "VolumesFrom": options.many("volumes-from") or None,
         "VolumeDriver": options.text("volume-driver"),
         "ShmSize": options.number("shm-size"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry.cli.create import kinds
 from wherry.cli.create.mounts import parse_mount
 from wherry.cli.create.networks import parse_network
+from wherry.cli.create.secrets import parse_secret
 from wherry.cli.flags import Flag
 from wherry.cli.values import (
     BOOL,
@@ -23,6 +24,7 @@ from wherry.cli.values import (
 )
 
 MOUNT = Kind("mount", parse_mount, repeats=True)
+SECRET = Kind("secret", parse_secret, repeats=True)
 NETWORK = Kind("network", parse_network, repeats=True)
 
 PROCESS = (
@@ -177,6 +179,7 @@ STORAGE = (
     Flag("log-driver", "", STRING, "Logging driver for the container"),
     Flag("log-opt", "", LIST, "Log driver options"),
     Flag("mount", "", MOUNT, "Attach a filesystem mount to the container"),
+    Flag("secret", "", SECRET, "Give the container a secret (NAME[,target=,uid=,gid=,mode=])"),
     Flag("storage-opt", "", LIST, "Storage driver options for the container"),
     Flag("tmpfs", "", LIST, "Mount a tmpfs directory"),
     Flag("volume", "v", LIST, "Bind mount a volume", complete="volume"),

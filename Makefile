@@ -13,7 +13,7 @@ setup:           ## system packages, .venv/bin/wherry and .venv/bin/wherryd
 setup-tests:     ## what the tests need besides
 	@scripts/setup --with-tests
 
-run: setup       ## a web server in a container, from nothing (PORT=8080)
+run: setup       ## build the Flask example and serve its page, from nothing (PORT=8080)
 	@scripts/demo
 
 test: setup-tests ## the whole suite, against the real kernel, conmon and crun (as root)

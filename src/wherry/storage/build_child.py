@@ -1,4 +1,4 @@
-"""The confined child of builds: checksums what a COPY reads, copies it, receives contexts, reads one file.
+"""The confined child of builds: checksums what a COPY reads, copies it, receives contexts.
 
 Run as ``python -I -S -c … FD ROLE …`` with FD a pipe for what it has to say, in frames (see
 :mod:`wherry.linux.pychild`). It mounts the trees it was told of below a root of its own, which nobody else
@@ -49,7 +49,6 @@ _FILES = 256
 _INERT = calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV | calls.MOUNT_ATTR_NOEXEC
 _BASE = "/proc"
 _BATCH = 500
-_READ_MAX = 8 << 20
 
 
 def main(arguments: list[str]) -> None:
@@ -122,22 +121,6 @@ def _checksum(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
         wanted = Wanted([names], into=False)
         return (b"ok", checksum(tree, wanted, owners=True).encode(), b"d" if node.kind == DIRECTORY else b"f")
     return (b"ok", checksum(tree, _wanted(document["wanted"]), owners=document["owners"]).encode())
-
-
-def _read(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
-    """One small file of a source, links followed within it."""
-    inside = _Inside(document, _READS)
-    tree = DirectoryTree(inside.place("s0"))
-    real = tree.find(os.fsencode(document["path"]))
-    if real is None:
-        raise NotThere(document["path"])
-    fd = tree.open(real)
-    data = b""
-    while piece := os.read(fd, 1 << 20):
-        data += piece
-        if len(data) > _READ_MAX:
-            raise Refused(f"{document['path']} has more than {_READ_MAX} bytes")
-    return (b"ok", data)
 
 
 def _directory(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
@@ -359,7 +342,6 @@ def _remove(place: Place, path: bytes) -> None:
 
 _ROLES: dict[str, Callable[[int, dict[str, Any]], tuple[bytes, ...]]] = {
     "checksum": _checksum,
-    "read": _read,
     "directory": _directory,
     "copy": _copy,
     "receive": _receive,

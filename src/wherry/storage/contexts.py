@@ -137,7 +137,7 @@ class Context:
         encoded = os.fsencode(path.strip("/"))
         if self.tree.find(encoded) is None:
             return None
-        return build_files.read(self.mount, path.strip("/"), what=f"cannot read {path}")
+        return build_files.read(self.directory / "files", path.strip("/"), what=f"cannot read {path}")
 
     def receive(self, stream: int, ending: Ending) -> None:
         """Fill it from an archive. :raises InvalidArgument: broken or hostile."""

@@ -29,6 +29,7 @@ NLA_F_NESTED = 0x8000
 NLA_TYPE_MASK = 0x3FFF
 
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 1, 10, 11
+_NETLINK_GET_STRICT_CHK = 12
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -201,6 +202,10 @@ class NetlinkSocket:
             self._socket.close()
             raise
 
+    def be_strict(self) -> None:
+        """Have the kernel take a dump's header for a filter (Linux 4.20)."""
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+
     def __enter__(self) -> Self:
         return self
 
@@ -213,14 +218,18 @@ class NetlinkSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def transact(self, *messages: Message) -> None:
+    def transact(self, *messages: Message, frame: tuple[Message, Message] | None = None) -> None:
         """Send all messages at once and wait for every acknowledgement.
 
         The kernel goes on with the next message after one that failed: the caller undoes what is done.
 
+        :param frame: what begins and ends a batch that is carried out as a whole or not at all; the two are
+            not acknowledged.
         :raises NetlinkError: the first refusal.
         """
-        first = self._send([Message(m.kind, m.flags | NLM_F_ACK, m.payload) for m in messages])
+        asked = [Message(m.kind, m.flags | NLM_F_ACK, m.payload) for m in messages]
+        first = self._send([frame[0], *asked, frame[1]] if frame is not None else asked)
+        first += 0 if frame is None else 1
         failure: NetlinkError | None = None
         waiting = set(range(first, first + len(messages)))
         while waiting:

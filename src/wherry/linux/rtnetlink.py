@@ -33,6 +33,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 3, 0, 253, 1
 IFF_UP = 0x1
+_RT_TABLE_LOCAL = 255
 RTPROT_RA = 9
 
 _IFINFO = struct.Struct("=BxHiII")
@@ -267,10 +268,22 @@ def _number(payload: bytes | None) -> int:
 _LITTLE = struct.pack("=H", 1) == b"\x01\x00"
 
 
-def addresses(sock: NetlinkSocket) -> list[tuple[int, ipaddress.IPv4Interface | ipaddress.IPv6Interface]]:
-    """Every address with the index of its link."""
+def addresses_on(index: int) -> set[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
+    """The addresses of one link of the calling thread's namespace."""
+    with NetlinkSocket() as sock:
+        sock.be_strict()
+        return {a for i, a in addresses(sock, index) if i == index}
+
+
+def addresses(
+    sock: NetlinkSocket, index: int = 0
+) -> list[tuple[int, ipaddress.IPv4Interface | ipaddress.IPv6Interface]]:
+    """Every address with the index of its link.
+
+    :param index: of one link only, where the socket is strict.
+    """
     found = []
-    for received in sock.request(Message(_RTM_GETADDR, nl.NLM_F_DUMP, _IFADDR.pack(0, 0, 0, 0, 0))):
+    for received in sock.request(Message(_RTM_GETADDR, nl.NLM_F_DUMP, _IFADDR.pack(0, 0, 0, 0, index))):
         family, prefix, _flags, _scope, index = _IFADDR.unpack_from(received.payload)
         parts = nl.attributes(received.payload[_IFADDR.size :])
         packed = parts.get(_IFA_LOCAL) or parts.get(_IFA_ADDRESS)
@@ -290,9 +303,11 @@ class Route:
 
 
 def routes(sock: NetlinkSocket, family: int = socket.AF_INET) -> list[Route]:
-    """Every route of every table."""
+    """Every route of every table but that of local addresses."""
     request = Message(_RTM_GETROUTE, nl.NLM_F_DUMP, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-    found = (_route(received.payload) for received in sock.request(request))
+    # the table of local addresses says nothing that the addresses do not, and has most of them
+    answers = [r.payload for r in sock.request(request) if r.payload[4] != _RT_TABLE_LOCAL]
+    found = (_route(payload) for payload in answers)
     return [route for route in found if route.destination.version == (4 if family == socket.AF_INET else 6)]
 
 

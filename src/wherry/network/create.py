@@ -92,9 +92,9 @@ def make(request: NetworkRequest, around: Surroundings) -> tuple[Network, list[s
     request = _with_config(request, around)
     families = _families(request)
     subnets = _checked(request.subnets, families)
+    warnings = _overlaps(subnets, around) if not request.config_only else []
     if not request.config_only:
         subnets = _complete(subnets, families, request, around)
-    warnings = _overlaps(subnets, around) if not request.config_only else []
     network_id = secrets.token_hex(32)
     network = Network(
         id=network_id,
@@ -261,11 +261,12 @@ def bridge_pools(config: NetworkConfig) -> Sequence[tuple[str, int]]:
 def _overlaps(subnets: Sequence[Subnet], around: Surroundings) -> list[str]:
     """:raises Forbidden: with another network. :returns: a warning for each that the host has a route to."""
     warnings = []
+    routed = around.routed() if subnets else ()
     for subnet in subnets:
         whole = subnet.network
         if any(whole.version == t.version and whole.overlaps(t) for t in around.taken):
             raise Forbidden(OVERLAPS)
-        for route in around.routed():
+        for route in routed:
             if whole.version == route.version and whole.overlaps(route):
                 warnings.append(f"subnet {whole} overlaps with {route}, which this host has a route to")
                 break

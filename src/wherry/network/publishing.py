@@ -273,13 +273,16 @@ class Publishing:
         conntrack.forget_udp({r.host_port for r in after if r.proto == "udp"})
 
     def _replace(self, container_id: str, gone: Sequence[PublishedRow], new: Sequence[PublishedRow]) -> None:
-        """Rows and elements in one step. The elements are those of all of the container's rows together, as
-        ports in a row are one of them."""
+        """Rows and elements in one step. Ports in a row that stay what they are are one element, so that such
+        a row concerns its neighbours; every other is an element of its own."""
+        kept = any(r.host_port == r.container_port for r in (*gone, *new))
         with self._lock, self._rows.db.transaction():
-            before = self._rows.published(container_id=container_id)
+            before = self._rows.published(container_id=container_id, kept=True) if kept else []
             self._rows.delete_published(gone)
             self._rows.insert_published(new)
-            after = self._rows.published(container_id=container_id)
+            after = self._rows.published(container_id=container_id, kept=True) if kept else []
+            before += [r for r in gone if r.host_port != r.container_port]
+            after += [r for r in new if r.host_port != r.container_port]
             self._change(ruleset.of_ports(before), ruleset.of_ports(after))
         conntrack.forget_udp({r.host_port for r in new if r.proto == "udp"})
 

@@ -283,8 +283,8 @@ class Sandboxes:
 
     def endpoints_of(self, container_id: str) -> tuple[Endpoint, ...]:
         """A container's endpoints, ``()`` when it has no sandbox."""
-        found = self.sandbox(container_id)
-        return found.endpoints if found is not None else ()
+        found = (endpoint_of(r) for r in self._rows.endpoints(container_id=container_id))
+        return tuple(sorted(found, key=lambda e: e.ifname))
 
     def endpoints_on(self, network_id: str) -> tuple[Endpoint, ...]:
         """Every endpoint of a network."""

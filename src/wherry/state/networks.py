@@ -269,10 +269,12 @@ class Networks:
                 [(r.proto, r.host_ip, r.host_port, r.container_id) for r in rows],
             )
 
-    def published(self, *, container_id: str | None = None) -> list[PublishedRow]:
-        """All published ports, or a container's, by protocol and port."""
+    def published(self, *, container_id: str | None = None, kept: bool = False) -> list[PublishedRow]:
+        """All published ports, or a container's, by protocol and port; with ``kept`` only those of a
+        container that are the same on both sides."""
         order = " ORDER BY container_port, proto, host_ip, host_port"
         if container_id is None:
             return [PublishedRow(*r) for r in self.db.all(_PUBLISHED + order)]
-        rows = self.db.all(_PUBLISHED + " WHERE container_id = ?" + order, (container_id,))
+        condition = " WHERE container_id = ?" + (" AND host_port = container_port" if kept else "")
+        rows = self.db.all(_PUBLISHED + condition + order, (container_id,))
         return [PublishedRow(*r) for r in rows]

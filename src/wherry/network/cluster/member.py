@@ -62,7 +62,6 @@ class Member:
         self._claimed: set[str] = set()
         """Addresses that were claimed for places that are not announced yet."""
         self._stopping = threading.Event()
-        self._resync = threading.Event()
         self._watching: list[http.client.HTTPConnection] = []
         self._threads: list[threading.Thread] = []
         self._away = False
@@ -196,6 +195,7 @@ class Member:
             self._store.transact([], changes)
         except Unavailable as e:
             _log.warning("not told to the other hosts yet: %s", e.message)
+            self._interrupt()
 
     def _leased(self) -> str:
         with self._lock:

@@ -13,21 +13,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from wherry.linux import netns
-from wherry.linux.nft import Nft, table_exists
+from wherry.linux import netns, portrewrite
 
 ADDRESS = "127.0.0.11"
 _TRIES = 16
 _BACKLOG = 64
-_NAME = "wherry_dns"
-_TABLE = """\
-add table inet wherry_dns
-add chain inet wherry_dns output {{ type filter hook output priority raw; policy accept; }}
-add rule inet wherry_dns output ip daddr {a} udp dport 53 udp dport set {p}
-add rule inet wherry_dns output ip daddr {a} tcp dport 53 tcp dport set {p}
-add rule inet wherry_dns output ip saddr {a} udp sport {p} udp sport set 53
-add rule inet wherry_dns output ip saddr {a} tcp sport {p} tcp sport set 53
-"""
 
 
 @dataclass(frozen=True)
@@ -43,21 +33,18 @@ class Listeners:
 def open_inside(path: Path) -> Listeners:
     """Open the sockets of the namespace at ``path``, in the place of those there were.
 
-    :raises OSError: it is no namespace. :raises Internal: its rules cannot be changed.
+    :raises OSError: it is no namespace, or its rules cannot be changed.
     """
     return netns.inside(path, _open)
 
 
 def _open() -> Listeners:
-    udp, tcp = _pair()
+    before = portrewrite.rewritten()
+    udp, tcp = _pair(before)
     try:
-        nft = Nft()
-        try:
-            text = _TABLE.format(a=ADDRESS, p=udp.getsockname()[1])
-            # a removal costs the kernel 15 ms, and a new namespace has nothing to remove
-            nft.run(f"delete table inet {_NAME}\n{text}" if table_exists(_NAME) else text)
-        finally:
-            nft.close()
+        port = udp.getsockname()[1]
+        if port != before:
+            portrewrite.rewrite(ADDRESS, outside=53, inside=port)
     except BaseException:
         udp.close()
         tcp.close()
@@ -65,13 +52,15 @@ def _open() -> Listeners:
     return Listeners(udp, tcp)
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """One port for both."""
+def _pair(wanted: int) -> tuple[socket.socket, socket.socket]:
+    """One port for both, ``wanted`` if it is free."""
     for attempt in range(_TRIES):
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # connections of the process before linger on it
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            udp.bind((ADDRESS, 0))
+            udp.bind((ADDRESS, wanted))
             tcp.bind(udp.getsockname())
             tcp.listen(_BACKLOG)
         except OSError as e:
@@ -79,6 +68,7 @@ def _pair() -> tuple[socket.socket, socket.socket]:
             tcp.close()
             if e.errno != errno.EADDRINUSE or attempt == _TRIES - 1:
                 raise
+            wanted = 0
         else:
             return udp, tcp
     raise AssertionError

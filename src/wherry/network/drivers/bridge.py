@@ -73,10 +73,11 @@ class BridgeDriver(Local):
         if link is not None:
             if link.kind != "bridge" or link.alias not in ("", alias):
                 raise Internal(f"cannot set up network {network.name}: interface {name} belongs to another")
-            ports = [other for other in rt.links(sock) if other.master == link.index]
-            if _global(sock, link.index) != set(gateways(network)) and not ports:
-                sock.transact(rt.delete_link(link.index))
-                link = None
+            if _global(link.index) != set(gateways(network)):
+                ports = [other for other in rt.links(sock) if other.master == link.index]
+                if not ports:
+                    sock.transact(rt.delete_link(link.index))
+                    link = None
         if link is None:
             seed = next((str(g.ip) for g in gateways(network)), "") or f"169.254.{_pair(network.id)}"
             sock.transact(rt.create_bridge(name, mac=mac_for(seed), mtu=self.mtu(network)))
@@ -92,7 +93,7 @@ class BridgeDriver(Local):
         wanted: list[Interface] = list(gateways(network))
         if network.enable_ipv6:
             wanted.append(_LINK_LOCAL)
-        present = {a for i, a in rt.addresses(sock) if i == index}
+        present = rt.addresses_on(index)
         for address in wanted:
             if address not in present:
                 sock.transact(rt.add_address(index, address))
@@ -185,8 +186,8 @@ def gateways(network: Network) -> list[Interface]:
     return found
 
 
-def _global(sock: NetlinkSocket, index: int) -> set[Interface]:
-    return {a for i, a in rt.addresses(sock) if i == index and not (a.version == 6 and a.ip.is_link_local)}
+def _global(index: int) -> set[Interface]:
+    return {a for a in rt.addresses_on(index) if not (a.version == 6 and a.ip.is_link_local)}
 
 
 def _pair(network_id: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from ipaddress import ip_address
 
 import msgspec
@@ -150,8 +149,11 @@ class OverlayDriver(BridgeDriver):
 
 def _each(sock: NetlinkSocket, make: Callable[[str, str], Message], pairs: set[tuple[str, str]]) -> None:
     for one, other in sorted(pairs):
-        with suppress(FileNotFoundError, ProcessLookupError):  # gone with its link, or in this very moment
+        try:
             sock.transact(make(one, other))
+        except NetlinkError as e:
+            if e.errno not in (errno.ENOENT, errno.ESRCH):  # gone in this very moment
+                raise
 
 
 def _device(network: Network) -> str:

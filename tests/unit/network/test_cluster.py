@@ -1,0 +1,261 @@
+"""The cluster's store and its member, against a store that is an object of this process."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from wherry.daemon import clusters
+from wherry.errors import Conflict, Forbidden, InvalidArgument, Unavailable
+from wherry.network.cluster import etcd, records
+from wherry.network.cluster.etcd import Change, Etcd, Pair, Place
+from wherry.network.cluster.member import Member, number_of
+from wherry.network.cluster.records import Host, Remote
+from wherry.network.types import ClusterConfig, Endpoint, Network, Subnet
+
+NET = Network(id="n" * 64, name="wide", driver="overlay", created=1, subnets=(Subnet(cidr="10.5.0.0/24"),))
+
+
+class Connection:
+    """What a watch may be ended by."""
+
+    def __init__(self, store: Store) -> None:
+        self.sock, self.store, self.ended = self, store, False
+
+    def shutdown(self, _how: int) -> None:
+        self.ended = True
+
+
+class Store(Etcd):
+    """Keys in a dict, with etcd's rules for transactions; changes go to whoever watches."""
+
+    def __init__(self) -> None:
+        super().__init__([Place("store", 1)])
+        self.data: dict[str, tuple[str, int, str]] = {}
+        self.revision = 0
+        self.leases: set[str] = set()
+        self.away = False
+        self.changed = threading.Condition()
+        self.log: list[tuple[int, Change]] = []
+
+    def _here(self) -> None:
+        if self.away:
+            raise Unavailable("cannot reach the cluster store etcd://store:1: away")
+
+    def range(self, prefix: str) -> tuple[list[Pair], int]:
+        self._here()
+        return [Pair(k, v, m) for k, (v, m, _) in self.data.items() if k.startswith(prefix)], self.revision
+
+    def transact(self, conditions: Sequence[Any], changes: Sequence[Any]) -> bool:
+        self._here()
+        with self.changed:
+            if not all(self._holds(c) for c in conditions):
+                return False
+            self.revision += 1
+            for change in changes:
+                if put := change.get("request_put"):
+                    key, value = _text(put["key"]), _text(put["value"])
+                    self.data[key] = (value, self.revision, put["lease"])
+                    self.log.append((self.revision, Change(key, value)))
+                else:
+                    key = _text(change["request_delete_range"]["key"])
+                    if self.data.pop(key, None) is not None:
+                        self.log.append((self.revision, Change(key, None)))
+            self.changed.notify_all()
+        return True
+
+    def _holds(self, condition: dict[str, Any]) -> bool:
+        key = _text(condition["key"])
+        if "range_end" in condition:
+            return not any(key <= k < _text(condition["range_end"]) for k in self.data)
+        if condition["target"] == "CREATE":
+            return key not in self.data
+        return key in self.data and str(self.data[key][1]) == condition["mod_revision"]
+
+    def grant(self, seconds: int) -> str:
+        self._here()
+        self.leases.add(lease := str(len(self.leases) + 1000))
+        return lease
+
+    def keep(self, lease: str) -> bool:
+        self._here()
+        return lease in self.leases
+
+    def expire(self, lease: str) -> None:
+        self.leases.discard(lease)
+        gone = [etcd.delete(k) for k, (_, _, owner) in self.data.items() if owner == lease]
+        self.transact([], gone)
+
+    def watch(self, prefix: str, revision: int, opened: list[Any]) -> Iterator[list[Change]]:
+        connection = Connection(self)
+        opened[:] = [connection]
+        while True:
+            if connection.ended:
+                raise Unavailable("the watch is broken")
+            with self.changed:
+                found = [c for r, c in self.log if r >= revision and c.key.startswith(prefix)]
+                revision = self.revision + 1
+                if not found:
+                    self.changed.wait(0.05)
+            self._here()
+            yield found
+
+
+def _text(data: str) -> str:
+    return base64.b64decode(data).decode()
+
+
+class Ear:
+    """What a host hears."""
+
+    def __init__(self) -> None:
+        self.networks: Mapping[str, Network] = {}
+        self.remotes: dict[str, list[Remote]] = {}
+        self.local: list[Endpoint] = []
+
+    def networks_are(self, networks: Mapping[str, Network]) -> None:
+        self.networks = dict(networks)
+
+    def endpoints_are(self, network_id: str, remotes: Sequence[Remote]) -> None:
+        self.remotes[network_id] = list(remotes)
+
+    def local_endpoints(self) -> list[Endpoint]:
+        return self.local
+
+
+def until(condition: Any) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("not within 5 s")
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, list[Member], list[Ear]]]:
+    monkeypatch.setattr("wherry.network.cluster.member._RETRY", 0.02)
+    store, ears = Store(), [Ear(), Ear()]
+    members = [
+        Member(store, Host(id=f"h{n}", address=f"192.0.2.{n}"), ear, ttl=1) for n, ear in enumerate(ears, 1)
+    ]
+    for member in members:
+        member.start()
+    until(lambda: all(len(m.hosts) == 2 for m in members))
+    yield store, members, ears
+    for member in members:
+        member.close()
+
+
+def place(number: int) -> Endpoint:
+    return Endpoint(
+        id=f"e{number}",
+        network_id=NET.id,
+        network_name=NET.name,
+        container_id=f"{number:064x}",
+        ip=f"10.5.0.{number}",
+        mac=f"02:42:0a:05:00:{number:02x}",
+    )
+
+
+def test_networks_are_known_to_all_and_are_numbered(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    _store, (one, two), ears = pair
+    made, number = one.create(NET, 0)
+    assert number == number_of(made) == 4096
+    until(lambda: ears[1].networks == {NET.id: made})
+    with pytest.raises(Conflict, match="network with name wide already exists"):
+        two.create(NET, 0)
+    other = Network(
+        id="o" * 64, name="other", driver="overlay", created=2, subnets=(Subnet(cidr="10.5.0.128/25"),)
+    )
+    with pytest.raises(Forbidden, match="Pool overlaps"):
+        two.create(other, 0)
+    with pytest.raises(Conflict, match="VXLAN number 4096 is in use"):
+        two.create(Network(id="p" * 64, name="p", driver="overlay", created=2), 4096)
+    one.announce(place(2))
+    with pytest.raises(Forbidden, match="active endpoints on another host"):
+        two.remove(made)
+    one.withdraw(place(2))
+    two.remove(made)
+    until(lambda: ears[0].networks == {})
+
+
+def test_an_address_is_one_hosts(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    _store, (one, two), _ears = pair
+    free = iter(("10.5.0.2", "10.5.0.2", "10.5.0.3"))
+    assert one.claim(NET, lambda _taken: next(free)) == "10.5.0.2"
+    assert two.claim(NET, lambda _taken: next(free)) == "10.5.0.3", (
+        "what another has just taken is left alone"
+    )
+    with pytest.raises(Conflict, match="Address already in use"):
+        two.claim(NET, lambda _taken: "10.5.0.2")
+    one.unclaim(NET.id, ["10.5.0.2"])
+    assert two.claim(NET, lambda _taken: "10.5.0.2") == "10.5.0.2"
+
+
+def test_a_host_that_was_forgotten_tells_all_again(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    store, (one, _two), ears = pair
+    one.create(NET, 0)
+    ears[0].local = [place(2)]
+    one.announce(place(2))
+    until(lambda: [r.endpoint.id for r in ears[1].remotes.get(NET.id, ())] == ["e2"])
+    store.expire(one._lease)
+    until(lambda: ears[1].remotes[NET.id] == [])
+    until(lambda: [r.endpoint.id for r in ears[1].remotes[NET.id]] == ["e2"])
+
+
+def test_while_the_store_is_away(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    store, (one, two), ears = pair
+    one.create(NET, 0)
+    ears[1].local = [place(3)]
+    two.announce(place(3))
+    one.announce(place(2))
+    until(lambda: ears[1].remotes.get(NET.id) and ears[0].remotes.get(NET.id))
+    store.away = True
+    with pytest.raises(Unavailable):
+        one.announce(place(4))
+    one.withdraw(place(2))
+    assert [r.endpoint.id for r in ears[1].remotes[NET.id]] == ["e2"], "what was known goes on"
+    store.away = False
+    until(lambda: ears[1].remotes[NET.id] == [])
+    assert f"{records.ADDRESSES}{NET.id}/10.5.0.2" not in store.data
+
+
+def test_what_another_host_writes_is_not_trusted(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    store, (one, _two), ears = pair
+    one.create(NET, 0)
+    bad = ("{", "{}", '{"host": "x", "address": "not one", "endpoint": {}}')
+    for number, text in enumerate(bad):
+        store.transact([], [etcd.put(f"{records.ENDPOINTS}{NET.id}/{number}", text)])
+        store.transact([], [etcd.put(f"{records.NETWORKS}{number}", text)])
+        store.transact([], [etcd.put(f"{records.HOSTS}{number}", text)])
+    one.announce(place(2))
+    until(lambda: [r.endpoint.id for r in ears[1].remotes.get(NET.id, ())] == ["e2"])
+    assert set(ears[1].networks) == {NET.id}
+
+
+def test_places() -> None:
+    assert etcd.parse_places("etcd://a:1,[::1]:2/") == (Place("a", 1), Place("::1", 2))
+    for bad in ("http://a:1", "etcd://a", "etcd://a:b", "etcd://a:70000", "etcd://:1"):
+        with pytest.raises(InvalidArgument, match="invalid cluster store"):
+            etcd.parse_places(bad)
+
+
+def test_configuration() -> None:
+    assert clusters.configured(None, None, None) is None
+    found = clusters.configured("etcd://a:1", "192.0.2.1:2376", ["ttl=5", "kv.cacertfile=/ca"])
+    assert found == ClusterConfig(store="etcd://a:1", advertise="192.0.2.1", ttl=5, ca_file="/ca")
+    assert clusters.configured("etcd://a:1", "lo", {}) is not None
+    for store, advertise, given, words in (
+        (None, "192.0.2.1", None, "need cluster-store"),
+        ("etcd://a:1", None, None, "needs cluster-advertise"),
+        ("etcd://a:1", "nosuch0", None, "no address and no interface"),
+        ("etcd://a:1", "192.0.2.1", ["ttl=1"], "3 to 3600"),
+        ("etcd://a:1", "192.0.2.1", ["x=1"], "unknown cluster store option 'x'"),
+        ("etcd://a:1", "192.0.2.1", ["x"], "expected KEY=VALUE"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            clusters.configured(store, advertise, given)

@@ -29,6 +29,9 @@ class NetworkDriverSuite:
     def endpoint(self, number: int) -> Endpoint:
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """What the driver expects of a host; runs on each that a test begins with."""
+
     def attach(self, directory: Path, number: int) -> Endpoint:
         endpoint = self.endpoint(number)
         path = directory / str(number)
@@ -45,6 +48,7 @@ class NetworkDriverSuite:
 
     @on_a_host
     def test_start_and_stop_may_be_repeated(self) -> None:
+        self.prepare()
         before = links()
         for _ in range(2):
             self.driver.start(self.network)
@@ -57,6 +61,7 @@ class NetworkDriverSuite:
 
     @on_a_host
     def test_detach_leaves_nothing(self, tmp_path: Path) -> None:
+        self.prepare()
         self.driver.start(self.network)
         before = links()
         endpoint = self.attach(tmp_path, 1)
@@ -66,6 +71,7 @@ class NetworkDriverSuite:
 
     @on_a_host
     def test_endpoints_are_apart(self, tmp_path: Path) -> None:
+        self.prepare()
         self.driver.start(self.network)
         first = self.attach(tmp_path, 1)
         before = links()
@@ -76,6 +82,7 @@ class NetworkDriverSuite:
 
     @on_a_host
     def test_start_keeps_endpoints(self, tmp_path: Path) -> None:
+        self.prepare()
         self.driver.start(self.network)
         endpoint = self.attach(tmp_path, 1)
         before = links()
@@ -85,6 +92,7 @@ class NetworkDriverSuite:
 
     @on_a_host
     def test_lost_endpoint_is_not_adopted(self, tmp_path: Path) -> None:
+        self.prepare()
         self.driver.start(self.network)
         endpoint = self.attach(tmp_path, 1)
         self.driver.detach(self.network, endpoint)

@@ -14,9 +14,12 @@ from network_driver import NetworkDriverSuite, links
 from network_lab import on_a_host, shell
 
 from wherry.errors import Internal
+from wherry.network.cluster.records import Remote
 from wherry.network.drivers.bridge import BridgeDriver
 from wherry.network.drivers.host import HostDriver
 from wherry.network.drivers.none import NoneDriver
+from wherry.network.drivers.overlay import OverlayDriver
+from wherry.network.drivers.vlans import MacvlanDriver
 from wherry.network.ipam import mac_for
 from wherry.network.types import Endpoint, Instance, Network, Subnet
 
@@ -83,6 +86,72 @@ class TestBridge(NetworkDriverSuite):
         self.driver.start(self.network)
         assert "10.5.0.1/24" in shell("ip", "-br", "addr", "show", "wherry0")
         assert "10.6" not in shell("ip", "-br", "addr", "show", "wherry0")
+
+
+class TestMacvlan(NetworkDriverSuite):
+    driver = MacvlanDriver(Instance("default"))
+    network = Network(
+        id="d" * 64,
+        name="wire",
+        driver="macvlan",
+        created=1,
+        subnets=(Subnet(cidr="10.7.0.0/24", gateway="10.7.0.1"),),
+        options={"parent": "up0", "host_shim": "10.7.0.250"},
+    )
+
+    def prepare(self) -> None:
+        shell("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+        for name in ("up0", "up1"):
+            shell("ip", "link", "set", name, "up")
+
+    def endpoint(self, number: int) -> Endpoint:
+        owner, ip = f"{number:064x}", f"10.7.0.{number + 1}"
+        return Endpoint(
+            id=owner,
+            network_id=self.network.id,
+            network_name="wire",
+            container_id=owner,
+            ip=ip,
+            prefix_len=24,
+            mac=mac_for(ip),
+            ifname="eth0",
+        )
+
+
+class TestOverlay(NetworkDriverSuite):
+    driver = OverlayDriver(Instance("default"), "192.0.2.1")
+    network = Network(
+        id="e" * 64,
+        name="wide",
+        driver="overlay",
+        created=1,
+        subnets=(Subnet(cidr="10.5.0.0/24", gateway="10.5.0.1"),),
+        options={"com.docker.network.driver.overlay.vxlanid_list": "4096"},
+        bridge_name="wherry0",
+    )
+
+    endpoint = TestBridge.endpoint
+
+    def prepare(self) -> None:
+        shell("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+        shell("ip", "addr", "add", "192.0.2.1/24", "dev", "up0")
+        shell("ip", "link", "set", "up0", "up")
+
+    @on_a_host
+    def test_the_device_knows_what_it_is_told(self) -> None:
+        self.prepare()
+        self.driver.start(self.network)
+        remotes = [
+            Remote(host="h", address="192.0.2.2", endpoint=self.endpoint(number)) for number in (1, 2, 3)
+        ]
+        for told in (remotes, remotes[1:], [], remotes):
+            self.driver.reach(self.network, told)
+            device = f"vx-{self.network.id[:12]}"
+            shown = shell("bridge", "fdb", "show", "dev", device)
+            names = shell("ip", "neigh", "show", "dev", device)
+            for remote in remotes:
+                assert (f"{remote.endpoint.mac} dst 192.0.2.2" in shown) == (remote in told)
+                assert (f"{remote.endpoint.ip} lladdr" in names) == (remote in told)
 
 
 def test_host_has_nothing_to_attach_to() -> None:

@@ -225,14 +225,15 @@ class ContainerService:
                 except NotFound as e:
                     raise InvalidArgument(e.message) from e
 
-    @staticmethod
-    def _warnings(row: ContainerRow) -> list[str]:
+    def _warnings(self, row: ContainerRow) -> list[str]:
         host = row.record.host_config
         warnings = []
         if host.privileged and host.cap_drop:
             warnings.append("CapDrop has no effect on a privileged container")
         if host.network_mode == "host" and (host.port_bindings or host.publish_all_ports):
             warnings.append("Published ports are discarded when using host network mode")
+        elif (host.port_bindings or host.publish_all_ports) and self._sandboxes.discards_ports(row):
+            warnings.append("Published ports are discarded: none of the networks can publish any")
         return warnings
 
     # ---- find, list, inspect ---------------------------------------------------------------------------

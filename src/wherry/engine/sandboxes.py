@@ -174,6 +174,11 @@ class Sandboxes:
         """A container that may run is called otherwise from now on (blocking)."""
         self._network.rename(row.id, name)
 
+    def discards_ports(self, row: ContainerRow) -> bool:
+        """Whether the container is only on networks where no ports are published."""
+        found = self.networks(row)
+        return bool(found) and not any(self._network.publishes(network) for network in found)
+
     def networks(self, row: ContainerRow) -> list[Network]:
         """Those of the container's networks that are there."""
         found = []

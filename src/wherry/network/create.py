@@ -85,6 +85,10 @@ def make(request: NetworkRequest, around: Surroundings) -> tuple[Network, list[s
         raise Conflict(f"network with name {request.name} already exists")
     if request.scope not in ("", "local", "global"):
         raise InvalidArgument(f"invalid network scope {request.scope[:32]!r}: known are local and global")
+    if request.scope == "global" and request.driver in ("", "bridge", "macvlan", "ipvlan"):
+        raise InvalidArgument(f"network driver {request.driver or 'bridge'} has local networks only")
+    if request.scope == "local" and request.driver == "overlay":
+        raise InvalidArgument("network driver overlay has global networks only")
     if request.config_only and request.driver not in ("", "bridge"):
         raise Forbidden("driver cannot be specified for a configuration-only network")
     if request.config_only and request.config_from:

@@ -198,6 +198,11 @@ class NetworkManager(Sandboxes):
         """
         return self._catalog.get(wanted)
 
+    def publishes(self, network: Network) -> bool:
+        """Whether ports of containers on a network can be published."""
+        able = self._has_driver(network) and self._driver(network.driver).publishes
+        return able and not network.internal
+
     def drivers(self) -> Lines:
         """The names of the drivers there are."""
         return sorted(self._drivers)
@@ -352,6 +357,8 @@ def _check_ipam(request: NetworkRequest) -> None:
         raise InvalidArgument(
             "IPAM driver dhcp needs driver macvlan: other networks have no DHCP server of their own"
         )
+    if request.config_only and name not in ("default", "null", "none", DHCP):
+        raise InvalidArgument(f"a configuration-only network cannot have addresses of plugin {name[:64]}")
     if request.ipam_options and name in ("default", "null", "none", DHCP):
         raise InvalidArgument(
             f"invalid IPAM option {min(request.ipam_options)[:64]!r}: driver {name} has none"

@@ -90,6 +90,16 @@ def test_subnets_that_overlap() -> None:
             make(there, name="other", subnets=subnets)
 
 
+@pytest.mark.parametrize(
+    ("driver", "scope"), [("bridge", "global"), ("", "global"), ("macvlan", "global"), ("overlay", "local")]
+)
+def test_scopes_that_a_driver_does_not_have(driver: str, scope: str) -> None:
+    with pytest.raises(InvalidArgument, match="networks only"):
+        make(driver=driver, scope=scope)
+    with pytest.raises(InvalidArgument, match="invalid network scope"):
+        make(scope="swarm")
+
+
 def test_neither_family() -> None:
     with pytest.raises(InvalidArgument, match="IPv4 or IPv6 must be enabled"):
         make(ipv4=False)

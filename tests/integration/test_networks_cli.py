@@ -94,6 +94,17 @@ def test_several_networks_from_the_start(daemon: LabDaemon, name: str) -> None:
     assert f"default via {gateway} dev eth1" in out
 
 
+def test_links_are_names_of_ones_own(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("network", "create", name).ok()
+    run(daemon, f"{name}-db", "--network", name)
+    run(daemon, f"{name}-web", "--network", name, "--link", f"{name}-db:pg")
+    run(daemon, f"{name}-other", "--network", name)
+    assert "1 packets received" in daemon.docker("exec", f"{name}-web", "ping", "-c1", "pg").ok()
+    assert daemon.docker("exec", f"{name}-other", "nslookup", "pg").code != 0
+    discarded = daemon.docker("create", "--network", "none", "-p", "80", "busybox")
+    assert "Published ports are discarded" in discarded.errors
+
+
 def test_what_cannot_be(daemon: LabDaemon, name: str) -> None:
     daemon.docker("network", "create", "--subnet", "10.213.8.0/24", name).ok()
     before = daemon.traces()

@@ -273,7 +273,11 @@ class Hotplug:
 
 def _exactly(port: PublishedPort) -> PortMapping:
     return PortMapping(
-        container_port=port.container_port, proto=port.proto, host_ip=port.host_ip, host_port=port.host_port
+        container_port=port.container_port,
+        proto=port.proto,
+        host_ip=port.host_ip,
+        host_port=port.host_port,
+        sources=port.sources,
     )
 
 

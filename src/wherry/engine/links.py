@@ -93,6 +93,8 @@ class Links:
                 links[alias] = self._containers.find(wanted).id
             except NotFound as e:
                 raise InvalidArgument(f"could not get container for {wanted}: {e.message}") from e
+        if links and host.network_mode not in ("bridge", "host", "none") and ":" not in host.network_mode:
+            return {}  # a network with names: there a link is one more name, that of the endpoint's request
         if links and host.network_mode != "bridge":
             kind = "container" if host.network_mode.startswith("container:") else host.network_mode
             raise InvalidArgument(f"conflicting options: {kind} type networking can't be used with links")

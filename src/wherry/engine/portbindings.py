@@ -56,7 +56,12 @@ def removed(bindings: Bindings | None, gone: Sequence[PublishedPort]) -> Binding
     :raises InvalidArgument: a port that no binding asked for: it was published by ``--publish-all``.
     """
     out = _single(bindings)
-    for port in gone:
+    taken: set[tuple[int, Proto, int]] = set()
+    for port in sorted(gone, key=lambda p: ":" in p.host_ip):
+        here = (port.container_port, port.proto, port.host_port)
+        if here in taken and ":" in port.host_ip:
+            continue  # one binding that names no address is a port of each family, the IPv4 one first
+        taken.add(here)
         key = f"{port.container_port}/{port.proto}"
         binding = _responsible(out.get(key) or [], port)
         if binding is None:

@@ -59,6 +59,11 @@ def test_a_port_of_publish_all_cannot_be_taken_from_the_bindings() -> None:
         portbindings.removed({"81/tcp": [b()]}, [p(32768)])
 
 
+def test_a_port_of_both_families_is_one_binding() -> None:
+    six = PublishedPort(container_port=80, proto="tcp", host_ip="::", host_port=8080)
+    assert portbindings.removed({"80/tcp": [b("8080")]}, [six, p(8080)]) == {}
+
+
 def test_ranges_lose_one_port() -> None:
     left = portbindings.removed({"80-81": [b()]}, [p(32768, 81)])
     assert left == {"80/tcp": [b()]}

@@ -17,7 +17,14 @@ from wherry.network.cluster.member import Member, number_of
 from wherry.network.cluster.records import Host, Remote
 from wherry.network.types import ClusterConfig, Endpoint, Network, Subnet
 
-NET = Network(id="n" * 64, name="wide", driver="overlay", created=1, subnets=(Subnet(cidr="10.5.0.0/24"),))
+NET = Network(
+    id="ab" * 32,
+    name="wide",
+    driver="overlay",
+    created=1,
+    subnets=(Subnet(cidr="10.5.0.0/24"),),
+    bridge_name="br-abababababab",
+)
 
 
 class Connection:
@@ -169,12 +176,12 @@ def test_networks_are_known_to_all_and_are_numbered(pair: tuple[Store, list[Memb
     with pytest.raises(Conflict, match="network with name wide already exists"):
         two.create(NET, 0)
     other = Network(
-        id="o" * 64, name="other", driver="overlay", created=2, subnets=(Subnet(cidr="10.5.0.128/25"),)
+        id="cd" * 32, name="other", driver="overlay", created=2, subnets=(Subnet(cidr="10.5.0.128/25"),)
     )
     with pytest.raises(Forbidden, match="Pool overlaps"):
         two.create(other, 0)
     with pytest.raises(Conflict, match="VXLAN number 4096 is in use"):
-        two.create(Network(id="p" * 64, name="p", driver="overlay", created=2), 4096)
+        two.create(Network(id="ef" * 32, name="pp", driver="overlay", created=2), 4096)
     one.announce(place(2))
     with pytest.raises(Forbidden, match="active endpoints on another host"):
         two.remove(made)

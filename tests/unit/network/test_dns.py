@@ -324,6 +324,8 @@ def test_that_there_is_nothing_is_remembered(lab: Lab) -> None:
         reply = box.ask(question("nothing.example", ident=ident))
         assert (reply[1], code_of(reply)) == (ident, message.NXDOMAIN)
     assert upstream.asked == 1
+    shouted = box.ask(question("NOTHING.example"))
+    assert shouted[12:].startswith(b"\x07NOTHING"), "as it was asked"
 
 
 def test_a_loop_ends(lab: Lab) -> None:

@@ -16,6 +16,9 @@ from ipaddress import ip_address
 
 import msgspec
 
+from wherry.errors import WherryError
+from wherry.network import options
+from wherry.network.create import check_name
 from wherry.network.types import Endpoint, Network
 
 _log = logging.getLogger(__name__)
@@ -58,12 +61,19 @@ def endpoint_key(endpoint: Endpoint) -> str:
 def read_network(text: str) -> Network | None:
     try:
         network = msgspec.json.decode(text, type=Network)
+        check_name(network.name)
+        options.overlay(network.options)
         for subnet in network.subnets:
-            _ = subnet.network
-    except (msgspec.MsgspecError, ValueError) as e:
+            _ = subnet.network, subnet.gateway and ip_address(subnet.gateway)
+        if len(bytes.fromhex(network.id)) != 32:
+            raise ValueError(f"{network.id[:64]!r} is no id")
+    except (msgspec.MsgspecError, ValueError, WherryError) as e:
         _log.warning("a network in the cluster store cannot be read: %s", e)
         return None
-    return network if network.driver == "overlay" else None
+    if network.driver != "overlay":
+        return None
+    # the interface's name is ours to choose: another host's must not lead to one that is there for others
+    return msgspec.structs.replace(network, bridge_name=f"br-{network.id[:12]}", pools={}, config_only=False)
 
 
 def read_host(text: str) -> Host | None:

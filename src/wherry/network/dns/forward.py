@@ -72,7 +72,7 @@ class Forwarder:
         """Have a query answered by somebody else; ``answer`` is called once, perhaps at once."""
         remembered = self._remembered(way, query)
         if remembered is not None:
-            answer(message.with_id(remembered, query.id))
+            answer(message.addressed(remembered, query))
             return
         key = (way.owner, query.key, tcp)
         under_way = self._pending.get(key)
@@ -189,7 +189,7 @@ class Forwarder:
         for sock in list(pending.sockets):
             self._close(pending, sock)
         for query, answer in pending.waiting:
-            answer(message.with_id(data, query.id) if data else message.answer(query, message.SERVFAIL))
+            answer(message.addressed(data, query) if data else message.answer(query, message.SERVFAIL))
 
     def _close(self, pending: _Pending, sock: socket.socket) -> None:
         if sock in pending.sockets:

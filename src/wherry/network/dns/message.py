@@ -121,6 +121,12 @@ def with_id(data: bytes, ident: int) -> bytes:
     return struct.pack("!H", ident) + data[2:]
 
 
+def addressed(reply: bytes, query: Query) -> bytes:
+    """A reply to the same question of another asker, spelled as this one did."""
+    end = HEADER.size + len(query.question)
+    return struct.pack("!H", query.id) + reply[2 : HEADER.size] + query.question + reply[end:]
+
+
 def address_record(text: str) -> tuple[int, bytes]:
     packed = ip_address(text).packed
     return (A if len(packed) == 4 else AAAA), packed

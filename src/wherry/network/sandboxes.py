@@ -428,7 +428,7 @@ class Sandboxes:
             lines.append("its network namespace is not to be found")
         attachments = self._attachments(container_id)
         for a in attachments:
-            if a.network.ipam_driver == DHCP:
+            if a.network.ipam_driver == DHCP and a.endpoint.ip:
                 self._leases.adopt(path, a.endpoint, self._owner(container_id).hostname)
             if not a.driver.adopt(a.network, a.endpoint):
                 lines.append(f"its interface on {a.network.name} is gone")

@@ -8,6 +8,7 @@ from wherry.daemon import config
 from wherry.daemon.stores import instance_of
 from wherry.errors import InvalidArgument
 from wherry.model.container import LogConfig
+from wherry.network.types import ClusterConfig
 
 
 def load(tmp_path: Path, text: str, *arguments: str) -> config.Config:
@@ -29,6 +30,13 @@ def test_file_and_flags(tmp_path: Path) -> None:
     assert (loaded.labels, loaded.address_pools) == (("a=1",), (("10.9.0.0/16", 24),))
 
 
+def test_networks(tmp_path: Path) -> None:
+    text = '{"cluster-store": "etcd://a:1", "cluster-advertise": "192.0.2.1", "cluster-store-opts": {"ttl": "9"}}'
+    loaded = load(tmp_path, text, "--publish-firewall", "host", "--host-gateway-ip", "192.0.2.7")
+    assert loaded.cluster == ClusterConfig(store="etcd://a:1", advertise="192.0.2.1", ttl=9)
+    assert (loaded.publish_firewall, loaded.host_gateway_ip) == ("host", "192.0.2.7")
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "words"),
     [
@@ -48,6 +56,10 @@ def test_file_and_flags(tmp_path: Path) -> None:
         ("{}", ("--tls",), "TLS needs"),
         ("{}", ("--tlsverify", "--tlscert", "c", "--tlskey", "k"), "tlscacert"),
         ("{}", ("--bip", "x"), "invalid bip"),
+        ('{"publish-firewall": "yes"}', (), "invalid publish-firewall"),
+        ("{}", ("--host-gateway-ip", "x"), "invalid host-gateway-ip"),
+        ("{}", ("--cluster-store", "etcd://a:1"), "needs cluster-advertise"),
+        ('{"cluster-store-opts": {"x": "1"}}', (), "need cluster-store"),
     ],
 )
 def test_refused(tmp_path: Path, text: str, arguments: tuple[str, ...], words: str) -> None:

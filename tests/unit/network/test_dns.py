@@ -360,6 +360,19 @@ def test_internal_networks_do_not_ask_the_world(lab: Lab) -> None:
     assert upstream.asked == 0
 
 
+def test_who_asks_too_much_waits_and_others_do_not(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_server, "_MOST", 3)
+    monkeypatch.setattr(dns_server, "_WINDOW", 0.3)
+    loud, quiet = lab.join("loud", place(FRONT, 2, "loud")), lab.join("quiet", place(FRONT, 3, "quiet"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        for ident in range(8):
+            sock.sendto(question("quiet", ident=ident), loud.udp_place)
+        assert addresses_of(quiet.ask(question("loud")), "loud") == ["10.1.0.2"]
+        assert [sock.recv(512)[1] for _ in range(8)] == list(range(8)), "all of it in the end"
+    lab.server.leave("loud")
+
+
 def test_who_left_is_not_answered_and_may_come_back(lab: Lab) -> None:
     first = lab.join("web", place(FRONT, 2, "web"))
     lab.server.leave("web")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,9 @@ from wherry.network.types import Endpoint, Network, Owner, Resolving
 _BATCH = 64
 """Questions read from one container before others get their turn."""
 _RECEIVE = 4096
+_WINDOW, _MOST = 0.25, 5000
+"""Seconds, and questions that one container may ask within them; then it waits, so that the rest of the
+daemon is not kept from its work."""
 _CONNECTIONS = 64
 _IDLE = 10.0
 """Seconds that a connection may be silent."""
@@ -45,6 +49,8 @@ class _Client:
     listeners: Listeners
     connections: dict[int, socket.socket] = field(default_factory=dict)
     buffers: dict[int, bytearray] = field(default_factory=dict)
+    since: float = 0.0
+    asked: int = 0
 
 
 class DnsServer:
@@ -174,12 +180,32 @@ class DnsServer:
 
     def _datagrams(self, client: _Client) -> None:
         udp = client.listeners.udp
+        now = time.monotonic()
+        if now - client.since >= _WINDOW:
+            client.since, client.asked = now, 0
         for _ in range(_BATCH):
+            if client.asked >= _MOST:
+                self._pause(client, client.since + _WINDOW - now)
+                return
             try:
                 data, asker = udp.recvfrom(_RECEIVE)
             except OSError:
                 return
+            client.asked += 1
             self._one_datagram(client, udp, data, asker)
+
+    def _pause(self, client: _Client, seconds: float) -> None:
+        """Leave a container's questions where they are for a moment; what does not fit there is lost."""
+        loop, udp = self._loop, client.listeners.udp
+        if loop is None:
+            return
+        loop.forget(udp.fileno())
+
+        def go_on() -> None:
+            if self._clients.get(client.container_id) is client and udp.fileno() >= 0:
+                loop.watch(udp.fileno(), partial(self._datagrams, client))
+
+        loop.later(max(0.0, seconds), go_on)
 
     def _one_datagram(self, client: _Client, udp: socket.socket, data: bytes, asker: tuple[str, int]) -> None:
         try:

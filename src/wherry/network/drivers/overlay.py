@@ -63,6 +63,10 @@ class OverlayDriver(BridgeDriver):
         return outer - _OVERHEAD[address.version]
 
     def start(self, network: Network) -> None:
+        if not self._advertise:
+            raise Unavailable(
+                f"cannot set up network {network.name}: this daemon is part of no cluster any more"
+            )
         super().start(network)
         try:
             with NetlinkSocket() as sock:

@@ -31,7 +31,10 @@ def test_file_and_flags(tmp_path: Path) -> None:
 
 
 def test_networks(tmp_path: Path) -> None:
-    text = '{"cluster-store": "etcd://a:1", "cluster-advertise": "192.0.2.1", "cluster-store-opts": {"ttl": "9"}}'
+    text = (
+        '{"cluster-store": "etcd://a:1", "cluster-advertise": "192.0.2.1",'
+        ' "cluster-store-opts": {"ttl": "9"}}'
+    )
     loaded = load(tmp_path, text, "--publish-firewall", "host", "--host-gateway-ip", "192.0.2.7")
     assert loaded.cluster == ClusterConfig(store="etcd://a:1", advertise="192.0.2.1", ttl=9)
     assert (loaded.publish_firewall, loaded.host_gateway_ip) == ("host", "192.0.2.7")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import time
@@ -14,12 +15,17 @@ from typing import Any
 import pytest
 from network_lab import QUIET, ask, footprint, manager, on_a_host, other_host, ruleset_words, serve, shell
 
-from wherry.errors import Conflict, Forbidden, InvalidArgument
+from wherry.errors import Conflict, Forbidden, Internal, InvalidArgument
 from wherry.linux import netns
 from wherry.model.container import EndpointIpamConfig, EndpointRequest
+from wherry.network import sandbox
+from wherry.network.catalog import Catalog
 from wherry.network.create import NetworkRequest
 from wherry.network.dns import message
+from wherry.network.drivers.bridge import BridgeDriver
+from wherry.network.hostsetup import HostSetup
 from wherry.network.manager import NetworkManager
+from wherry.network.publishing import Publishing
 from wherry.network.types import Network, Owner, PortMapping, Resolving, Sandbox, Subnet
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -450,6 +456,103 @@ def test_networks_survive_the_daemon_and_leftovers_do_not(tmp_path: Path) -> Non
     assert f"removed an interface without a network: {gone.bridge_name}" in lines
     assert kept.subnets[1].gateway in shell("ip", "addr", "show", kept.bridge_name)
     assert [n.name for n in again.list()] == ["bridge", "host", "none", "kept"]
+
+
+MAKING = {
+    "row": (Catalog, "put"),
+    "bridge": (BridgeDriver, "start"),
+    "firewall": (Publishing, "add_network"),
+    "forwarding": (HostSetup, "enable_forwarding"),
+}
+"""What a network is made of: the function that is reached when what is before it is done."""
+
+
+@pytest.mark.parametrize("step", MAKING)
+@on_a_host
+def test_a_network_that_cannot_be_made_leaves_nothing(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = started(tmp_path)
+    before = footprint(tmp_path)
+
+    def fail(*_: object, **__: object) -> None:
+        raise Internal("the lights went out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*MAKING[step], fail)
+        with pytest.raises(Internal, match="the lights went out"):
+            network(m, "mine", ipv6=True)
+    assert footprint(tmp_path) == before
+    assert [n.name for n in m.list()] == ["bridge", "host", "none"]
+    network(m, "mine", ipv6=True)
+
+
+@pytest.mark.parametrize("step", [*MAKING, "removal"])
+@on_a_host
+def test_a_daemon_killed_while_it_makes_a_network(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there afterwards, whole, or it is not there at all."""
+    started(tmp_path).shutdown()
+    before = footprint(tmp_path)
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        m = manager(tmp_path)
+        m.start()
+        if step == "removal":
+            network(m, "mine", ipv6=True)
+            monkeypatch.setattr(Publishing, "remove_network", die)
+            m.remove("mine")
+        monkeypatch.setattr(*MAKING[step], die)
+        network(m, "mine", ipv6=True)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    m = started(tmp_path)
+    m.restore({})
+    if "mine" in {n.name for n in m.list()}:
+        box = container(m, "mine")
+        serve(box.path, 80, "box")
+        assert ask(container(m, "mine").path, ip(box), 80).startswith("box ")
+        for owner in [row.container_id for row in m._rows.sandboxes()]:
+            m.delete_sandbox(owner)
+        m.settle()
+        m.remove("mine")
+    m.shutdown()
+    after = footprint(tmp_path)
+    for what in ("links", "pins", "nft", "rows", "mounts"):
+        assert after[what] == before[what], what
+
+
+@pytest.mark.parametrize("step", ["_configure", "_route"])
+@on_a_host
+def test_a_connection_that_fails_is_undone(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m = started(tmp_path)
+    network(m, "front")
+    network(m, "back")
+    box = container(m, "front", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve(box.path, 80, "box")
+    before = footprint(tmp_path)
+    calls = []
+
+    def fail(*_: object, **__: object) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise Internal("the lights went out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox, step, fail)
+        with pytest.raises(Internal, match="the lights went out"):
+            m.connect(box.container_id, "back", EndpointRequest())
+    m.settle()
+    assert footprint(tmp_path) == before
+    assert len(shell("ip", "-o", "link", where=box.path).splitlines()) == 2
+    assert ask(None, "127.0.0.1", 8080).startswith("box ")
+    m.connect(box.container_id, "back", EndpointRequest())
 
 
 @on_a_host

@@ -38,7 +38,8 @@ class NftError(Internal):
 
     def __init__(self, text: str) -> None:
         super().__init__(f"cannot change nftables: {text}")
-        self.missing = os.strerror(errno.ENOENT) in text
+        # of a set of intervals the library itself knows what is in it
+        self.missing = os.strerror(errno.ENOENT) in text or "element does not exist" in text
 
 
 class Nft:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import archive
+import builds
 import commands
 import copies
 import networks
@@ -376,6 +377,41 @@ CASES: Sequence[Case] = (
     ),
     Case("tcp", "4 GiB from container to container", networks.between, aim=ratio(1), rounds=5),
     Case("tcp-port", "4 GiB through a published port", networks.through_port, aim=ratio(1), rounds=5),
+    Case(
+        "build",
+        "build of three RUNs and a COPY of 200 files, no cache",
+        builds.fresh,
+        aim=ratio(1 / 3),
+        rounds=5,
+    ),
+    Case("build-cached", "the same, all cached, with `wherry build -q`", builds.cached, aim=value(100)),
+    Case(
+        "build-context",
+        "build from a context of 20,000 files of which one changed, with `wherry build -q`",
+        builds.large_context,
+        aim=value(1000),
+        rounds=5,
+        quick_rounds=1,
+    ),
+    Case(
+        "build-stages",
+        "build of four independent stages, part of the time of the same steps in a row",
+        builds.stages,
+        unit="x",
+        aim=value(0.65),
+        rounds=3,
+        quick_rounds=1,
+    ),
+    Case(
+        "build-memory",
+        "peak memory of the daemon over builds, of its largest process",
+        builds.peak,
+        unit="MiB",
+        aim=value(150),
+        rounds=3,
+        quick_rounds=1,
+        warm_up=False,
+    ),
     Case("port", "start of a container with 1 published port", start_one_port),
     Case(
         "port-beside",

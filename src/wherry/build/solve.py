@@ -43,6 +43,9 @@ class Worker(Known, Protocol):
     def find(self, keys: Sequence[str]) -> Result | None:
         """The cache's answer; what it finds stays until the build ends."""
 
+    def join(self, result: Result) -> None:
+        """What another build made, or this one, stays until this one ends."""
+
     def also(self, key: str, result: Result) -> None:
         """A further key leads to a result."""
 
@@ -216,10 +219,14 @@ class Solver:
         self._progress.started(vertex)
 
         async def run(log: Log) -> Result:
+            # Another build may have come to its end with it since we looked.
+            if not vertex.fresh and (made := self._worker.find([content])) is not None:
+                return made
             return await self._worker.execute(vertex, parent, sources, [definition, content], log)
 
         shared = content + (self._salt if vertex.fresh else "")
         result = await self._inflight.share(shared, run, lambda data: self._progress.log(vertex, data))
+        self._worker.join(result)
         self._progress.finished(vertex, result)
         return result
 

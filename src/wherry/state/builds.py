@@ -142,6 +142,11 @@ class BuildRows:
             (key, record),
         )
 
+    def keys_of(self, record: str) -> list[str]:
+        """The keys that lead to a record."""
+        rows = self._db.all("SELECT key FROM build_keys WHERE record = ? ORDER BY key", (record,))
+        return [row["key"] for row in rows]
+
     def touch(self, records: Iterable[str]) -> None:
         """They were used just now."""
         now = time.time_ns()

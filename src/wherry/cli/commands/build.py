@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     Query = dict[str, Any]
 
 
+_FIRST_CACHE = 1000
+"""The number of the first output that is a cache, as the daemon counts them."""
+
+
 class _Source:
     """Where the Dockerfile and the main context come from."""
 
@@ -201,8 +205,8 @@ def _query(
         "contexts": jsonwire.dumps(dict(told)) if told else None,
         "outputs": jsonwire.dumps(sent) if sent else None,
         "attest": jsonwire.dumps(attest) if attest else None,
-        "cachefrom": _caches(options, "cache-from"),
-        "cacheto": _caches(options, "cache-to"),
+        "cachefrom": _caches(ctx, options, "cache-from"),
+        "cacheto": _caches(ctx, options, "cache-to"),
         "nocache": options.on("no-cache"),
         "nocachefilter": options.many("no-cache-filter"),
         "pull": options.on("pull"),
@@ -234,9 +238,33 @@ def _annotations(options: Options) -> dict[str, str]:
     return found
 
 
-def _caches(options: Options, what: str) -> str | None:
+def _caches(ctx: Context, options: Options, what: str) -> str | None:
+    """Directories are on this side: one to take from is loaded as the image that it holds."""
     found = buildflags.caches(options.many(what), what)
-    return jsonwire.dumps(found) if found else None
+    for one in found:
+        if one["type"] == "local" and what == "cache-from":
+            image = _load_cache(ctx, one.pop("src"))
+            one["ref"] = image or "cache directory without a cache"
+    sent = [{k: v for k, v in one.items() if k != "dest"} for one in found]
+    return jsonwire.dumps(sent) if sent else None
+
+
+def _load_cache(ctx: Context, directory: str) -> str:
+    """The id of the image in a cache directory; empty where there is none, which is no reason to fail."""
+    from wherry.client import images
+    from wherry.client.buildcontext import LocalContext
+
+    try:
+        index = jsonwire.loads(read_file(os.path.join(directory, "index.json")))
+        identifier = str(index["manifests"][0]["digest"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return ""
+    context = LocalContext(directory)
+    context.scan()
+    for message in jsonwire.messages(images.load(ctx.api, context.archive(), quiet=True)):
+        if isinstance(message, dict) and message.get("error"):
+            raise Failure(f"ERROR: cannot read the cache in {directory}: {safe(str(message['error']))}")
+    return identifier
 
 
 # ---- sending -----------------------------------------------------------------------------------------------
@@ -387,6 +415,11 @@ def _follow(screen: Screen, messages: Iterator[Any], kept: dict[str, Any] | None
 
 def _finish(ctx: Context, options: Options, outputs: list[dict[str, str]], result: dict[str, Any]) -> int:
     image = str(result.get("ID", ""))
+    caches = [
+        one for one in buildflags.caches(options.many("cache-to"), "cache-to") if one["type"] == "local"
+    ]
+    for number, cache in enumerate(caches, _FIRST_CACHE):
+        _take(ctx, {"type": "local", "dest": cache["dest"]}, str(result.get("Build", "")), number)
     for number, output in enumerate(outputs):
         if output["type"] in ("local", "tar", "oci", "docker"):
             _take(ctx, output, str(result.get("Build", "")), number)

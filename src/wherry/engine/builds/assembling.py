@@ -13,6 +13,7 @@ from wherry.build.graph import ImageOp, StagePlan, Vertex
 from wherry.build.solve import Result
 from wherry.engine.builds.cache import BuildCache
 from wherry.engine.builds.layers import Form, Layer, Layers
+from wherry.errors import NotFound
 from wherry.images.archive_index import encode_document
 from wherry.images.store import ImageStore
 from wherry.model import oci
@@ -25,6 +26,7 @@ _OCI_TYPES = {
     oci.DOCKER_LAYER: oci.LAYER,
     oci.DOCKER_LAYER_GZIP: oci.LAYER_GZIP,
 }
+_TRIES = 3
 COMMENT = "wherry.dockerfile.v0"
 
 
@@ -61,6 +63,21 @@ class Assembler:
         lease: Lease,
     ) -> Assembled:
         """Blocks. :raises Unavailable: the disk is full."""
+        for _ in range(_TRIES):
+            try:
+                return self._assemble(stage, results, bases, form, lease)
+            except NotFound:
+                continue  # another build took the same snapshots into an image: they go by other names now
+        return self._assemble(stage, results, bases, form, lease)
+
+    def _assemble(
+        self,
+        stage: StagePlan,
+        results: Mapping[Vertex, Result],
+        bases: Mapping[Digest, Image],
+        form: ImageForm,
+        lease: Lease,
+    ) -> Assembled:
         chain = _chain(stage.vertex)
         base = chain[0].op.image if isinstance(chain[0].op, ImageOp) else None
         image = bases[base.digest] if base is not None else None

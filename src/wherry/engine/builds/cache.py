@@ -165,15 +165,27 @@ class BuildCache:
         return self._insert(name, parent, keys, description, size)
 
     def adopt(
-        self, snapshot: str | None, parent: Result | None, keys: Sequence[str], description: str
+        self,
+        snapshot: str | None,
+        parent: Result | None,
+        keys: Sequence[str],
+        description: str,
+        *,
+        created: int = 0,
     ) -> Result:
         """A further record on a snapshot that is there: a step that changed nothing, an imported layer."""
-        return self._insert(snapshot, parent, keys, description, 0)
+        return self._insert(snapshot, parent, keys, description, 0, created)
 
     def _insert(
-        self, snapshot: str | None, parent: Result | None, keys: Sequence[str], description: str, size: int
+        self,
+        snapshot: str | None,
+        parent: Result | None,
+        keys: Sequence[str],
+        description: str,
+        size: int,
+        created: int = 0,
     ) -> Result:
-        now = time.time_ns()
+        now = created or time.time_ns()
         record = RecordRow(
             secrets.token_hex(12),
             REGULAR,
@@ -182,7 +194,7 @@ class BuildCache:
             parent.record if parent is not None else "",
             description[:1000],
             now,
-            now,
+            time.time_ns(),
             1,
             size,
         )

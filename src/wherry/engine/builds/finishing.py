@@ -15,6 +15,7 @@ from wherry.build.graph import Plan, Vertex
 from wherry.build.solve import Result
 from wherry.engine.builds import attest
 from wherry.engine.builds.assembling import Assembled, Assembler, ImageForm
+from wherry.engine.builds.exchange import Exchange
 from wherry.engine.builds.outputs import OutputStore, Ready
 from wherry.engine.builds.reports import Report
 from wherry.engine.builds.requests import DOCKER, IMAGE, LOCAL, OCI, TAR, BuildRequest, Output
@@ -60,11 +61,13 @@ class Finisher:
         *,
         images: ImageStore,
         assembler: Assembler,
+        exchange: Exchange,
         outputs: OutputStore,
         pushes: PushService,
         events: EventBus,
     ) -> None:
         self._images, self.assembler, self._outputs = images, assembler, outputs
+        self._exchange = exchange
         self._pushes, self._events = pushes, events
 
     async def finish(
@@ -147,8 +150,16 @@ class Finisher:
         facts: attest.Facts,
     ) -> tuple[Descriptor, Assembled]:
         form = image_form(request, inputs.epoch, output)
+        inline = any(one.get("type") == "inline" for one in request.cache_to)
         assembled = [
-            self.assembler.assemble(one.plan.target, one.results, one.bases, form, lease) for one in results
+            self.assembler.assemble(
+                self._exchange.labelled(one) if inline else one.plan.target,
+                one.results,
+                one.bases,
+                form,
+                lease,
+            )
+            for one in results
         ]
         if len(results) == 1 and not request.attestations:
             return assembled[0].target, assembled[0]

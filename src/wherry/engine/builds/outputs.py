@@ -72,7 +72,12 @@ class OutputStore:
             self._images.collect()
 
     def keep(self, build: str, ready: Ready) -> None:
-        """Until it is fetched, or forgotten."""
+        """Until it is fetched, or forgotten. A build may have more than one."""
+        known = self._ready.get(build)
+        if known is not None:
+            known.produce.update(ready.produce)
+            known.undo.push(ready.undo.pop_all())
+            return
         self._ready[build] = ready
         asyncio.get_running_loop().call_later(_KEPT, self._expire, build)
 

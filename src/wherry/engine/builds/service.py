@@ -99,9 +99,21 @@ class BuildService:
         self._inflight = Inflight(_PARALLEL)
         layers = Layers(cache, images, self._layer_threads)
         assembler = Assembler(images, cache, layers)
-        self._exchange = Exchange(cache=cache, images=images, layers=layers, pulls=pulls, pushes=pushes)
+        self._exchange = Exchange(
+            cache=cache,
+            images=images,
+            assembler=assembler,
+            outputs=self.outputs,
+            pulls=pulls,
+            pushes=pushes,
+        )
         self._finisher = Finisher(
-            images=images, assembler=assembler, outputs=self.outputs, pushes=pushes, events=events
+            images=images,
+            assembler=assembler,
+            exchange=self._exchange,
+            outputs=self.outputs,
+            pushes=pushes,
+            events=events,
         )
         self._trimming: asyncio.Task[None] | None = None
         rows.end_history()
@@ -206,7 +218,7 @@ class BuildService:
         networks = self._runner.networks()
         worker = self._worker(inputs, lease, networks)
         try:
-            await self._exchange.load(request, inputs, worker, report.pulling)
+            await self._exchange.load(request, worker, report.pulling)
             report.begin(plans, bases.found)
             solver = Solver(worker, report, self._inflight, salt=secrets.token_hex(8))
             try:
@@ -223,7 +235,7 @@ class BuildService:
             finished = await self._finisher.finish(
                 build_id, request, inputs, results, lease, report, started=started, dockerfile=dockerfile
             )
-            await self._exchange.store(request, inputs, results, lease, report.pulling)
+            await self._exchange.store(build_id, request, results, lease, report.pulling)
             return finished
         finally:
             await asyncio.shield(asyncio.to_thread(self._close, worker, networks))

@@ -119,6 +119,15 @@ class BuildWorker:
         self._held.append(row.id)
         return Result(keys[0], record=row.id, created=row.created)
 
+    def hold(self, result: Result) -> None:
+        """A record that was made for this build elsewhere is let go of with the others."""
+        self._held.append(result.record)
+
+    def join(self, result: Result) -> None:
+        if result.record:
+            self._cache.hold(result.record)
+            self._held.append(result.record)
+
     def also(self, key: str, result: Result) -> None:
         self._cache.rows.point(key, result.record)
 

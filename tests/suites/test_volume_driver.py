@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from exampleplugin import ExamplePlugin
 from volume_driver import VolumeDriverSuite
 
+from wherry.linux.plugins import Directories, Plugins
+from wherry.volumes.drivers import Driver
 from wherry.volumes.drivers.local import LocalDriver
+from wherry.volumes.drivers.plugin import PluginDriver
 
 
 def _local(directory: Path) -> LocalDriver:
@@ -15,3 +22,17 @@ def _local(directory: Path) -> LocalDriver:
 
 class TestLocal(VolumeDriverSuite):
     make = staticmethod(_local)
+
+
+class TestPlugin(VolumeDriverSuite):
+    @pytest.fixture
+    def driver(self, tmp_path: Path) -> Iterator[Driver]:
+        # The path of a socket must be short.
+        sockets = Path(f"/tmp/wherry-plugins-{secrets.token_hex(4)}")
+        sockets.mkdir()
+        plugin = ExamplePlugin(sockets / "example.sock", tmp_path / "data")
+        try:
+            yield PluginDriver("example", Plugins(Directories(sockets=(sockets,))), tmp_path / "volumes")
+        finally:
+            plugin.close()
+            sockets.rmdir()

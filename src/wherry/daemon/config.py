@@ -80,6 +80,8 @@ class Config:
     shutdown_timeout: int = 15
     pidfile: Path | None = None
     cdi_directories: tuple[Path, ...] = DEFAULT_CDI
+    plugin_directories: tuple[Path, ...] = ()
+    plugin_timeout: int = 30
     cpu_rt_period: int = 0
     cpu_rt_runtime: int = 0
     event_limit: int = KEEP
@@ -169,6 +171,8 @@ class _File(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     pidfile: str | None = None
     live_restore: bool | None = None
     cdi_spec_dirs: list[str] | None = None
+    plugin_dirs: list[str] | None = None
+    plugin_timeout: int | None = None
     cpu_rt_period: int | None = None
     cpu_rt_runtime: int | None = None
     event_limit: int | None = None
@@ -240,6 +244,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--label", action="append", metavar="KEY=VALUE", help="label of the daemon")
     add("--cgroup-parent", metavar="PATH", help="parent of containers' cgroups (default /wherry)")
     add("--cdi-spec-dir", action="append", metavar="DIR", help="where CDI specs are (default /etc/cdi, …)")
+    add(
+        "--plugin-dir",
+        action="append",
+        metavar="DIR",
+        help="where plugins are (/run/docker/plugins, …)",
+    )
+    add("--plugin-timeout", type=int, metavar="SECONDS", help="that a plugin may take (default 30)")
     add("--cpu-rt-period", type=int, metavar="US", help="real-time period of the containers' cgroup")
     add("--cpu-rt-runtime", type=int, metavar="US", help="real-time scheduling that containers may share")
     add("--event-limit", type=int, metavar="N", help=f"events that are kept (default {KEEP})")
@@ -299,6 +310,7 @@ _KEYS = {
     "label": "labels",
     "log_opt": "log_opts",
     "cdi_spec_dir": "cdi_spec_dirs",
+    "plugin_dir": "plugin_dirs",
     "cluster_store_opt": "cluster_store_opts",
     "registry_mirror": "registry_mirrors",
     "insecure_registry": "insecure_registries",
@@ -399,6 +411,8 @@ def _config(m: dict[str, Any]) -> Config:
         init_path=m["init_path"] or defaults.init_path,
         shutdown_timeout=_between(m["shutdown_timeout"], 0, 3600, "shutdown-timeout", 15),
         pidfile=_absolute(m["pidfile"]) if m["pidfile"] else None,
+        plugin_directories=tuple(_absolute(d) for d in m["plugin_dirs"] or ()),
+        plugin_timeout=_between(m["plugin_timeout"], 1, 600, "plugin-timeout", 30),
         cdi_directories=_cdi(m["cdi_spec_dirs"]),
         keep_versions=Keep(
             _between(m["image_keep_days"], 0, 36_500, "image-keep-days", Keep.days),

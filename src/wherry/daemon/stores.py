@@ -18,6 +18,7 @@ from wherry.errors import InvalidArgument, Unavailable
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
+from wherry.linux.plugins import Directories, Plugins
 from wherry.network.manager import NetworkManager
 from wherry.network.types import DEFAULT_INSTANCE, NetworkConfig
 from wherry.registry.distribution import Distribution
@@ -90,7 +91,8 @@ def open_stores(config: Config) -> Stores:
     runtimes = _runtimes(config)
     unpacker = Unpacker()
     images = _images(config, db, snapshotter, unpacker)
-    volumes, volume_snapshots = VolumeStore(config.root / "volumes", Volumes(db)), VolumeSnapshots(db)
+    volumes = VolumeStore(config.root / "volumes", Volumes(db), _plugins(config))
+    volume_snapshots = VolumeSnapshots(db)
     return Stores(
         settings=_settings(config, runtimes),
         engine_id=engine_id,
@@ -109,6 +111,12 @@ def open_stores(config: Config) -> Stores:
         events=EventBus(EventLog(db, keep=config.event_limit, keep_days=config.event_days)),
         live=LiveSet(),
     )
+
+
+def _plugins(config: Config) -> Plugins:
+    places = config.plugin_directories
+    directories = Directories(sockets=places, specs=places) if places else Directories()
+    return Plugins(directories, timeout=config.plugin_timeout)
 
 
 def _make_directories(config: Config) -> None:

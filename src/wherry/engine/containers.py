@@ -112,8 +112,9 @@ class ContainerService:
         expect_start()
         warnings: list[str] = []
         row = await asyncio.to_thread(self._make, name, request, made, warnings)
+        drivers = {point.name: point.driver for point in row.record.mounts}
         for volume in made:
-            self._events.publish("volume", "create", volume, {"driver": "local"})
+            self._events.publish("volume", "create", volume, {"driver": drivers[volume]})
         self._events.publish("container", "create", row.id, event_attributes(row))
         return Created(row.id, [*warnings, *self._warnings(row)])
 
@@ -200,7 +201,7 @@ class ContainerService:
         inherited = [p for p in self._volumes_from(host) if p.destination not in taken]
         taken |= {p.destination for p in inherited}
         declared = [*(config.volumes or {}), *image_volumes]
-        anonymous = mountspecs.resolve(HostConfig(), declared, [])
+        anonymous = mountspecs.resolve(HostConfig(volume_driver=host.volume_driver), declared, [])
         return host, [*own, *inherited, *(p for p in anonymous if p.destination not in taken)]
 
     def _volumes_from(self, host: HostConfig) -> list[MountPoint]:

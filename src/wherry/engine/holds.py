@@ -65,7 +65,8 @@ class Holds:
         for point in points:
             if point.type == "image":
                 self._remove_view(point)
-        self._volumes.remove_data(forgotten)
+        drivers = {point.volume: point.driver or "local" for point in points}
+        self._volumes.remove_data({volume_id: drivers[volume_id] for volume_id in forgotten})
 
     def sweep(self, known: Set[str]) -> list[str]:
         """At start-up: let go of volumes that containers which do not exist have.
@@ -106,7 +107,7 @@ class Holds:
         is_new = had is None
         volume = self._volumes.create(
             point.name or None,
-            driver=point.driver or "local",
+            driver=point.driver,
             options=point.driver_options,
             labels=point.labels,
             user=container_id,

@@ -55,7 +55,7 @@ class MountSources:
         source = self._volumes.mounts.take(point.volume, user)
         self._undo.callback(self._volumes.mounts.give_back, point.volume, user)
         if point.copy_up and not point.subpath:
-            self._volumes.copy_up(self._task / "rootfs", point.destination, source)
+            self._volumes.copy_up(self._task / "rootfs", point.destination, point.volume, source)
         return self._stage(source, point) if point.subpath else str(source)
 
     def _image(self, point: MountPoint) -> str:

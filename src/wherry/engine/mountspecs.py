@@ -50,7 +50,7 @@ def resolve(
             points[cleaned] = MountPoint(
                 type="volume",
                 destination=cleaned,
-                driver=host.volume_driver or "local",
+                driver=host.volume_driver,
                 anonymous=True,
                 copy_up=True,
             )
@@ -66,7 +66,7 @@ def parse_bind(text: str, *, default_driver: str = "") -> MountPoint:
         return MountPoint(
             type="volume",
             destination=_destination(parts[0], text),
-            driver=default_driver or "local",
+            driver=default_driver,
             anonymous=True,
             copy_up=True,
         )
@@ -80,7 +80,7 @@ def parse_bind(text: str, *, default_driver: str = "") -> MountPoint:
             type="volume",
             name=source,
             destination=destination,
-            driver=default_driver or "local",
+            driver=default_driver,
             mode=mode or "z",
             rw=writable,
             copy_up=copy,
@@ -208,7 +208,7 @@ def _volume(spec: MountSpec, destination: str) -> MountPoint:
         type="volume",
         name=spec.source,
         destination=destination,
-        driver=(driver.name if driver else "") or "local",
+        driver=driver.name if driver else "",
         mode="z",
         rw=not spec.read_only,
         copy_up=not (options is not None and options.no_copy),

@@ -120,8 +120,9 @@ class Removal:
             session.abandon()
         live.pending.clear()
         await asyncio.to_thread(self._release, row, forgotten)
+        drivers = {point.volume: point.driver for point in points}
         for name in forgotten:
-            self._events.publish("volume", "destroy", name, {"driver": "local"})
+            self._events.publish("volume", "destroy", name, {"driver": drivers[name] or "local"})
         self._events.publish("container", "destroy", row.id, event_attributes(row))
         live.removed()
         self._live.drop(row.id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.engine.events import EventBus
-from wherry.errors import Conflict, NotFound
+from wherry.errors import Conflict, NotFound, WherryError
 from wherry.state.containers import Containers
 from wherry.volumes.store import VolumeStore
 from wherry.volumes.types import Volume as Volume
@@ -54,8 +54,14 @@ class VolumeService:
         return self._volumes.get(name)
 
     def status(self, volume: Volume) -> Mapping[str, Any]:
-        """What the volume's driver says of it."""
-        return self._volumes.status(volume.id)
+        """What the volume's driver says of it; ``Error`` where it says nothing."""
+        try:
+            return self._volumes.status(volume.id)
+        except WherryError as e:
+            return {"Error": e.message}
+
+    def drivers(self) -> list[str]:
+        return list(self._volumes.drivers())
 
     def users(self, volume: Volume) -> list[Usage]:
         """Which containers have it, running or not."""

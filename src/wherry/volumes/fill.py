@@ -16,7 +16,7 @@ _MARK = ".filling"
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
-def copy_up(source_root: Path | int, inner_path: str, volume_path: Path) -> None:
+def copy_up(source_root: Path | int, inner_path: str, volume_path: Path, *, marked: bool = True) -> None:
     """Fill the empty volume at ``volume_path`` from ``inner_path`` within a container's root file system.
 
     The path is resolved by the kernel as inside the container: a symbolic link leads nowhere else. Where the
@@ -25,12 +25,17 @@ def copy_up(source_root: Path | int, inner_path: str, volume_path: Path) -> None
     :func:`recover` of a copy that a crash cut short.
 
     :param source_root: the mounted root file system, or its descriptor.
+    :param marked: False where what is beside the volume's directory is a plugin's: there is no mark then.
     :raises Internal: no room, or another failure of the host; the volume is empty then.
     """
     source = _open_source(source_root, inner_path)
     if source is None:
         return
     try:
+        if not marked:
+            with _alone(volume_path) as target:
+                _fill_unmarked(source, target)
+            return
         with _held(volume_path) as (beside, target):
             _fill(source, beside, target)
     except OSError as e:
@@ -85,6 +90,22 @@ def _held(volume_path: Path) -> Iterator[tuple[int, int]]:
             os.close(target)
     finally:
         os.close(beside)
+
+
+@contextmanager
+def _alone(volume_path: Path) -> Iterator[int]:
+    """The volume's directory, locked itself."""
+    target = os.open(volume_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(target, fcntl.LOCK_EX)
+        yield target
+    finally:
+        os.close(target)
+
+
+def _fill_unmarked(source: int, target: int) -> None:
+    if copy.is_empty(target):
+        copy.copy_content(source, target)
 
 
 def _fill(source: int, beside: int, target: int) -> None:

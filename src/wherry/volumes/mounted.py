@@ -23,6 +23,28 @@ class _Turn:
         self.wanted = 0
 
 
+class Turns:
+    """One at a time for each key, however long that takes, and no key waits for another."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._turns: dict[str, _Turn] = {}
+
+    @contextmanager
+    def of(self, key: str) -> Iterator[None]:
+        with self._guard:
+            turn = self._turns.setdefault(key, _Turn())
+            turn.wanted += 1
+        try:
+            with turn.lock:
+                yield
+        finally:
+            with self._guard:
+                turn.wanted -= 1
+                if not turn.wanted:
+                    del self._turns[key]
+
+
 class Mounts:
     """Safe to use from any thread. A server that does not answer holds up its own volume only."""
 
@@ -31,14 +53,14 @@ class Mounts:
         self._guard = threading.Lock()
         self._users: dict[str, set[str]] = {}
         self._paths: dict[str, Path] = {}
-        self._turns: dict[str, _Turn] = {}
+        self._turns = Turns()
 
     def take(self, volume_id: str, user: str) -> Path:
         """Where the volume's data are, for ``user`` until it gives it back. Idempotent.
 
         :raises NotFound: no such volume. :raises WherryError: the driver cannot mount it.
         """
-        with self._turn(volume_id):
+        with self._turns.of(volume_id):
             path = self._paths.get(volume_id) or self._mount(volume_id)
             with self._guard:
                 self._paths[volume_id] = path
@@ -50,7 +72,7 @@ class Mounts:
 
         :raises WherryError: the driver cannot unmount it; nobody has it all the same.
         """
-        with self._turn(volume_id):
+        with self._turns.of(volume_id):
             with self._guard:
                 users = self._users.get(volume_id)
                 if users is None or user not in users:
@@ -80,7 +102,7 @@ class Mounts:
     @contextmanager
     def alone(self, volume_id: str) -> Iterator[bool]:
         """Whether nobody has the volume; while the context is entered, nobody gets it."""
-        with self._turn(volume_id):
+        with self._turns.of(volume_id):
             with self._guard:
                 free = volume_id not in self._users
             yield free
@@ -89,18 +111,3 @@ class Mounts:
         """Volumes that anybody has."""
         with self._guard:
             return set(self._users)
-
-    @contextmanager
-    def _turn(self, volume_id: str) -> Iterator[None]:
-        """One mounts or unmounts a volume at a time."""
-        with self._guard:
-            turn = self._turns.setdefault(volume_id, _Turn())
-            turn.wanted += 1
-        try:
-            with turn.lock:
-                yield
-        finally:
-            with self._guard:
-                turn.wanted -= 1
-                if not turn.wanted:
-                    del self._turns[volume_id]

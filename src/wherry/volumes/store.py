@@ -15,17 +15,20 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.errors import Conflict, InvalidArgument, NotFound, Unavailable, WherryError
+from wherry.linux.plugins import Plugins
 from wherry.state.volumes import VolumeRow, Volumes, VolumeUser
 from wherry.volumes import fill
 from wherry.volumes.drivers import Driver
 from wherry.volumes.drivers.local import LocalDriver
-from wherry.volumes.mounted import Mounts
+from wherry.volumes.drivers.plugin import PluginDriver
+from wherry.volumes.mounted import Mounts, Turns
 from wherry.volumes.types import ANONYMOUS_LABEL, Volume
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -56,9 +59,12 @@ def check_name(name: str) -> str:
 class VolumeStore:
     """Safe to use from any thread."""
 
-    def __init__(self, root: Path, repository: Volumes) -> None:
-        """:param root: ``<root>/volumes``; made if it is not there."""
+    def __init__(self, root: Path, repository: Volumes, plugins: Plugins | None = None) -> None:
+        """:param root: ``<root>/volumes``; made if it is not there. :param plugins: those of this host."""
         self._rows = repository
+        self._root = root
+        self._plugins = plugins or Plugins()
+        self._turns = Turns()
         self._lock = threading.Lock()
         self._filling: set[str] = set()
         local = LocalDriver(root)
@@ -71,13 +77,14 @@ class VolumeStore:
         self,
         name: str | None,
         *,
-        driver: str = "local",
+        driver: str = "",
         options: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> Volume:
         """Make a volume, or return the one of that name and driver.
 
+        :param driver: empty for that of the volume there is, else ``local``.
         :param name: empty or None for an anonymous one: 64 hex digits and a label that says so.
         :param user: a container that has it from the first moment on, as with :meth:`acquire`.
         :raises InvalidArgument: a bad name or option.
@@ -92,27 +99,61 @@ class VolumeStore:
             check_name(name)
         except InvalidArgument as e:
             raise InvalidArgument(f"create {name[:300]}: {e.message}") from e
-        keeper = self._drivers.get(driver or "local")
-        if keeper is None:
-            raise NotFound(
-                f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found'
-            )
+        if not driver:
+            there = self._rows.find(name)
+            driver = there.driver if there is not None else "local"
+        wanted = VolumeRow("", name, driver, time.time_ns(), dict(options or {}), given)
+        keeper = self._driver(wanted.driver)
+        if keeper.remote:
+            return self._volume(self._create_remote(keeper, wanted, user))
         with self._lock:
-            existing = self._rows.find(name)
-            if existing is not None:
-                if existing.driver != keeper.name:
-                    raise Conflict(f"create {name}: conflict: volume name must be unique")
-                if user is not None:
-                    self._rows.add_user(existing.id, user)
-                return self._volume(existing)
-            volume_id = self._free_id(name)
-            try:
-                keeper.create(volume_id, options or {})
-            except InvalidArgument as e:
-                raise InvalidArgument(f"create {name}: {e.message}") from e
-            row = VolumeRow(volume_id, name, keeper.name, time.time_ns(), dict(options or {}), given)
-            self._rows.insert(row, user)
+            row = self._existing(wanted, user)
+            if row is None:
+                row = replace(wanted, id=self._free_id(name))
+                try:
+                    keeper.create(row.id, row.options)
+                except InvalidArgument as e:
+                    raise InvalidArgument(f"create {name}: {e.message}") from e
+                self._rows.insert(row, user)
         return self._volume(row)
+
+    def _existing(self, wanted: VolumeRow, user: str | None) -> VolumeRow | None:
+        """The volume of that name and driver, for ``user`` from now on.
+
+        :raises Conflict: it is of another driver.
+        """
+        existing = self._rows.find(wanted.name)
+        if existing is None:
+            return None
+        if existing.driver != wanted.driver:
+            raise Conflict(f"create {wanted.name}: conflict: volume name must be unique")
+        if user is not None:
+            self._rows.add_user(existing.id, user)
+        return existing
+
+    def _create_remote(self, keeper: Driver, wanted: VolumeRow, user: str | None) -> VolumeRow:
+        """The plugin may take its time: only who wants the same name waits for it."""
+        with self._turns.of(wanted.name):
+            with self._lock:
+                existing = self._existing(wanted, user)
+                if existing is not None:
+                    return existing
+                row = replace(wanted, id=self._free_id(wanted.name))
+            try:
+                keeper.check_options(row.options)
+            except NotFound as e:
+                raise NotFound(
+                    f"create {row.name}: error looking up volume plugin {row.driver}: {e.message}"
+                ) from e
+            try:
+                keeper.create(row.id, row.options)
+            except WherryError as e:
+                raise type(e)(f"create {row.name}: {e.message}") from e
+            with self._lock:
+                # The plugin keeps what it has: it may have had the volume before.
+                if not self._rows.insert(row, user):
+                    raise Conflict(f"create {row.name}: conflict: volume name must be unique")
+        return row
 
     def create_filled(self, name: str, *, labels: Mapping[str, str], fill: Callable[[Path], None]) -> Volume:
         """Make a local volume that is there for others only once ``fill`` has put its data in.
@@ -189,7 +230,7 @@ class VolumeStore:
             if not force:
                 raise NotFound(f"get {name}: no such volume")
             return
-        if not self._remove(row):
+        if not self._remove(row, force=force):
             users = ", ".join(user.container_id for user in self._rows.users(row.id))
             raise Conflict(f"remove {name}: volume is in use - [{users or 'its files are being copied'}]")
         self._discard()
@@ -229,11 +270,12 @@ class VolumeStore:
         :raises NotFound: no such volume.
         """
         row = self._row(volume_id)
-        return self._drivers[row.driver].usage(volume_id, row.options)
+        return self._driver(row.driver).usage(volume_id, row.options)
 
     def status(self, volume_id: str) -> Mapping[str, Any]:
-        """What the driver says of the volume. :raises NotFound: no such volume."""
-        return self._drivers[self._row(volume_id).driver].status(volume_id)
+        """What the driver says of the volume. :raises NotFound: no such volume.
+        :raises Unavailable, Internal: a plugin does not answer, or refuses."""
+        return self._driver(self._row(volume_id).driver).status(volume_id)
 
     def acquire(self, volume_id: str, container_id: str) -> None:
         """Note that a container has the volume, until :meth:`release`. Idempotent.
@@ -255,14 +297,24 @@ class VolumeStore:
         self._rows.remove_user(volume_id, container_id)
         return self._rows.delete_unused(volume_id)
 
-    def remove_data(self, ids: Iterable[str]) -> None:
-        """Remove the data of volumes that were forgotten; one made anew under the id keeps its own."""
-        for volume_id in ids:
-            with self._lock:
-                if self._rows.by_id(volume_id) is None:
-                    for driver in self._drivers.values():
+    def remove_data(self, forgotten: Mapping[str, str]) -> None:
+        """Remove the data of volumes that were forgotten; one made anew under the id keeps its own.
+
+        :param forgotten: their drivers by their ids.
+        :raises Unavailable, Internal: a plugin did not remove its volume; all others are removed.
+        """
+        failure: WherryError | None = None
+        for volume_id, name in forgotten.items():
+            driver = self._driver(name)
+            try:
+                with self._turns.of(volume_id) if driver.remote else self._lock:
+                    if self._rows.by_id(volume_id) is None:
                         driver.remove(volume_id)
+            except WherryError as e:
+                failure = e
         self._discard()
+        if failure is not None:
+            raise failure
 
     def references(self, volume_id: str) -> tuple[VolumeUser, ...]:
         """The containers that have the volume."""
@@ -276,20 +328,21 @@ class VolumeStore:
         """Ids of the volumes a container has."""
         return tuple(self._rows.used_by(container_id))
 
-    def copy_up(self, source_root: Path | int, inner_path: str, volume_path: Path) -> None:
-        """:func:`wherry.volumes.fill.copy_up`."""
-        fill.copy_up(source_root, inner_path, volume_path)
+    def copy_up(self, source_root: Path | int, inner_path: str, volume_id: str, path: Path) -> None:
+        """:func:`wherry.volumes.fill.copy_up`, for a volume that is mounted at ``path``."""
+        marked = not self._driver(self._row(volume_id).driver).remote
+        fill.copy_up(source_root, inner_path, path, marked=marked)
 
     # ---- the kernel ------------------------------------------------------------------------------------
 
     def _mount(self, volume_id: str) -> Path:
         row = self._row(volume_id)
-        return self._drivers[row.driver].mount(volume_id, row.options)
+        return self._driver(row.driver).mount(volume_id, row.options)
 
     def _unmount(self, volume_id: str) -> None:
         row = self._rows.by_id(volume_id)
         if row is not None:
-            self._drivers[row.driver].unmount(volume_id, row.options)
+            self._driver(row.driver).unmount(volume_id, row.options)
 
     def sweep(self) -> tuple[str, ...]:
         """At start-up, before any container can write, and after those that run were adopted: delete data of
@@ -301,7 +354,7 @@ class VolumeStore:
         lines = []
         with self._lock:
             rows = {row.id: row for row in self._rows.all()}
-            for driver in self._drivers.values():
+            for driver in [d for d in self._drivers.values() if not d.remote]:
                 found = driver.ids()
                 for volume_id in sorted(found - rows.keys()):
                     driver.remove(volume_id)
@@ -315,11 +368,37 @@ class VolumeStore:
                     driver.unmount(volume_id, rows[volume_id].options)
                     lines.append(f"unmounted volume {rows[volume_id].name}, which no container has open")
             for volume_id, row in rows.items():
-                path = self._drivers[row.driver].path(volume_id)
+                driver = self._driver(row.driver)
+                path = None if driver.remote else driver.path(volume_id)
                 if path is not None and volume_id not in self.mounts.ids() and fill.recover(path):
                     lines.append(f"emptied volume {row.name}, which was being filled when the daemon ended")
+        lines += self._sweep_remote(rows)
         self._discard()
         return tuple(lines)
+
+    def _sweep_remote(self, rows: Mapping[str, VolumeRow]) -> Iterator[str]:
+        """Have plugins unmount what no task has; one that does not answer is asked once."""
+        for driver in [d for d in self._drivers.values() if d.remote]:
+            for volume_id in sorted(driver.mounted() & rows.keys() - self.mounts.ids()):
+                try:
+                    driver.unmount(volume_id, rows[volume_id].options)
+                    yield f"unmounted volume {rows[volume_id].name}, which no container has open"
+                except (Unavailable, NotFound) as e:
+                    yield f"cannot unmount volume {rows[volume_id].name}: {e.message}"
+                    break
+                except WherryError as e:
+                    yield f"cannot unmount volume {rows[volume_id].name}: {e.message}"
+
+    def _driver(self, name: str) -> Driver:
+        """One of the name; whether a plugin is there shows when it is asked."""
+        driver = self._drivers.get(name)
+        if driver is None:
+            driver = self._drivers.setdefault(name, PluginDriver(name, self._plugins, self._root))
+        return driver
+
+    def drivers(self) -> tuple[str, ...]:
+        """``local`` and those that volumes are of."""
+        return tuple(dict.fromkeys(("local", *sorted(row.driver for row in self._rows.all()))))
 
     def _row(self, volume_id: str) -> VolumeRow:
         row = self._rows.by_id(volume_id)
@@ -327,20 +406,39 @@ class VolumeStore:
             raise NotFound(f"get {volume_id}: no such volume")
         return row
 
-    def _remove(self, row: VolumeRow) -> bool:
-        """:returns: False if there is no such volume, or a container has it."""
+    def _remove(self, row: VolumeRow, *, force: bool = False) -> bool:
+        """:param force: what a plugin says does not matter: it is forgotten here.
+        :returns: False if there is no such volume, or a container has it.
+        """
+        driver = self._driver(row.driver)
+        if driver.remote:
+            return self._remove_remote(driver, row, force=force)
         with self._lock:
             if row.id in self.mounts.ids() or not self._rows.delete_unused(row.id):
                 return False
-            self._drivers[row.driver].remove(row.id)
+            driver.remove(row.id)
+            return True
+
+    def _remove_remote(self, driver: Driver, row: VolumeRow, *, force: bool) -> bool:
+        with self._turns.of(row.name), self._turns.of(row.id) if row.id != row.name else nullcontext():
+            with self._lock:
+                if row.id in self.mounts.ids() or not self._rows.delete_unused(row.id):
+                    return False
+            try:
+                driver.remove(row.id)
+            except WherryError:
+                if not force:
+                    with self._lock:
+                        self._rows.insert(row)
+                    raise
             return True
 
     def _discard(self) -> None:
-        for driver in self._drivers.values():
+        for driver in list(self._drivers.values()):
             driver.discard()
 
     def _volume(self, row: VolumeRow) -> Volume:
-        driver = self._drivers[row.driver]
+        driver = self._driver(row.driver)
         return Volume(
             id=row.id,
             name=row.name,

@@ -96,7 +96,7 @@ async def info(ctx: Context) -> web.Response:
                 ["Backing Filesystem", i.backing_file_system],
             ],
             "Plugins": {
-                "Volume": ["local"],
+                "Volume": ctx.services.volumes.drivers(),
                 "Network": ctx.services.networks.drivers(),
                 "Authorization": None,
                 "Log": list(i.log_drivers),

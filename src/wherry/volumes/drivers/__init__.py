@@ -24,6 +24,11 @@ class Driver(Protocol):
     def name(self) -> str: ...
 
     @property
+    def remote(self) -> bool:
+        """Whether another program keeps the data: it may have more than this daemon knows of, and be slow, or
+        not answer (:class:`Unavailable`). Nobody else waits for it, and what is not known is not removed."""
+
+    @property
     def scope(self) -> str:
         """``local``, or ``global`` where other hosts see the same volumes."""
 
@@ -32,7 +37,7 @@ class Driver(Protocol):
         lacks what it needs, named."""
 
     def create(self, volume_id: str, options: Mapping[str, str]) -> None:
-        """Make an empty volume; data that a crash left under that id is gone.
+        """Make an empty volume; data that a crash left under that id is gone, unless the driver is remote.
 
         :raises Internal: the host refuses, with the reason.
         """

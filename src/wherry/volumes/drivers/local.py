@@ -27,6 +27,8 @@ class LocalDriver:
     name = "local"
     scope = "local"
 
+    remote = False
+
     def __init__(self, root: Path) -> None:
         """:param root: made if it is not there."""
         self._root = root

@@ -92,15 +92,15 @@ def prepare(
     for layer in snapshotter.mounts(record.id):
         mounts.mount(layer, rootfs)
     ready = MountSources(bundle, volumes, snapshotter, undo)
-    sources = [ready.prepare(point) for point in record.mounts]
-    sources += write_etc_files(record, joined, settings, bundle)
-    if joined.shm is not None:
-        shm = joined.shm or _make_shm(record, bundle, undo)
-        sources.append(OciMount("/dev/shm", "bind", shm, ("rbind", "nosuid", "noexec", "nodev")))
     root_fd = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         mountpoints.check(root_fd, rootfs, record.mounts)
         user = users.lookup(root_fd, record.config.user, record.host_config.group_add or ())
+        sources = [ready.prepare(point, user) for point in record.mounts]
+        sources += write_etc_files(record, joined, settings, bundle)
+        if joined.shm is not None:
+            shm = joined.shm or _make_shm(record, bundle, undo)
+            sources.append(OciMount("/dev/shm", "bind", shm, ("rbind", "nosuid", "noexec", "nodev")))
         given = record.host_config.secrets or ()
         mountpoints.check_targets(root_fd, rootfs, [use.target for use in given])
         sources += SecretFiles(bundle, secrets).prepare(given, user, undo)

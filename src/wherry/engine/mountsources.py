@@ -14,8 +14,10 @@ import stat
 from contextlib import ExitStack
 from pathlib import Path
 
-from wherry.errors import Internal, InvalidArgument
-from wherry.linux import mounts, syscalls
+from wherry.errors import Internal, InvalidArgument, Unavailable
+from wherry.linux import idmap, mounts, syscalls
+from wherry.linux.idmap import Owner
+from wherry.linux.users import User
 from wherry.model.container import MountPoint
 from wherry.runtime.spec import OciMount
 from wherry.storage.snapshots import Snapshotter
@@ -37,18 +39,22 @@ class MountSources:
         self._snapshotter = snapshotter
         self._undo = undo
 
-    def prepare(self, point: MountPoint) -> OciMount:
-        """:raises InvalidArgument: what is to be mounted is not there."""
+    def prepare(self, point: MountPoint, user: User | None = None) -> OciMount:
+        """:param user: who the container runs as, for mounts whose owner is to match.
+
+        :raises InvalidArgument: what is to be mounted is not there.
+        :raises Unavailable: its file system cannot map owners.
+        """
         if point.type == "tmpfs":
             words = [w for w in point.options if w != "rw"]
             options = (*_TMPFS_DEFAULTS, *(["rw"] if point.rw else []), *words)
             return OciMount(point.destination, "tmpfs", "tmpfs", options)
         if point.type == "volume":
-            return _bind(point, self._volume(point))
+            return _bind(point, self._matched(self._volume(point), point, user))
         if point.type == "image":
             return _bind(point, self._image(point))
         _ensure_bind_source(point)
-        return _bind(point, point.source)
+        return _bind(point, self._matched(point.source, point, user))
 
     def _volume(self, point: MountPoint) -> str:
         user = user_of(self._task.name, point.destination)
@@ -57,6 +63,34 @@ class MountSources:
         if point.copy_up and not point.subpath:
             self._volumes.copy_up(self._task / "rootfs", point.destination, point.volume, source)
         return self._stage(source, point) if point.subpath else str(source)
+
+    def _matched(self, source: str, point: MountPoint, user: User | None) -> str:
+        """The source, its owner and the container's user in one another's place where that is asked for."""
+        if not point.owner:
+            return source
+        if user is None:
+            raise InvalidArgument("owner=match can only be asked for when a container is made")
+        found = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        try:
+            status = os.fstat(found)
+            tree = _clone(found, recursive=point.recursive)
+            try:
+                disk, shown = Owner(status.st_uid, status.st_gid), Owner(user.uid, user.gid)
+                idmap.map_tree(tree, disk, shown, recursive=point.recursive)
+                place = self._place(is_directory=stat.S_ISDIR(status.st_mode))
+                self._undo.callback(mounts.unmount, place)
+                syscalls.move_mount(tree, "", syscalls.AT_FDCWD, str(place), syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+            finally:
+                os.close(tree)
+        except OSError as e:
+            kind = mounts.mount_of(Path(source)).type
+            raise Unavailable(
+                f"cannot match the owner of {point.name or point.source}: the file system ({kind}), or one "
+                f"mounted below it, does not support idmapped mounts: {(e.strerror or str(e)).lower()}"
+            ) from e
+        finally:
+            os.close(found)
+        return str(place)
 
     def _image(self, point: MountPoint) -> str:
         place = self._place(is_directory=True)
@@ -80,8 +114,7 @@ class MountSources:
         found = _beneath(base, point)
         try:
             place = self._place(is_directory=stat.S_ISDIR(os.fstat(found).st_mode))
-            flags = syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE
-            tree = syscalls.open_tree(found, "", syscalls.OPEN_TREE_CLONE | os.O_CLOEXEC | flags)
+            tree = _clone(found, recursive=True)
             try:
                 syscalls.move_mount(tree, "", syscalls.AT_FDCWD, str(place), syscalls.MOVE_MOUNT_F_EMPTY_PATH)
             finally:
@@ -92,6 +125,12 @@ class MountSources:
         finally:
             os.close(found)
         return str(place)
+
+
+def _clone(found: int, *, recursive: bool) -> int:
+    """What is mounted at a descriptor once more, attached nowhere."""
+    flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_EMPTY_PATH | os.O_CLOEXEC
+    return syscalls.open_tree(found, "", flags | (syscalls.AT_RECURSIVE if recursive else 0))
 
 
 def _beneath(base: Path, point: MountPoint) -> int:

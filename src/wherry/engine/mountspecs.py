@@ -137,6 +137,8 @@ def from_spec(spec: MountSpec) -> MountPoint:
     destination = "/" + posixpath.normpath(spec.target).lstrip("/")
     if destination == "/":
         raise _invalid(spec.type, "invalid specification: destination can't be '/'")
+    if spec.owner and (spec.owner != "match" or spec.type not in ("bind", "volume")):
+        raise _invalid(spec.type, f"invalid owner {spec.owner!r}: match is known, of binds and volumes")
     if spec.type == "bind":
         return _bind(spec, destination)
     if spec.type == "volume":
@@ -183,6 +185,7 @@ def _bind(spec: MountSpec, destination: str) -> MountPoint:
         propagation=propagation,
         recursive=not (options is not None and options.non_recursive),
         options=extra,
+        owner=spec.owner,
     )
 
 
@@ -216,6 +219,7 @@ def _volume(spec: MountSpec, destination: str) -> MountPoint:
         subpath=_subpath("volume", options.subpath if options is not None else ""),
         labels=(options.labels if options is not None else None) or {},
         driver_options=(driver.options if driver is not None else None) or {},
+        owner=spec.owner,
     )
 
 

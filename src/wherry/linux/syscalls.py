@@ -32,6 +32,7 @@ OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
+MOUNT_ATTR_IDMAP = 0x00100000
 
 CLONE_FS = 0x00000200
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -127,10 +128,17 @@ def move_mount(from_fd: int, from_path: str, to_fd: int, to_path: str, flags: in
 
 
 def mount_setattr(
-    dirfd: int, path: str, flags: int, *, set_: int = 0, clear: int = 0, propagation: int = 0
+    dirfd: int,
+    path: str,
+    flags: int,
+    *,
+    set_: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    userns_fd: int = 0,
 ) -> None:
     """mount_setattr(2) with the first ``struct mount_attr`` (32 bytes)."""
-    attr = struct.pack("=QQQQ", set_, clear, propagation, 0)
+    attr = struct.pack("=QQQQ", set_, clear, propagation, userns_fd)
     result = _libc.syscall(
         SYS_MOUNT_SETATTR, dirfd, os.fsencode(path), flags, attr, ctypes.c_size_t(len(attr))
     )

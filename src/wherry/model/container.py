@@ -131,13 +131,18 @@ class ImageOptions(Value, frozen=True, kw_only=True):
 
 
 class MountSpec(Value, frozen=True, kw_only=True):
-    """A mount as a user asks for it with ``--mount`` (API ``Mount``)."""
+    """A mount as a user asks for it with ``--mount`` (API ``Mount``).
+
+    ``owner`` is an addition of this engine: ``match`` has the owner of the source and the user the container
+    runs as change places on the mount.
+    """
 
     type: str = ""
     source: str = ""
     target: str = ""
     read_only: bool = False
     consistency: str = ""
+    owner: str = ""
     bind_options: BindOptions | None = None
     volume_options: VolumeOptions | None = None
     tmpfs_options: TmpfsOptions | None = None
@@ -347,6 +352,7 @@ class MountPoint(Value, frozen=True, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     driver_options: dict[str, str] = msgspec.field(default_factory=dict)
     volume_id: str = ""
+    owner: str = ""
 
     @property
     def volume(self) -> str:

@@ -181,6 +181,9 @@ def inspect(view: ContainerView, version: tuple[int, int]) -> dict[str, Any]:
     if view.log_driver:
         host["LogConfig"]["Type"] = view.log_driver
     host["PortBindings"] = host.get("PortBindings") or {}
+    for mount in host.get("Mounts") or ():
+        if not mount["Owner"]:
+            del mount["Owner"]
     if not host.get("Mounts"):
         host.pop("Mounts", None)
     if host.get("Init") is None:

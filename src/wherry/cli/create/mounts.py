@@ -99,6 +99,10 @@ def _field(mount: dict[str, Any], groups: dict[str, dict[str, Any]], field: str)
         mount[names[key]] = value
     elif key == "consistency":
         mount["Consistency"] = value.lower()
+    elif key == "owner":
+        if value != "match":
+            raise ValueError(f'invalid value for owner: {value} (must be "match")')
+        mount["Owner"] = value
     elif key in ("readonly", "ro"):
         mount["ReadOnly"] = _boolean(key, value)
     else:

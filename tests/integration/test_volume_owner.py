@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def test_a_map_covers_every_id_once() -> None:
         assert one == other or (mapped[one], mapped[other]) == (other, one)
         for column in (0, 1):
             starts = sorted((line[column], line[2]) for line in lines)
-            assert all(a + n == b for (a, n), (b, _) in zip(starts, starts[1:], strict=False))
+            assert all(a + n == b for (a, n), (b, _) in pairwise(starts))
 
 
 @pytest.fixture

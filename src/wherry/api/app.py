@@ -15,6 +15,7 @@ from wherry.api.routes import (
     stats,
     streams,
     system,
+    volumeregistry,
     volumes,
     volumeversions,
 )
@@ -33,6 +34,7 @@ MODULES = (
     registries,
     volumes,
     volumeversions,
+    volumeregistry,
     networks,
     secrets,
     missing,

@@ -32,6 +32,7 @@ from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
 from wherry.engine.upkeep import Upkeep
 from wherry.engine.volumefiles import VolumeFileService
+from wherry.engine.volumeregistry import VolumeRegistryService
 from wherry.engine.volumes import VolumeService
 from wherry.engine.volumeversions import VolumeVersionService
 
@@ -63,6 +64,7 @@ class Services:
     volumes: VolumeService
     volume_versions: VolumeVersionService
     volume_files: VolumeFileService
+    volume_registry: VolumeRegistryService
     networks: NetworkService
     secrets: SecretService
     prune: PruneService

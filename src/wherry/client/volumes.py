@@ -6,7 +6,7 @@ from wherry.client.api import filters, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from wherry.client.api import Api
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     Filters = Mapping[str, Iterable[str]]
     Object = dict[str, Any]
+    Headers = Mapping[str, str]
 
 
 def path(name: str, action: str = "") -> str:
@@ -102,6 +103,22 @@ def export(api: Api, name: str, *, compression: str, snapshot: str = "") -> Resp
     """An archive of all of it, as a stream."""
     query = {"compression": compression, "snapshot": snapshot}
     return api.request("GET", path(name, "export"), query=query)
+
+
+def push(api: Api, name: str, target: str, *, snapshot: str = "", headers: Headers) -> Iterator[Object]:
+    """Send a volume to a registry; a progress stream."""
+    from wherry.client import jsonwire
+
+    query = {"to": target, "snapshot": snapshot}
+    return jsonwire.messages(api.request("POST", path(name, "push"), query=query, headers=headers))
+
+
+def pull(api: Api, source: str, name: str, *, headers: Headers) -> Iterator[Object]:
+    """Make a volume of what was pushed; a progress stream."""
+    from wherry.client import jsonwire
+
+    query = {"from": source, "name": name}
+    return jsonwire.messages(api.request("POST", "/volumes/pull", query=query, headers=headers))
 
 
 def import_(api: Api, name: str, archive: Iterable[bytes], *, labels: Iterable[str], merge: bool) -> Object:

@@ -52,6 +52,7 @@ from wherry.engine.top import TopService
 from wherry.engine.update import UpdateService
 from wherry.engine.upkeep import Upkeep
 from wherry.engine.volumefiles import VolumeFileService
+from wherry.engine.volumeregistry import VolumeRegistryService
 from wherry.engine.volumes import VolumeService
 from wherry.engine.volumeversions import VolumeVersionService
 from wherry.errors import Conflict
@@ -225,6 +226,7 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         events=events,
         live=live,
     )
+    volume_files = VolumeFileService(volumes=s.volumes, versions=versions, events=events)
     service = ContainerService(
         settings=settings,
         containers=containers,
@@ -309,7 +311,14 @@ def _services(s: Stores, core: Core, stats: StatsService, config: Config) -> Ser
         registries=RegistryService(distribution=s.distribution, content=s.images.content),
         volumes=VolumeService(volumes=s.volumes, containers=containers, events=events),
         volume_versions=versions,
-        volume_files=VolumeFileService(volumes=s.volumes, versions=versions, events=events),
+        volume_files=volume_files,
+        volume_registry=VolumeRegistryService(
+            volumes=s.volumes,
+            files=volume_files,
+            images=s.images,
+            distribution=s.distribution,
+            events=events,
+        ),
         networks=NetworkService(
             network=s.network, containers=containers, sandboxes=core.sandboxes, events=events, live=live
         ),

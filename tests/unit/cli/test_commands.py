@@ -390,7 +390,8 @@ def test_completion(serve: Serve, wherry: Run) -> None:
     assert complete(None, wherry, "im") == ["image", "images", "import"]
     assert (
         complete(None, wherry, "volume", "")
-        == """clone cp create diff du export import inspect ls prune rename rm schedule snapshot""".split()
+        == """clone cp create diff du export import inspect ls prune pull push rename rm
+        schedule snapshot""".split()
     )
     assert complete(None, wherry, "run", "--net") == ["--network", "--network-alias"]
     assert complete(None, wherry, "run", "--pull", "") == ["always", "missing", "never"]

@@ -15,7 +15,6 @@ _MISSING: tuple[tuple[str, str, str], ...] = (
     ("POST", "/session", "build sessions"),
     ("POST", "/grpc", "build sessions"),
     ("GET", "/images/{name:path}/attestations", "image attestations"),
-    ("PUT", "/volumes/{name}", "updating volumes"),
 )
 _GROUPS = (
     ("/plugins", "plugins"),

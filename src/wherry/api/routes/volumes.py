@@ -10,7 +10,7 @@ from aiohttp import web
 from wherry.api.context import Context, json_response, no_content
 from wherry.api.router import Route
 from wherry.engine.volumes import Volume
-from wherry.errors import NotImplemented_
+from wherry.errors import NotImplemented_, Unavailable
 from wherry.model.base import Value
 from wherry.wire import filters as wire_filters
 from wherry.wire import objects as wire
@@ -87,6 +87,12 @@ async def remove(ctx: Context) -> web.Response:
     return no_content()
 
 
+async def update(ctx: Context) -> web.Response:
+    """Volumes of a swarm's cluster alone can be updated, so there is nothing to update here."""
+    ctx.services.volumes.get(ctx.params["name"])
+    raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
+
+
 async def prune(ctx: Context) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
     # Before 1.42 a prune took named volumes as well.
@@ -101,5 +107,6 @@ ROUTES: list[Route] = [
     ("POST", "/volumes/prune", prune),
     ("POST", "/volumes/{name}/rename", rename),
     ("GET", "/volumes/{name}", inspect),
+    ("PUT", "/volumes/{name}", update),
     ("DELETE", "/volumes/{name}", remove),
 ]

@@ -137,6 +137,8 @@ TABLE = (
     Entry("volumeversions", "DU", "Show what takes how much room in a volume", "volume du"),
     Entry("volumeversions", "EXPORT", "Export a volume as a tar archive", "volume export"),
     Entry("volumeversions", "IMPORT", "Make a volume of a tar archive", "volume import"),
+    Entry("volumeregistry", "PULL", "Make a volume of one in a registry", "volume pull"),
+    Entry("volumeregistry", "PUSH", "Send a volume to a registry", "volume push"),
     Entry("volumeversions", "SCHEDULE", "Show or set when snapshots are made", "volume schedule"),
     Entry("volumeversions", "SNAPSHOT_CREATE", "Keep what is in a volume now", "volume snapshot create"),
     Entry("volumeversions", "SNAPSHOT_LS", "List the snapshots of a volume", "volume snapshot ls"),

@@ -64,5 +64,12 @@ def fresh_daemon() -> Iterator[LabDaemon]:
 
 
 @pytest.fixture
+def mortal(fresh_daemon: LabDaemon) -> Iterator[LabDaemon]:
+    """The same, and nothing may be left of what the test made."""
+    with no_leak(fresh_daemon):
+        yield fresh_daemon
+
+
+@pytest.fixture
 def name() -> str:
     return f"t{secrets.token_hex(4)}"

@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
-from leaks import no_leak
+from daemonlab import TIMEOUT, LabDaemon, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -178,18 +176,6 @@ def test_options_of_exec(daemon: LabDaemon, box: str) -> None:
 
 
 # ---- across daemons --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mortal() -> Iterator[LabDaemon]:
-    daemon = LabDaemon(new_base())
-    try:
-        daemon.start()
-        daemon.bootstrap()
-        with no_leak(daemon):
-            yield daemon
-    finally:
-        daemon.destroy()
 
 
 def test_execs_outlive_the_daemon(mortal: LabDaemon, name: str) -> None:

@@ -6,13 +6,11 @@ import io
 import json
 import signal
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemonlab import LabDaemon, new_base, wait_until
-from leaks import no_leak
+from daemonlab import LabDaemon, wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -203,18 +201,6 @@ def test_on_failure_stop_and_kill(daemon: LabDaemon, name: str) -> None:
     wait_until(lambda: daemon.api("GET", f"/containers/{other}/json").json["RestartCount"] == 1)
     wait_until(lambda: daemon.state_of(other)["Status"] == "exited")
     assert daemon.state_of(other)["ExitCode"] == 137
-
-
-@pytest.fixture
-def mortal() -> Iterator[LabDaemon]:
-    daemon = LabDaemon(new_base())
-    try:
-        daemon.start()
-        daemon.bootstrap()
-        with no_leak(daemon):
-            yield daemon
-    finally:
-        daemon.destroy()
 
 
 def test_health_survives_the_daemon(mortal: LabDaemon, name: str) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemonlab import LabDaemon, new_base, wait_until
-from leaks import no_leak
+from daemonlab import LabDaemon, wait_until
 
 from wherry.linux import mounts
 
@@ -90,18 +88,6 @@ def test_a_directory_of_the_host(daemon: LabDaemon, name: str, tmp_path: Path) -
     assert mounted_below(daemon) == []
     refused = daemon.docker("volume", "create", "-o", "size=1g")
     assert refused.code == 1 and "quota size requested but no quota support" in refused.errors
-
-
-@pytest.fixture
-def mortal() -> Iterator[LabDaemon]:
-    daemon = LabDaemon(new_base())
-    try:
-        daemon.start()
-        daemon.bootstrap()
-        with no_leak(daemon):
-            yield daemon
-    finally:
-        daemon.destroy()
 
 
 def test_counts_survive_the_daemon(mortal: LabDaemon, name: str) -> None:

@@ -15,9 +15,9 @@ from network_lab import ask, footprint, on_a_host, serve, shell
 from test_networks_kernel import container, ip, network, resolve
 
 from wherry.errors import Internal, InvalidArgument, NotFound, Unavailable
+from wherry.linux.plugins import Directories, Plugins
 from wherry.model.container import EndpointIpamConfig, EndpointRequest
 from wherry.network.manager import NetworkManager
-from wherry.network.plugins.client import Directories, Plugins
 from wherry.network.types import Subnet
 from wherry.state import schema
 from wherry.state.database import Database
@@ -130,7 +130,7 @@ def started(directory: Path) -> tuple[NetworkManager, ExamplePlugin]:
 def manager(directory: Path) -> NetworkManager:
     places = Directories(sockets=(directory / "plugins",), specs=(directory / "specs",))
     db = Database(directory / "wherry.db", schema.MIGRATIONS)
-    m = NetworkManager(db=db, run=directory / "run", plugins=places)
+    m = NetworkManager(db=db, run=directory / "run", plugins=Plugins(places))
     m.start()
     return m
 

@@ -227,7 +227,13 @@ def _runtimes(config: Config) -> dict[str, Runtime]:
 
 
 def open_network(config: Config, db: Database) -> NetworkManager:
-    return NetworkManager(db=db, run=config.run, instance=instance_of(config.root), config=_network(config))
+    return NetworkManager(
+        db=db,
+        run=config.run,
+        instance=instance_of(config.root),
+        config=_network(config),
+        plugins=_plugins(config),
+    )
 
 
 def _network(config: Config) -> NetworkConfig:

@@ -16,7 +16,9 @@ import msgspec
 
 from wherry.errors import Forbidden, Internal, InvalidArgument, WherryError
 from wherry.linux import netns
+from wherry.linux.plugins import Plugins
 from wherry.network import create, hostsetup, ipam
+from wherry.network import plugins as remote
 from wherry.network.catalog import Catalog
 from wherry.network.create import NetworkRequest, Surroundings
 from wherry.network.defaults import default_networks
@@ -28,7 +30,6 @@ from wherry.network.drivers.none import NoneDriver
 from wherry.network.drivers.overlay import OverlayDriver
 from wherry.network.drivers.vlans import IpvlanDriver, MacvlanDriver
 from wherry.network.overlays import Overlays, host_id
-from wherry.network.plugins.client import Directories, Plugins
 from wherry.network.plugins.ipam import RemoteIpam
 from wherry.network.publishing import Publishing
 from wherry.network.sandboxes import Sandboxes
@@ -52,10 +53,10 @@ class NetworkManager(Sandboxes):
         run: Path,
         instance: str = "default",
         config: NetworkConfig | None = None,
-        plugins: Directories | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         """:param run: namespaces are pinned in ``<run>/netns``. :param instance: as in ``types.Instance``.
-        :param plugins: where they are looked for; None for Docker's places.
+        :param plugins: None for those in Docker's places.
         """
         self._instance = Instance(instance)
         self._config = config or NetworkConfig()
@@ -77,7 +78,7 @@ class NetworkManager(Sandboxes):
         publishes = [name for name, driver in drivers.items() if driver.publishes]
         publishing = Publishing(rows, self._instance, self._config, catalog.all, publishes)
         dns = DnsServer(catalog.all, self._config.host_gateway_ip)
-        super().__init__(rows, run / "netns", catalog, drivers, publishing, dns, Plugins(plugins))
+        super().__init__(rows, run / "netns", catalog, drivers, publishing, dns, plugins or Plugins())
         self._host = hostsetup.HostSetup(self._instance, self._config, catalog)
         if cluster is not None:
             self._overlays = Overlays(
@@ -228,7 +229,7 @@ class NetworkManager(Sandboxes):
         if name in ("default", "null", "none", DHCP) or request.config_only or request.config_from:
             return request, {}
         create.check_name(request.name)
-        return RemoteIpam(self._plugins.find(name, "IpamDriver")).pools(request, undo)
+        return RemoteIpam(remote.find(self._plugins, name, "IpamDriver")).pools(request, undo)
 
     def _choose(
         self, request: NetworkRequest, driver: Driver | None, pools: dict[str, str]

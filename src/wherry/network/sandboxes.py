@@ -19,8 +19,10 @@ import msgspec
 
 from wherry.errors import Conflict, Forbidden, Internal, Unavailable, WherryError
 from wherry.linux import netns
+from wherry.linux.plugins import Plugins
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints, requests, sandbox
+from wherry.network import plugins as remote
 from wherry.network.catalog import Catalog
 from wherry.network.dhcp.leases import Leases
 from wherry.network.dns.server import DnsServer
@@ -28,7 +30,6 @@ from wherry.network.drivers import Driver
 from wherry.network.drivers.remote import RemoteDriver
 from wherry.network.endpoints import Endpoints, endpoint_of
 from wherry.network.overlays import Overlays
-from wherry.network.plugins.client import Plugins
 from wherry.network.plugins.ipam import RemoteIpam
 from wherry.network.publishing import Publishing, port_of
 from wherry.network.sandbox import Attachment
@@ -296,7 +297,7 @@ class Sandboxes:
         """:raises NotFound: there is none of this name, and no plugin."""
         driver = self._drivers.get(name)
         if driver is None:
-            driver = RemoteDriver(self._plugins.find(name, "NetworkDriver"))
+            driver = RemoteDriver(remote.find(self._plugins, name, "NetworkDriver"))
             self._drivers[name] = driver
         return driver
 
@@ -308,7 +309,7 @@ class Sandboxes:
         return True
 
     def _ipam(self, network: Network) -> RemoteIpam:
-        return RemoteIpam(self._plugins.find(network.ipam_driver, "IpamDriver"))
+        return RemoteIpam(remote.find(self._plugins, network.ipam_driver, "IpamDriver"))
 
     def _pin(self, container_id: str) -> Path:
         if not _CONTAINER_ID.fullmatch(container_id):

@@ -17,8 +17,8 @@ import msgspec
 from wherry.errors import Internal, WherryError
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import NetlinkSocket
+from wherry.linux.plugins import Plugin
 from wherry.network.drivers import Namespace
-from wherry.network.plugins.client import Plugin
 from wherry.network.types import Endpoint, Network, Subnet
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from wherry.errors import Internal, WherryError
+from wherry.linux.plugins import Plugin
 from wherry.model.container import EndpointIpamConfig, EndpointRequest
 from wherry.network.create import NetworkRequest
-from wherry.network.plugins.client import Plugin
 from wherry.network.types import Endpoint, Family, Network, Subnet
 
 _GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}

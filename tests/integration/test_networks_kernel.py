@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -366,6 +367,40 @@ def test_the_table_comes_back_whatever_is_taken_from_it(tmp_path: Path) -> None:
     assert ask(None, "127.0.0.1", 8080).startswith("web ")
     shell("nft", "add", "table", "inet", "other")
     shell("nft", "add", "chain", "inet", "other", "forward")
+    m.shutdown()
+
+
+DOCKERS_RULES = (
+    "-N DOCKER-USER", "-N DOCKER", "-A FORWARD -j DOCKER-USER", "-A FORWARD -o docker0 -j DOCKER",
+    "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT", "-A DOCKER-USER -j RETURN",
+    "-t nat -N DOCKER", "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+    "-t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
+    "-t nat -A POSTROUTING -s 172.30.0.0/16 ! -o docker0 -j MASQUERADE",
+    "-t nat -A DOCKER ! -i docker0 -p tcp --dport 9999 -j DNAT --to-destination 172.30.0.2:80",
+)  # fmt: skip
+
+
+@on_a_host
+def test_rules_of_docker_and_of_iptables_live_beside_ours(tmp_path: Path) -> None:
+    if shutil.which("iptables-nft") is None:
+        pytest.skip("needs iptables")
+    for rule in DOCKERS_RULES:
+        shell("iptables-nft", *rule.split())
+    theirs = shell("iptables-nft", "-S") + shell("iptables-nft", "-t", "nat", "-S")
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    serve(lan, 80, "lan")
+    network(m, "mine")
+    web = container(m, "mine", ports=(PortMapping(container_port=80, host_port=8080),))
+    serve(web.path, 80, "web")
+    assert ask(lan, "198.51.100.1", 8080) == "web 198.51.100.2"
+    assert ask(web.path, "198.51.100.2", 80) == "lan 198.51.100.1"
+    assert shell("iptables-nft", "-S") + shell("iptables-nft", "-t", "nat", "-S") == theirs
+    for table in ("filter", "nat"):
+        shell("iptables-nft", "-t", table, "-F")
+    assert ask(lan, "198.51.100.1", 8080) == "web 198.51.100.2", "their flush is not ours"
+    shell("iptables-nft", "-I", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP")
+    assert ask(lan, "198.51.100.1", 8080, timeout=QUIET) == "silence", "what they drop stays dropped"
     m.shutdown()
 
 

@@ -188,12 +188,12 @@ class Upstream:
         while True:
             try:
                 data, asker = self.udp.recvfrom(4096)
-            except OSError:
+                self.asked += 1
+                reply = self.respond(data)
+                if reply is not None:
+                    self.udp.sendto(reply, asker)
+            except OSError:  # the test is over
                 return
-            self.asked += 1
-            reply = self.respond(data)
-            if reply is not None:
-                self.udp.sendto(reply, asker)
 
     def _streams(self) -> None:
         while True:

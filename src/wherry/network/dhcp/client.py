@@ -65,9 +65,12 @@ class Exchange:
             self._ask(message.REQUEST, {message.ACK, message.NAK}, current=lease.address, tries=_TRIES[:2])
         )
 
-    def again(self, address: IPv4Address) -> Lease:
+    def again(self, address: IPv4Address, *, patient: bool = True) -> Lease:
         """Ask for an address that was ours before (RFC 2131, INIT-REBOOT). Raises as :meth:`renew`."""
-        return self._granted(self._ask(message.REQUEST, {message.ACK, message.NAK}, wanted=address))
+        tries = _TRIES if patient else _TRIES[:1]
+        return self._granted(
+            self._ask(message.REQUEST, {message.ACK, message.NAK}, wanted=address, tries=tries)
+        )
 
     def release(self, lease: Lease) -> None:
         self._send(message.RELEASE, current=lease.address, server=lease.server)

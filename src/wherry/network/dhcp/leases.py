@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.errors import Internal, WherryError
+from wherry.errors import Internal, Unavailable, WherryError
 from wherry.network.dhcp.client import Exchange, Refused
 from wherry.network.dhcp.message import Lease
 from wherry.network.types import Endpoint
@@ -73,13 +73,14 @@ class Leases:
         """Give an address back; its namespace must still be there. One that has none is fine."""
         with self._changed:
             held = self._held.pop(endpoint.id, None)
-        if held is None or not held.lease.seconds:
+        if held is None:
             return
         try:
             with Exchange(held.path, held.endpoint, held.hostname) as exchange:
-                exchange.release(held.lease)
-        except OSError:
-            pass  # the interface has gone: the lease ends by itself
+                known = held.lease.seconds > 0
+                exchange.release(held.lease if known else exchange.again(held.lease.address, patient=False))
+        except (OSError, Unavailable, Refused):
+            pass  # the interface or the server has gone: the lease ends by itself
 
     def close(self) -> None:
         """Containers keep their addresses; the next process renews them."""

@@ -25,7 +25,7 @@ COPY files /files
 RUN find /files -type f | wc -l > /count
 RUN cat /one /count
 """
-_LOOP = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+_LOOP = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done"
 _numbers = itertools.count()
 
 

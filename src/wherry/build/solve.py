@@ -7,9 +7,9 @@ its output, and it is broken off when the last of them has gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from wherry.build.graph import ImageOp, LocalOp, ScratchOp, Vertex, walk
 from wherry.build.keys import Keys, Known, uses
@@ -199,19 +199,42 @@ class Solver:
         if not vertex.fresh and (found := self._worker.find([definition])) is not None:
             self._progress.cached(vertex, found)
             return found
-        inputs = await asyncio.gather(*(self._result(one) for one in vertex.inputs))
+        count = len(vertex.inputs)
+        read = [
+            (number, index)
+            for number, index, _ in uses(op)
+            if not vertex.sources[index].is_source or isinstance(vertex.sources[index].op, ImageOp)
+        ]
+        # What is read of a source is looked at as soon as that is there, whatever the parent is still at.
+        found_all = await _together(
+            *(self._result(one) for one in vertex.inputs),
+            *(self._read(vertex, number, index) for number, index in read),
+        )
+        inputs = [one for one in found_all[:count] if isinstance(one, Result)]
+        known = {number: str(one) for (number, _), one in zip(read, found_all[count:], strict=True)}
         parent = inputs[0] if vertex.parent is not None else None
         sources = inputs[1:] if vertex.parent is not None else inputs
         try:
-            return await self._step(vertex, definition, parent, sources)
+            return await self._step(vertex, definition, parent, sources, known)
         except BaseException as e:
             self._progress.failed(vertex, e)
             raise
 
+    async def _read(self, vertex: Vertex, number: int, index: int) -> str:
+        """The checksum of what a step reads of a source, once that is there."""
+        source = await self._result(vertex.sources[index])
+        return await self._worker.checksum(vertex, number, source)
+
     async def _step(
-        self, vertex: Vertex, definition: str, parent: Result | None, sources: Sequence[Result]
+        self,
+        vertex: Vertex,
+        definition: str,
+        parent: Result | None,
+        sources: Sequence[Result],
+        known: Mapping[int, str],
     ) -> Result:
-        content = await self._content_key(vertex, parent, sources)
+        identity = parent.identity if parent is not None else ""
+        content = self._keys.step(vertex, identity, {**self._keys.sources(vertex), **known})
         if not vertex.fresh and (found := self._worker.find([content])) is not None:
             self._worker.also(definition, found)
             self._progress.cached(vertex, found)
@@ -230,13 +253,17 @@ class Solver:
         self._progress.finished(vertex, result)
         return result
 
-    async def _content_key(self, vertex: Vertex, parent: Result | None, sources: Sequence[Result]) -> str:
-        known = dict(self._keys.sources(vertex))
-        for number, index, _ in uses(vertex.op):
-            source = vertex.sources[index]
-            if not source.is_source or isinstance(source.op, ImageOp):
-                known[number] = await self._worker.checksum(vertex, number, sources[index])
-        return self._keys.step(vertex, parent.identity if parent is not None else "", known)
+
+async def _together(*work: Coroutine[Any, Any, Result | str]) -> list[Result | str]:
+    """All at once; a failure ends the others, and is raised when they have ended."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 __all__ = ["Inflight", "Log", "Progress", "Result", "Solver", "Worker"]

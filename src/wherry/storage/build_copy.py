@@ -28,7 +28,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
 _STRICT = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS
 _SYMBOLIC = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)")
-_CLAUSE = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_CLAUSE = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
+
+_SMALL = 64 << 10
+"""Bytes up to which a file is read and written at once, which is less work than to ask for a clone."""
 
 Mode = Callable[[int, bool], int]
 Owner = tuple[int, int] | None
@@ -148,6 +151,7 @@ class Target:
     def copy(self, tree: DirectoryTree, items: Iterable[Item], destination: str, *, into: bool) -> None:
         """Copy what was selected. :raises Refused: kinds that cannot replace each other."""
         here = -1
+        within: tuple[bytes, int] = (b"", -1)
         try:
             for item in items:
                 if item.top:
@@ -162,15 +166,18 @@ class Target:
                 if here < 0:
                     here = self.make_directories(destination)
                 head_path, _, name = item.path.rpartition(b"/")
-                directory = self._make(here, head_path, self._owner, 0o755) if head_path else os.dup(here)
-                try:
-                    self._item(tree, item, directory, name, item.path)
-                finally:
-                    os.close(directory)
+                if within[1] < 0 or within[0] != head_path:
+                    if within[1] >= 0:
+                        os.close(within[1])
+                        within = (b"", -1)
+                    opened = self._make(here, head_path, self._owner, 0o755) if head_path else os.dup(here)
+                    within = (head_path, opened)
+                self._item(tree, item, within[1], name, item.path)
             self._settle(here)
         finally:
-            if here >= 0:
-                os.close(here)
+            for fd in (here, within[1]):
+                if fd >= 0:
+                    os.close(fd)
 
     def _item(self, tree: DirectoryTree, item: Item, directory: int, name: bytes, path: bytes) -> None:
         node = item.node
@@ -221,7 +228,10 @@ class Target:
                 return
             made = os.open(name, _CREATE, 0o600, dir_fd=directory)
             try:
-                kernel_copy.copy_bytes(source, made, status.st_size)
+                if status.st_size <= _SMALL:
+                    os.write(made, os.read(source, _SMALL + 1))
+                else:
+                    kernel_copy.copy_bytes(source, made, status.st_size)
                 os.fchown(made, *self._owner_of(item.node))
                 os.fchmod(made, self._mode_of(item.node))
                 set_xattrs(made, xattrs_of(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import tarfile
 import threading
 from pathlib import Path
@@ -213,3 +214,21 @@ def test_builds_on_the_driver_that_copies(tmp_path: Path) -> None:
         assert cat(daemon, image, "/f", "/copied") == "contenthi"
     finally:
         daemon.destroy()
+
+
+def test_a_daemon_that_is_killed_amid_a_build(fresh_daemon: LabDaemon, name: str) -> None:
+    """The next start ends the step, and what was built before it is still in the cache."""
+    daemon = fresh_daemon
+    mount = f"--mount=type=cache,id={name},target=/c"
+    text = f"FROM busybox\nRUN echo kept > /kept\nRUN {mount} touch /c/{name}; sleep 1000\n"
+    connection = daemon.connection()
+    body = archive({"Dockerfile": text})
+    connection.request("POST", "/build", body=body, headers={"Content-Type": "application/x-tar"})
+    _in_cache(daemon, name)
+    daemon.restart(signal.SIGKILL)
+    connection.close()
+    assert not list((daemon.run / "tasks").iterdir()) and not daemon.processes()
+    assert not [trace for trace in daemon.traces() if trace.startswith(("mount", "cgroup"))]
+    assert daemon.api("GET", "/build/history").json[0]["Status"] == "Interrupted"
+    again = stream(post(daemon, archive({"Dockerfile": text.replace("sleep 1000", "true")})))
+    assert again.count("Using cache") == 1 and "Successfully built" in again

@@ -165,7 +165,8 @@ def prune_test(filters: Mapping[str, list[str]], *, everything: bool) -> Callabl
     def test(one: Usage) -> bool:
         row = one.row
         return (
-            (until is None or row.used < until)
+            "label" not in filters  # records have none
+            and (until is None or row.used < until)
             and (not ids or any(row.id.startswith(wanted) for wanted in ids))
             and (not kinds or row.kind in kinds)
             and (not parents or row.parent in parents)

@@ -8,7 +8,7 @@ from wherry.cli.progress import Working
 from wherry.cli.render import units
 from wherry.cli.shared import FORCE_PRUNE, confirm
 from wherry.cli.values import BOOL, FILTER
-from wherry.client import containers, images, networks, volumes
+from wherry.client import builds, containers, images, networks, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,6 +103,14 @@ def prune_networks(ctx: Context, options: Options, args: list[str]) -> int:
     return 0
 
 
+def _prune_cache(api: Api, given: Filters, *, all: bool) -> Report:
+    with Working("Removing build cache"):
+        answer = builds.prune(api, given, all=all)
+    deleted = answer.get("CachesDeleted") or []
+    lines = ["Deleted build cache objects:", *deleted, ""] if deleted else []
+    return lines, int(answer.get("SpaceReclaimed") or 0)
+
+
 def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
     everything, with_volumes, given = options.on("all"), options.on("volumes"), options.filters()
     if with_volumes and "until" in given:
@@ -112,6 +120,7 @@ def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
         UNUSED_NETWORKS,
         *([ANONYMOUS] if with_volumes else []),
         UNUSED_IMAGES if everything else DANGLING,
+        "unused build cache" if everything else "dangling build cache",
     ]
     if not options.on("force"):
         listing = "".join(f"  - {one}\n" for one in what)
@@ -123,6 +132,7 @@ def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
     if with_volumes:
         reports.append(_prune_volumes(ctx.api, given, all=False))
     reports.append(_prune_images(ctx.api, given, all=everything))
+    reports.append(_prune_cache(ctx.api, given, all=everything))
     _report(ctx, [line for lines, _ in reports for line in lines], sum(size for _, size in reports))
     return 0
 

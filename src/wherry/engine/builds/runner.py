@@ -12,6 +12,7 @@ import asyncio
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -189,6 +190,7 @@ class Runner:
     ) -> Started:
         identifier = secrets.token_hex(32)
         directory = self._settings.task_directory(identifier)
+        threading.Thread(target=cgroups.ease_attach, daemon=True).start()
         with ExitStack() as undo:
             undo.callback(files.remove_tree, directory)
             rootfs = directory / "rootfs"
@@ -203,7 +205,6 @@ class Runner:
             cgroup = self._cgroup(identifier, limits.host)
             undo.callback(_remove_cgroup, cgroup)
             undo.callback(self._runtime.delete, identifier)
-            cgroups.ease_attach()
             child = self._runtime.run_bundle(identifier, directory)
             return Started(identifier, child, undo.pop_all(), directory, cgroup)
 

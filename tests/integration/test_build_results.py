@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import tarfile
 import threading
 from pathlib import Path
@@ -191,6 +192,18 @@ def test_a_shell_in_the_state_before_the_failure(daemon: LabDaemon, context: Pat
     typed = b"cat state; echo $V; exit\n"
     done = wherry(daemon, "build", "--progress=plain", "debug", str(context), input=typed)
     assert done.out.split() == ["s", "w"] and "RUN false" in done.errors
+
+
+def test_an_agent_is_lent_to_a_step(daemon: LabDaemon, context: Path, tmp_path: Path) -> None:
+    step = "--mount=type=ssh,required=true,uid=7 test -S $SSH_AUTH_SOCK && stat -c %u $SSH_AUTH_SOCK"
+    write(context, {"Dockerfile": f"FROM busybox\nRUN {step}\n"})
+    assert "unset ssh forward key default" in build(daemon, context).errors
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        agent.listen()
+        assert " 7\n" in build(daemon, context, "--ssh", f"default={tmp_path}/agent").errors
+    assert (tmp_path / "agent").stat().st_uid == 0, "the step chose the owner of a socket of its own"
+    assert "is no agent's socket" in build(daemon, context, "--ssh", f"default={context}/file").errors
 
 
 def test_history_of_builds(daemon: LabDaemon, context: Path, name: str) -> None:

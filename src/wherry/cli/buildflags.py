@@ -91,6 +91,28 @@ def secrets(texts: list[str]) -> dict[str, bytes]:
     return found
 
 
+def agents(texts: list[str]) -> dict[str, str]:
+    """``--ssh default|ID[=SOCKET]``: sockets of agents by id. :raises Failure: there is none."""
+    import stat
+
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        path = path or os.environ.get("SSH_AUTH_SOCK", "")
+        if not path:
+            raise Failure(f"ERROR: invalid empty ssh agent socket for {name}: is SSH_AUTH_SOCK set?")
+        try:
+            kind = os.stat(path).st_mode
+        except OSError as e:
+            raise Failure(f"ERROR: cannot use ssh agent {name}: {path}: {e.strerror}") from None
+        if not stat.S_ISSOCK(kind):
+            raise Failure(
+                f"ERROR: {path} is no agent's socket: add keys to an agent (ssh-add), and name that"
+            )
+        found[name or "default"] = os.path.realpath(path)
+    return found
+
+
 def outputs(options: Options) -> list[dict[str, str]]:
     """``--output``, ``--push`` and ``--load`` as attributes, ``type`` among them, ``dest`` kept for us."""
     found: list[dict[str, str]] = []

@@ -350,6 +350,7 @@ def _builds(s: Stores, core: Core, pulls: PullService, pushes: PushService) -> B
         pulls=pulls,
         pushes=pushes,
         events=s.events,
+        run=s.settings.run,
     )
 
 

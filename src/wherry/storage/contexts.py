@@ -69,6 +69,11 @@ class IndexTree:
                 self._nodes[head] = Node(DIRECTORY, 0o755)
                 head = head.rpartition(b"/")[0]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(node.size for node in self._nodes.values())
+
     def __len__(self) -> int:
         return len(self._nodes) - 1
 

@@ -96,16 +96,17 @@ def _last_lines(request: BuildRequest, built: Built, *, quiet: bool, steps: bool
 
 class _Open(msgspec.Struct, rename="pascal"):
     secrets: dict[str, str] = msgspec.field(default_factory=dict)
+    agents: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 async def open_session(ctx: Context) -> web.Response:
-    """Secrets by id, each in base64."""
+    """Secrets by id, each in base64; sockets of SSH agents on the daemon's host by id."""
     body = await ctx.optional_json(_Open)
     try:
         values = {key: base64.b64decode(text, validate=True) for key, text in body.secrets.items()}
     except binascii.Error as e:
         raise InvalidArgument("invalid secret: not base64") from e
-    return json_response({"Id": await ctx.services.builds.sessions.open(values)}, status=201)
+    return json_response({"Id": await ctx.services.builds.sessions.open(values, body.agents)}, status=201)
 
 
 async def close_session(ctx: Context) -> web.Response:

@@ -57,6 +57,9 @@ def build_in(ctx: Context, options: Options, path: str, kept: dict[str, Any] | N
     source = _source(options, path)
     call = "check" if options.on("check") else options.text("call") or "build"
     secrets = buildflags.secrets(options.many("secret"))
+    agents = buildflags.agents(options.many("ssh"))
+    if agents and ctx.find_endpoint()[0].scheme != "unix":
+        raise Failure("ERROR: --ssh needs a daemon on this machine")
     outputs = buildflags.outputs(options)
     told, local = buildflags.contexts(options.many("build-context"))
     query = _query(ctx, options, source, outputs, told)
@@ -66,7 +69,7 @@ def build_in(ctx: Context, options: Options, path: str, kept: dict[str, Any] | N
         query["debug"] = True
     screen = _screen(options, path)
     try:
-        messages = _send(ctx, options, query, source, local, secrets)
+        messages = _send(ctx, options, query, source, local, secrets, agents)
         result = _follow(screen, messages, kept)
     except BaseException:
         screen.close()
@@ -99,8 +102,6 @@ def _refuse(options: Options) -> None:
         raise Failure(f"ERROR: no builder {options.text('builder')!r} found: the daemon builds (default)")
     if options.many("policy"):
         raise Failure("ERROR: --policy is not supported")
-    if options.many("ssh"):
-        raise Failure("ERROR: --ssh is not supported yet")
     if options.given("rm") and not options.on("rm"):
         raise Failure(
             "ERROR: --rm=false is not supported: steps leave no containers behind (see build debug)"
@@ -277,17 +278,18 @@ def _send(
     source: _Source,
     local: Mapping[str, str],
     secrets: Mapping[str, bytes],
+    agents: Mapping[str, str],
 ) -> Iterator[Any]:
     from wherry.client import credentials
 
     headers = credentials.headers_for_all(ctx.config_dir, _images(source, options))
     if source.archive is not None:
-        if secrets or local:
-            raise Failure("ERROR: secrets and named contexts need a context that is a directory")
+        if secrets or local or agents:
+            raise Failure("ERROR: secrets, agents and named contexts need a context that is a directory")
         archive = source.archive
         return builds.build(ctx.api, query, archive=_compressed(archive, options), headers=headers)
     try:
-        session = builds.open_session(ctx.api, secrets)
+        session = builds.open_session(ctx.api, secrets, agents)
     except NotFound:
         return _send_whole(ctx, options, query, source, local, secrets, headers)
     try:

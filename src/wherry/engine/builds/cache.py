@@ -222,14 +222,16 @@ class BuildCache:
         self.rows.touch([row.id])
         return row
 
-    def note_context(self, identifier: str, description: str) -> None:
+    def note_context(self, identifier: str, description: str, size: int) -> None:
         """A synced context is in use, and counts as cache."""
         place = f"contexts/{identifier}"
         row = self.rows.at(place)
         if row is None:
             now = time.time_ns()
-            row = RecordRow(secrets.token_hex(12), LOCAL, None, place, "", description, now, now, 0, 0)
+            row = RecordRow(secrets.token_hex(12), LOCAL, None, place, "", description, now, now, 0, size)
             self.rows.insert(row, [])
+        elif row.size != size:
+            self.rows.resize(row.id, size)
         self.rows.touch([row.id])
 
     def remeasure(self, row_id: str) -> None:

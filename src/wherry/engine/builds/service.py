@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +22,8 @@ from wherry.build.errors import DockerfileError
 from wherry.build.graph import Plan, Vertex
 from wherry.build.plan import PlanRequest, plan
 from wherry.build.solve import Inflight, Solver
-from wherry.engine.builds import describing
+from wherry.engine.builds import agents, describing
+from wherry.engine.builds.agents import forwarded
 from wherry.engine.builds.assembling import Assembler
 from wherry.engine.builds.bases import Bases
 from wherry.engine.builds.cache import BuildCache
@@ -84,9 +86,12 @@ class BuildService:
         pulls: PullService,
         pushes: PushService,
         events: EventBus,
+        run: Path,
         limit: int = 0,
     ) -> None:
-        """:param limit: bytes that the cache may have; 0 for the default share of the disk."""
+        """:param run: where sockets are made.
+        :param limit: bytes that the cache may have; 0 for the default share of the disk.
+        """
         self.cache, self.rows = cache, rows
         self._images, self._runner, self._fetcher, self._pulls = images, runner, fetcher, pulls
         self._events, self._limit = events, limit
@@ -116,6 +121,8 @@ class BuildService:
             events=events,
         )
         self._trimming: asyncio.Task[None] | None = None
+        self._run = run
+        agents.sweep(run)
         rows.end_history()
 
     # ---- contexts ------------------------------------------------------------------------------------------
@@ -174,8 +181,9 @@ class BuildService:
         self._note(build_id, started, 0, "Running", request, report, "")
         status, finished = "Error", Finished()
         try:
-            with self._images.leases.hold("build") as lease:
-                finished = await self._build(build_id, started, request, inputs, report, lease)
+            async with forwarded(self._run, inputs.agents) as inputs.agents:
+                with self._images.leases.hold("build") as lease:
+                    finished = await self._build(build_id, started, request, inputs, report, lease)
             status = "Completed"
         except asyncio.CancelledError:
             status = "Canceled"

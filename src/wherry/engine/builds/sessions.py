@@ -36,8 +36,8 @@ class Sessions:
         self._cache = cache
         self._all: dict[str, Session] = {}
 
-    async def open(self, values: dict[str, bytes]) -> str:
-        """:param values: secrets by id.
+    async def open(self, values: dict[str, bytes], agents: dict[str, str]) -> str:
+        """:param values: secrets by id. :param agents: sockets of SSH agents on this host, by id.
 
         :raises Conflict: too many sessions. :raises InvalidArgument: too large.
         """
@@ -48,7 +48,7 @@ class Sessions:
             await self.close(session.id)
         if len(self._all) >= _MOST:
             raise Conflict("too many build sessions are open")
-        session = Session(secrets.token_hex(16), Inputs(secrets=dict(values)))
+        session = Session(secrets.token_hex(16), Inputs(secrets=dict(values), agents=dict(agents)))
         self._all[session.id] = session
         return session.id
 
@@ -92,7 +92,7 @@ class Sessions:
         if context.is_current:
             context.settle()
         held.inputs.contexts[name] = context
-        self._cache.note_context(context.id, "local source for context")
+        self._cache.note_context(context.id, "local source for context", context.tree.size)
 
     def take(self, session: str) -> Inputs:
         """For a build; the session must be closed after it. :raises Conflict: a context has not come."""

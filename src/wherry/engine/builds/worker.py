@@ -103,11 +103,14 @@ class BuildWorker:
 
     async def prepare(self, vertices: Sequence[Vertex]) -> None:
         wanted = list(dict.fromkeys(v.op for v in vertices if isinstance(v.op, FetchOp)))
-        for op, found in zip(
-            wanted, await asyncio.gather(*(self._fetcher.fetch(op) for op in wanted)), strict=True
-        ):
-            self._fetched[op] = found
-            self._held.append(found.record)
+        found = await asyncio.gather(*(self._fetcher.fetch(op) for op in wanted), return_exceptions=True)
+        for op, one in zip(wanted, found, strict=True):
+            if isinstance(one, Fetched):
+                self._fetched[op] = one
+                self._held.append(one.record)
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
 
     # ---- the cache -----------------------------------------------------------------------------------------
 

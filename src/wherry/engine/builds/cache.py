@@ -75,7 +75,9 @@ class BuildCache:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Directories without a row, rows without a directory or snapshot."""
+        """What a killed daemon was writing to, directories without a row, rows without a directory."""
+        for entry in self.root.glob("scratch-*"):
+            trees.remove(entry)
         known = {row.place for row in self.rows.all() if row.place}
         for kind in ("cachemounts", "fetched", "contexts"):
             for entry in (self.root / kind).iterdir():

@@ -61,7 +61,7 @@ class MountSources:
         source = self._volumes.mounts.take(point.volume, user)
         self._undo.callback(self._volumes.mounts.give_back, point.volume, user)
         if point.copy_up and not point.subpath:
-            self._volumes.copy_up(self._task / "rootfs", point.destination, point.volume, source)
+            self._volumes.copy_up(self._task / "rootfs", point.destination, point.driver, source)
         return self._stage(source, point) if point.subpath else str(source)
 
     def _matched(self, source: str, point: MountPoint, user: User | None) -> str:

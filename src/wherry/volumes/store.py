@@ -328,9 +328,9 @@ class VolumeStore:
         """Ids of the volumes a container has."""
         return tuple(self._rows.used_by(container_id))
 
-    def copy_up(self, source_root: Path | int, inner_path: str, volume_id: str, path: Path) -> None:
-        """:func:`wherry.volumes.fill.copy_up`, for a volume that is mounted at ``path``."""
-        marked = not self._driver(self._row(volume_id).driver).remote
+    def copy_up(self, source_root: Path | int, inner_path: str, driver: str, path: Path) -> None:
+        """:func:`wherry.volumes.fill.copy_up`, for a volume of ``driver`` that is mounted at ``path``."""
+        marked = not self._driver(driver or "local").remote
         fill.copy_up(source_root, inner_path, path, marked=marked)
 
     # ---- the kernel ------------------------------------------------------------------------------------

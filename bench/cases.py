@@ -22,6 +22,7 @@ import commands
 import copies
 import networks
 import registries
+import volumes
 from commands import Failed
 from engines import BIN, Engine, Lab, memory
 
@@ -364,6 +365,33 @@ CASES: Sequence[Case] = (
     ),
     Case("cp-many-out", "`docker cp` of 5,000 small files out", _copy(copies.out_of, "many"), rounds=5),
     Case("cp-many-in", "`docker cp` of 5,000 small files in", _copy(copies.into, "many"), rounds=5),
+    Case(
+        "volume-clone",
+        "`wherry volume clone` of 10,000 files and 1 GB, against `cp -a --reflink=auto`",
+        volumes.clone,
+        aim=ratio(1),
+        rounds=5,
+        quick_rounds=1,
+        against_docker=False,
+    ),
+    Case(
+        "volume-export",
+        "`wherry volume export` of it in zstd, against `tar | zstd -T0`",
+        volumes.export,
+        aim=ratio(1),
+        rounds=5,
+        quick_rounds=1,
+        against_docker=False,
+    ),
+    Case("volume-list", "list of 5,000 volumes, by the API", volumes.listing, aim=value(50)),
+    Case(
+        "volume-start",
+        "what a volume adds to a start, by the API",
+        volumes.start,
+        aim=value(1),
+        rounds=5,
+        quick_rounds=1,
+    ),
     Case("network", "`docker run --rm busybox true` on a network of one's own", networks.run_on_one),
     Case(
         "attach", "start on such a network, less a start with `none`", networks.attach, aim=value(8), rounds=5

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import signal
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +108,27 @@ def test_keys_of_mount_and_prune(daemon: LabDaemon, name: str) -> None:
     daemon.docker("volume", "create", name).ok()
     updated = daemon.api("PUT", f"/volumes/{name}?version=1", {})
     assert updated.status == 503 and "only valid for cluster volumes" in updated.message
+
+
+def test_links_that_change_places_lead_nowhere(daemon: LabDaemon, name: str) -> None:
+    """While a part of a volume is mounted, and while all of it is exported."""
+    run(daemon, "-v", f"{name}:/v", "busybox", "sh", "-c", "mkdir /v/p; touch /v/p/inside")
+    swap = "cd /v; while :; do mv p q; ln -s /etc p; rm p; ln -s ../../../../etc p; rm p; mv q p; done"
+    daemon.docker("run", "-d", "--name", name, "-v", f"{name}:/v", "busybox", "sh", "-c", swap).ok()
+    seen, refused = 0, 0
+    part = f"src={name},dst=/x,volume-subpath=p"
+    for _ in range(12):
+        look = daemon.docker("run", "--rm", "--mount", part, "busybox", "ls", "/x")
+        if look.code == 0:
+            assert look.out == "inside"
+            seen += 1
+        else:
+            assert "it leaves it" in look.errors or "it is not there" in look.errors, look.errors
+            refused += 1
+        with tarfile.open(fileobj=io.BytesIO(daemon.wherry("volume", "export", name).raw)) as archive:
+            names = {member.name.strip("./") for member in archive}
+        assert names <= {"", "p", "q", "p/inside", "q/inside"}
+    assert seen + refused == 12
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 _AS = 'as() { su postgres -c "PATH=$(echo /usr/lib/postgresql/*/bin):$PATH; $1"; }; '
 _START = (
-    'as "pg_ctl -s -w -D /data/db -o \'-k /tmp -h \\"\\"\' -l /tmp/log start" || { cat /tmp/log; exit 1; }; '
+    """as "pg_ctl -s -w -D /data/db -o '-k /tmp -h \\"\\"' -l /tmp/log start" """
+    "|| { cat /tmp/log; exit 1; }; "
 )
 _INIT = _AS + "chown postgres /data; as 'initdb --data-checksums -D /data/db' >/tmp/init || exit 1; "
 _WRITER = (

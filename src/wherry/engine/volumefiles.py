@@ -7,6 +7,7 @@ child reads while a thread here compresses, so an export uses two processors.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -190,6 +191,8 @@ class _Compressor:
     def __enter__(self) -> _Compressor:
         if self._stream is not None:
             read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
+            with suppress(OSError):  # pieces of the pipe's size are compressed each by itself
+                fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, _PIECE)
             self._thread = ThreadPoolExecutor(1, "compress")
             self._done = self._thread.submit(self._pump, read_end, self._stream)
         return self

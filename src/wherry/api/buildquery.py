@@ -29,6 +29,8 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
     if query.get("platform", "").startswith("{"):
         platforms = [query["platform"]]
     contexts = _json(query, "contexts", dict[str, dict[str, str]], {})
+    given = _json(query, "buildargs", dict[str, str | None], {})
+    arguments = {key: value for key, value in given.items() if value is not None}
     return BuildRequest(
         dockerfile=query.get("dockerfile", "") or "Dockerfile",
         text=query["dockerfiletext"].encode() if "dockerfiletext" in query else None,
@@ -36,9 +38,7 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
         tags=[_tag(text) for text in query.getall("t", []) if text],
         target=query.get("target", ""),
         platforms=tuple(map(parse_platform, platforms)),
-        build_args={
-            k: v for k, v in _json(query, "buildargs", dict[str, str | None], {}).items() if v is not None
-        },
+        build_args=arguments,
         labels=_json(query, "labels", dict[str, str], {}),
         contexts={name.lower(): _context(name, fields) for name, fields in contexts.items()},
         no_cache=_flag(query, "nocache"),
@@ -48,12 +48,12 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
         pull=_flag(query, "pull"),
         network=query.get("networkmode", "") or "default",
         entitlements=frozenset(query.getall("allow", [])),
-        limits=_limits(query),
+        limits=_limits(query, arguments),
         outputs=outputs(_outputs(query)),
         annotations=_json(query, "annotations", dict[str, str], {}),
         squash=_flag(query, "squash"),
         cache_from=_caches(query, "cachefrom"),
-        cache_to=_caches(query, "cacheto"),
+        cache_to=[*_caches(query, "cacheto"), *_inline(arguments)],
         attestations=_json(query, "attest", dict[str, str], {}),
         name=query.get("buildid", ""),
         debug=_flag(query, "debug"),
@@ -97,7 +97,7 @@ def _integer(query: MultiMapping[str], name: str) -> int:
         raise InvalidArgument(f'strconv.ParseInt: parsing "{text[:80]}": invalid syntax') from e
 
 
-def _limits(query: MultiMapping[str]) -> Limits:
+def _limits(query: MultiMapping[str], arguments: Mapping[str, str]) -> Limits:
     isolation = query.get("isolation", "")
     if isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation {isolation!r}: linux has the default one only")
@@ -120,7 +120,7 @@ def _limits(query: MultiMapping[str]) -> Limits:
         extra_hosts=list(hosts) or None,
         security_opt=security or None,
     )
-    return Limits(host, query.get("hostname", ""))
+    return Limits(host, arguments.get("BUILDKIT_SANDBOX_HOSTNAME", ""))
 
 
 def _words(text: str) -> list[str]:
@@ -140,6 +140,12 @@ def _caches(query: MultiMapping[str], name: str) -> Sequence[Mapping[str, str]]:
     """A list of images (as Docker's clients send), or of objects with a ``type``."""
     found = _json(query, name, list[str | dict[str, str]], [])
     return [{"type": "registry", "ref": one} if isinstance(one, str) else one for one in found]
+
+
+def _inline(arguments: Mapping[str, str]) -> Sequence[Mapping[str, str]]:
+    """The build argument that asks for a cache in the image."""
+    wanted = arguments.get("BUILDKIT_INLINE_CACHE", "") in ("1", "true")
+    return [{"type": "inline"}] if wanted else []
 
 
 # ---- prune -------------------------------------------------------------------------------------------------

@@ -130,7 +130,6 @@ class RunOp:
     devices: tuple[str, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     secret_env: tuple[str, ...] = ()
-    shown: str = ""
 
 
 Operation = ImageOp | ScratchOp | LocalOp | FetchOp | MakeDirectoryOp | CopyOp | RunOp
@@ -199,7 +198,6 @@ class StagePlan:
     history: tuple[HistoryStep, ...]
     steps: tuple[tuple[str, Vertex | None], ...]
     base: StagePlan | None = None
-    depends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

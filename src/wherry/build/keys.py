@@ -104,8 +104,7 @@ def _fields(op: Operation) -> Any:
     """What of an operation makes a difference to its result."""
     fields = msgspec.to_builtins(op)
     if isinstance(op, RunOp):
-        for name in ("secret_env", "shown"):
-            del fields[name]
+        del fields["secret_env"]
         for mount in fields["mounts"]:
             del mount["required"]
     if isinstance(op, MakeDirectoryOp):

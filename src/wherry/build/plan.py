@@ -65,7 +65,6 @@ class PlanRequest:
     fresh: frozenset[str] = frozenset()
     network: str = "default"
     entitlements: frozenset[str] = frozenset()
-    hostname: str = ""
     epoch: int | None = None
 
 

@@ -59,7 +59,6 @@ def operation(
         devices=run.devices,
         files=files,
         secret_env=tuple(f"{key}={value}" for key, value in sorted(secret.items())),
-        shown=" ".join(run.words),
     )
 
 

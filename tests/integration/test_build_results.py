@@ -206,6 +206,13 @@ def test_an_agent_is_lent_to_a_step(daemon: LabDaemon, context: Path, tmp_path: 
     assert "is no agent's socket" in build(daemon, context, "--ssh", f"default={context}/file").errors
 
 
+def test_a_long_dockerfile_from_elsewhere(daemon: LabDaemon, context: Path) -> None:
+    text = "FROM busybox\nCOPY file /file\n" + "# a comment that makes it long\n" * 2000
+    done = wherry(daemon, "build", "-q", "--file", "-", str(context), input=text.encode())
+    assert cat(daemon, done.ok(), "/file") == "content"
+    assert wherry(daemon, "build", "-q", "-", input=b"FROM busybox\nRUN true\n").ok().startswith("sha256:")
+
+
 def test_history_of_builds(daemon: LabDaemon, context: Path, name: str) -> None:
     write(context, {"Dockerfile": "FROM busybox\nCOPY . .\n"})
     built(daemon, context, "-t", name)

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 _TAR = {"Content-Type": "application/x-tar"}
 
 
-def open_session(api: Api, secrets: Mapping[str, bytes], agents: Mapping[str, str]) -> str:
+def open_session(
+    api: Api, secrets: Mapping[str, bytes], agents: Mapping[str, str], dockerfile: bytes | None = None
+) -> str:
     """A session of this engine's; its id. :raises NotFound: the daemon is another engine's."""
     import base64
 
-    body = {"Secrets": {key: base64.b64encode(value).decode() for key, value in secrets.items()}}
+    body: Object = {"Secrets": {key: base64.b64encode(value).decode() for key, value in secrets.items()}}
     body["Agents"] = dict(agents)
+    if dockerfile is not None:
+        body["Dockerfile"] = dockerfile.decode("utf-8", "replace")
     return str(api.json("POST", "/build/sessions", body=body)["Id"])
 
 

@@ -97,6 +97,7 @@ def _last_lines(request: BuildRequest, built: Built, *, quiet: bool, steps: bool
 class _Open(msgspec.Struct, rename="pascal"):
     secrets: dict[str, str] = msgspec.field(default_factory=dict)
     agents: dict[str, str] = msgspec.field(default_factory=dict)
+    dockerfile: str | None = None
 
 
 async def open_session(ctx: Context) -> web.Response:
@@ -106,7 +107,10 @@ async def open_session(ctx: Context) -> web.Response:
         values = {key: base64.b64decode(text, validate=True) for key, text in body.secrets.items()}
     except binascii.Error as e:
         raise InvalidArgument("invalid secret: not base64") from e
-    return json_response({"Id": await ctx.services.builds.sessions.open(values, body.agents)}, status=201)
+    text = None if body.dockerfile is None else body.dockerfile.encode()
+    return json_response(
+        {"Id": await ctx.services.builds.sessions.open(values, body.agents, text)}, status=201
+    )
 
 
 async def close_session(ctx: Context) -> web.Response:

@@ -218,8 +218,6 @@ def _query(
         "version": 1,
         **buildflags.resources(options),
     }
-    if source.text is not None:
-        query["dockerfiletext"] = source.text.decode("utf-8", "surrogateescape")
     query["q"], query["progress"] = options.on("quiet"), "steps"
     return query
 
@@ -289,7 +287,7 @@ def _send(
         archive = source.archive
         return builds.build(ctx.api, query, archive=_compressed(archive, options), headers=headers)
     try:
-        session = builds.open_session(ctx.api, secrets, agents)
+        session = builds.open_session(ctx.api, secrets, agents, source.text)
     except NotFound:
         return _send_whole(ctx, options, query, source, local, secrets, headers)
     try:

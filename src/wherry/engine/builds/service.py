@@ -303,7 +303,7 @@ class BuildService:
 
     @staticmethod
     def _dockerfile(request: BuildRequest, inputs: Inputs) -> ins.Dockerfile:
-        text = request.text
+        text = request.text if request.text is not None else inputs.dockerfile
         context = inputs.contexts.get("")
         name = request.dockerfile or "Dockerfile"
         if text is None:

@@ -36,8 +36,11 @@ class Sessions:
         self._cache = cache
         self._all: dict[str, Session] = {}
 
-    async def open(self, values: dict[str, bytes], agents: dict[str, str]) -> str:
+    async def open(
+        self, values: dict[str, bytes], agents: dict[str, str], dockerfile: bytes | None = None
+    ) -> str:
         """:param values: secrets by id. :param agents: sockets of SSH agents on this host, by id.
+        :param dockerfile: itself, where it is no file of a context.
 
         :raises Conflict: too many sessions. :raises InvalidArgument: too large.
         """
@@ -48,7 +51,9 @@ class Sessions:
             await self.close(session.id)
         if len(self._all) >= _MOST:
             raise Conflict("too many build sessions are open")
-        session = Session(secrets.token_hex(16), Inputs(secrets=dict(values), agents=dict(agents)))
+        session = Session(
+            secrets.token_hex(16), Inputs(secrets=dict(values), agents=dict(agents), dockerfile=dockerfile)
+        )
         self._all[session.id] = session
         return session.id
 

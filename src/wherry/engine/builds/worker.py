@@ -48,6 +48,7 @@ class Inputs:
     agents: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     epoch: int | None = None
+    dockerfile: bytes | None = None
 
 
 class BuildWorker:

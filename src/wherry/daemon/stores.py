@@ -91,7 +91,8 @@ def open_stores(config: Config) -> Stores:
     runtimes = _runtimes(config)
     unpacker = Unpacker()
     images = _images(config, db, snapshotter, unpacker)
-    volumes = VolumeStore(config.root / "volumes", Volumes(db), _plugins(config))
+    plugins = _plugins(config)
+    volumes = VolumeStore(config.root / "volumes", Volumes(db), plugins)
     volume_snapshots = VolumeSnapshots(db)
     return Stores(
         settings=_settings(config, runtimes),
@@ -106,7 +107,7 @@ def open_stores(config: Config) -> Stores:
         volume_versions=VolumeVersions(volumes, volume_snapshots),
         volume_snapshots=volume_snapshots,
         secrets=SecretStore(config.root, Secrets(db)),
-        network=open_network(config, db),
+        network=open_network(config, db, plugins),
         runtimes=runtimes,
         events=EventBus(EventLog(db, keep=config.event_limit, keep_days=config.event_days)),
         live=LiveSet(),
@@ -226,13 +227,13 @@ def _runtimes(config: Config) -> dict[str, Runtime]:
     }
 
 
-def open_network(config: Config, db: Database) -> NetworkManager:
+def open_network(config: Config, db: Database, plugins: Plugins | None = None) -> NetworkManager:
     return NetworkManager(
         db=db,
         run=config.run,
         instance=instance_of(config.root),
         config=_network(config),
-        plugins=_plugins(config),
+        plugins=plugins or _plugins(config),
     )
 
 

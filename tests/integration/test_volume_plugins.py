@@ -38,6 +38,9 @@ def test_a_volume_of_a_plugin(lab: tuple[LabDaemon, ExamplePlugin], name: str) -
     with no_leak(daemon):
         missing = daemon.docker("volume", "create", "-d", "nothere", name)
         assert missing.code == 1 and 'plugin "nothere" not found' in missing.errors
+        for driver in ("/etc", "../..", "ex/../../x", "a\0b", "x" * 300):
+            refused = daemon.api("POST", "/volumes/create", {"Name": name, "Driver": driver})
+            assert refused.status == 404 and "not found" in refused.message
         daemon.docker("volume", "create", "-d", "ex", "-o", "colour=red", name).ok()
         assert plugin.options[name] == {"colour": "red"}
         view = daemon.api("GET", f"/volumes/{name}").json

@@ -103,9 +103,9 @@ class VolumeStore:
             there = self._rows.find(name)
             driver = there.driver if there is not None else "local"
         wanted = VolumeRow("", name, driver, time.time_ns(), dict(options or {}), given)
-        keeper = self._driver(wanted.driver)
-        if keeper.remote:
-            return self._volume(self._create_remote(keeper, wanted, user))
+        if wanted.driver not in self._drivers or self._drivers[wanted.driver].remote:
+            return self._volume(self._create_remote(wanted, user))
+        keeper = self._drivers[wanted.driver]
         with self._lock:
             row = self._existing(wanted, user)
             if row is None:
@@ -131,7 +131,7 @@ class VolumeStore:
             self._rows.add_user(existing.id, user)
         return existing
 
-    def _create_remote(self, keeper: Driver, wanted: VolumeRow, user: str | None) -> VolumeRow:
+    def _create_remote(self, wanted: VolumeRow, user: str | None) -> VolumeRow:
         """The plugin may take its time: only who wants the same name waits for it."""
         with self._turns.of(wanted.name):
             with self._lock:
@@ -140,11 +140,13 @@ class VolumeStore:
                     return existing
                 row = replace(wanted, id=self._free_id(wanted.name))
             try:
-                keeper.check_options(row.options)
+                # Only of a plugin that there is, under a name that is one, is anything remembered.
+                self._plugins.find(row.driver, "VolumeDriver")
             except NotFound as e:
                 raise NotFound(
                     f"create {row.name}: error looking up volume plugin {row.driver}: {e.message}"
                 ) from e
+            keeper = self._driver(row.driver)
             try:
                 keeper.create(row.id, row.options)
             except WherryError as e:
@@ -390,7 +392,7 @@ class VolumeStore:
                     yield f"cannot unmount volume {rows[volume_id].name}: {e.message}"
 
     def _driver(self, name: str) -> Driver:
-        """One of the name; whether a plugin is there shows when it is asked."""
+        """One that a volume is of; whether its plugin is there shows when it is asked."""
         driver = self._drivers.get(name)
         if driver is None:
             driver = self._drivers.setdefault(name, PluginDriver(name, self._plugins, self._root))

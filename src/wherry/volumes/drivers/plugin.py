@@ -33,15 +33,10 @@ class PluginDriver:
     remote = True
 
     def __init__(self, name: str, plugins: Plugins, root: Path) -> None:
-        """:param root: ``<root>/volumes``."""
+        """:param name: one that a plugin can have. :param root: ``<root>/volumes``."""
         self._name, self._plugins = name, plugins
         self._marks = root / ".plugins" / name
-        self._paths = {path.name: Path(text) for path, text in self._read_marks()}
-
-    def _read_marks(self) -> list[tuple[Path, str]]:
-        if not self._marks.is_dir():
-            return []
-        return [(p, p.read_text()) for p in self._marks.iterdir() if not p.name.startswith(".")]
+        self._paths = {name: Path((self._marks / name).read_text()) for name in self.mounted()}
 
     @property
     def name(self) -> str:
@@ -119,7 +114,7 @@ class PluginDriver:
         return self._paths[volume_id]
 
     def unmount(self, volume_id: str, options: Mapping[str, str]) -> None:
-        if volume_id not in self.mounted():
+        if not (self._marks / volume_id).exists():
             return
         try:
             self._call("Unmount", {"Name": volume_id, "ID": self._user(volume_id)})
@@ -131,7 +126,9 @@ class PluginDriver:
         self._forget(volume_id)
 
     def mounted(self) -> set[str]:
-        return {path.name for path, _ in self._read_marks()}
+        if not self._marks.is_dir():
+            return set()
+        return {name for name in os.listdir(self._marks) if not name.startswith(".")}
 
     def path(self, volume_id: str) -> Path | None:
         return self._paths.get(volume_id)

@@ -21,6 +21,16 @@ _ATTRIBUTES = frozenset(
     "name-canonical dest tar platform-split".split()
 )
 
+_FIXED = {
+    "store": True,
+    "unpack": True,
+    "force-compression": False,
+    "name-canonical": False,
+    "platform-split": True,
+    "oci-mediatypes": True,
+}
+"""Attributes that may be said, and have one value here."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -91,8 +101,11 @@ def _output(asked: Mapping[str, Any]) -> Output:
             annotations[key.partition(".")[2]] = attributes.pop(key)
         elif key not in _ATTRIBUTES:
             raise InvalidArgument(f"unknown attribute {key!r} of output {kind}")
-    if not _true(attributes.get("oci-mediatypes", "true")):
-        raise NotImplemented_("oci-mediatypes=false is not implemented: images have OCI media types")
+    for key, value in _FIXED.items():
+        if key in attributes and _true(attributes[key]) != value:
+            raise NotImplemented_(
+                f"{key}={attributes[key]} of an output is not implemented: it is always {str(value).lower()}"
+            )
     if kind == CACHE_ONLY and len(attributes):
         raise InvalidArgument("output cacheonly has no attributes")
     rewrite = _true(attributes.get("rewrite-timestamp", "false"))

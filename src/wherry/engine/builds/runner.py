@@ -77,7 +77,6 @@ class Started:
     child: Child
     undo: ExitStack
     directory: Path
-    cgroup: str
 
 
 class Networks:
@@ -166,15 +165,14 @@ class Runner:
         finally:
             loop.remove_reader(started.child.output)
             loop.remove_reader(started.child.pidfd)
-            code, oom = await asyncio.shield(asyncio.to_thread(self._end, started, killed, output))
+            code = await asyncio.shield(asyncio.to_thread(self._end, started, killed, output))
         if code:
-            self._failed(op, code, oom, output)
+            self._failed(op, code, output)
 
     @staticmethod
-    def _failed(op: RunOp, code: int, oom: bool, output: _Output) -> None:
+    def _failed(op: RunOp, code: int, output: _Output) -> None:
         command = " ".join(op.args)
-        reason = ": killed for want of memory" if oom else ""
-        text = f"The command '{command}' returned a non-zero code: {code}{reason}"
+        text = f"The command '{command}' returned a non-zero code: {code}"
         raise RunFailed(text, code, output.tail())
 
     # ---- on a thread ---------------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ class Runner:
             undo.callback(_remove_cgroup, cgroup)
             undo.callback(self._runtime.delete, identifier)
             child = self._runtime.run_bundle(identifier, directory)
-            return Started(identifier, child, undo.pop_all(), directory, cgroup)
+            return Started(identifier, child, undo.pop_all(), directory)
 
     def _join(self, op: RunOp, networks: Networks, undo: ExitStack) -> tuple[str, str, str]:
         """The path of the network namespace, the address in it, the gateway."""
@@ -271,8 +269,8 @@ class Runner:
         parent = host.cgroup_parent or self._settings.cgroup_parent
         return f"/{parent.strip('/')}/{identifier}"
 
-    def _end(self, started: Started, killed: bool, output: _Output | None = None) -> tuple[int, bool]:
-        """Take everything back; the exit code, and whether memory ran out. Blocks."""
+    def _end(self, started: Started, killed: bool, output: _Output | None = None) -> int:
+        """Take everything back; the exit code. Blocks."""
         if killed:
             try:
                 self._runtime.delete(started.id)
@@ -281,9 +279,8 @@ class Runner:
         if output is not None:
             output.read()
         code = started.child.close()
-        oom = code != 0 and cgroups.oom_kills(started.cgroup) > 0
         started.undo.close()
-        return (128 - code if code < 0 else code), oom
+        return 128 - code if code < 0 else code
 
 
 def _remove_cgroup(path: str) -> None:

@@ -224,7 +224,8 @@ class TreeScreen(Screen):
         for step in steps:
             mark = {"cached": "CACHED ", "failed": "ERROR ", "canceled": "CANCELED "}.get(step.status, "")
             color = {"failed": _RED, "canceled": _YELLOW, "running": ""}.get(step.status, _BLUE)
-            lines.append(f"{color} => {mark}{step.name}{_OFF}\0{step.seconds:.1f}s")
+            text = f" => {mark}{step.name}"
+            lines.append(f"{color}{text}{_OFF if color else ''}\0{step.seconds:.1f}s")
             if step.status == "running" or (step.status == "failed" and final):
                 lines += [f"{_DIM} => => # {line}{_OFF}" for line in step.lines[-_LOG_LINES:]]
         return lines

@@ -156,6 +156,13 @@ class Vertex:
     def inputs(self) -> tuple[Vertex, ...]:
         return (*((self.parent,) if self.parent is not None else ()), *self.sources)
 
+    def chain(self) -> list[Vertex]:
+        """From the base up to this one: the steps whose files lie on one another."""
+        chain = [self]
+        while (parent := chain[-1].parent) is not None:
+            chain.append(parent)
+        return chain[::-1]
+
     @property
     def is_source(self) -> bool:
         """It comes from elsewhere, and no step of the build makes it."""

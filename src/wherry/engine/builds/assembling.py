@@ -78,7 +78,7 @@ class Assembler:
         form: ImageForm,
         lease: Lease,
     ) -> Assembled:
-        chain = _chain(stage.vertex)
+        chain = stage.vertex.chain()
         base = chain[0].op.image if isinstance(chain[0].op, ImageOp) else None
         image = bases[base.digest] if base is not None else None
         below = image.chain_ids[-1] if image is not None and image.chain_ids else None
@@ -157,14 +157,6 @@ class Assembler:
             size=len(document),
         )
         return Assembled(target, digest, config, made)
-
-
-def _chain(vertex: Vertex) -> list[Vertex]:
-    """From the base up."""
-    chain = [vertex]
-    while chain[-1].parent is not None:
-        chain.append(chain[-1].parent)
-    return chain[::-1]
 
 
 def _as_oci(layer: Descriptor) -> Descriptor:

@@ -124,10 +124,7 @@ class Exchange:
         return with_fields(stage, config=replace(stage.config, config=replace(run, labels=labels)))
 
     def _steps(self, vertex: Vertex, results: Mapping[Vertex, Result], result: PlatformResult) -> list[_Step]:
-        chain = [vertex]
-        while chain[-1].parent is not None:
-            chain.append(chain[-1].parent)
-        chain.reverse()
+        chain = vertex.chain()
         below = self._cache.snapshot_of(results[chain[0]])
         image = next((i for i in result.bases.values() if i.chain_ids and i.chain_ids[-1] == below), None)
         layers = len(image.chain_ids) if image is not None else 0

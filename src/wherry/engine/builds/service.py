@@ -387,16 +387,9 @@ class BuildService:
         self._layer_threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _chain(vertex: Vertex) -> list[Vertex]:
-    chain = [vertex]
-    while chain[-1].parent is not None:
-        chain.append(chain[-1].parent)
-    return chain[::-1]
-
-
 async def _complete(solver: Solver, vertex: Vertex) -> None:
     """Results of everything below a vertex as well."""
-    chain = _chain(vertex)
+    chain = vertex.chain()
     solver.note_cached(chain)
     missing = [one for one in chain if one not in solver.results]
     if missing:

@@ -121,12 +121,7 @@ def _expanded(instruction: Instruction, word: Word) -> Instruction:
 
 
 @_expanded.register
-def _(instruction: Env, word: Word) -> Instruction:
-    return replace(instruction, pairs=tuple((word(k), word(v)) for k, v in instruction.pairs))
-
-
-@_expanded.register
-def _(instruction: Label, word: Word) -> Instruction:
+def _(instruction: Env | Label, word: Word) -> Instruction:
     return replace(instruction, pairs=tuple((word(k), word(v)) for k, v in instruction.pairs))
 
 

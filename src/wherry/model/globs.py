@@ -100,14 +100,20 @@ def _path_regex(tokens: list[_Token]) -> str:
     return regex
 
 
-def _chunks(tokens: list[_Token], *, last: bool) -> str:
-    """One segment: what follows a star is taken where it fits first, but for the end of the whole."""
+def _between_stars(tokens: list[_Token], *, one: str) -> list[str]:
+    """Regular expressions of what stands before, between and after the stars; ``one`` is that of ``?``."""
     parts: list[str] = [""]
     for kind, text in tokens:
         if kind == _STAR:
             parts.append("")
         else:
-            parts[-1] += re.escape(text) if kind == _LITERAL else "[^/]" if kind == _ONE else text
+            parts[-1] += re.escape(text) if kind == _LITERAL else one if kind == _ONE else text
+    return parts
+
+
+def _chunks(tokens: list[_Token], *, last: bool) -> str:
+    """One segment: what follows a star is taken where it fits first, but for the end of the whole."""
+    parts = _between_stars(tokens, one="[^/]")
     regex = parts[0]
     for number, part in enumerate(parts[1:], 1):
         if number == len(parts) - 1 and (last or not part):
@@ -145,12 +151,7 @@ def _text_tokens(pattern: str) -> list[_Token]:
 
 def _text_regex(tokens: list[_Token], *, longest: bool) -> str:
     """Stars cross everything. Only the last one has a choice: as much as fits, or as little."""
-    parts: list[str] = [""]
-    for kind, text in tokens:
-        if kind == _STAR:
-            parts.append("")
-        else:
-            parts[-1] += re.escape(text) if kind == _LITERAL else "."
+    parts = _between_stars(tokens, one=".")
     regex = parts[0]
     for number, part in enumerate(parts[1:], 1):
         final = number == len(parts) - 1

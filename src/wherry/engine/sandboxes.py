@@ -138,7 +138,7 @@ class Sandboxes:
             if endpoint.network_name == "bridge":
                 self._links.moved(row, endpoint.ip)
         return Address(
-            tuple(ip for e in sandbox.endpoints for ip in (e.ip, e.ip6) if ip),
+            tuple(ip for e in sandbox.endpoints for ip in e.addresses),
             self._settings.host_gateway_ip or self._network.gateway(sandbox.endpoints),
         )
 
@@ -161,14 +161,14 @@ class Sandboxes:
         )
         if endpoint.dns_names:
             etcfiles.answer_names(row.record, self._settings)
-        etcfiles.change_addresses(row.record, self._settings, added=_addresses(endpoint))
+        etcfiles.change_addresses(row.record, self._settings, added=endpoint.addresses)
         return endpoint
 
     def disconnect(self, row: ContainerRow, network_id: str) -> None:
         """Take a running container off a network (blocking); that it is not on it is fine."""
         endpoint = self._network.disconnect(row.id, network_id)
         if endpoint is not None:
-            etcfiles.change_addresses(row.record, self._settings, removed=_addresses(endpoint))
+            etcfiles.change_addresses(row.record, self._settings, removed=endpoint.addresses)
 
     def rename(self, row: ContainerRow, name: str) -> None:
         """A container that may run is called otherwise from now on (blocking)."""
@@ -279,10 +279,6 @@ def port_mappings(host: HostConfig, exposed: Sequence[str]) -> list[PortMapping]
                 if (port, protocol) not in bound
             ]
     return mappings
-
-
-def _addresses(endpoint: Endpoint) -> list[str]:
-    return [ip for ip in (endpoint.ip, endpoint.ip6) if ip]
 
 
 def _proto(text: str) -> Proto:

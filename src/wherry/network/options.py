@@ -23,6 +23,7 @@ MASQUERADE_OPTION = f"{_BRIDGE}enable_ip_masquerade"
 HOST_BINDING_OPTION = f"{_BRIDGE}host_binding_ipv4"
 DEFAULT_BRIDGE_OPTION = f"{_BRIDGE}default_bridge"
 MTU_OPTION = f"{_NETWORK}driver.mtu"
+VNI_OPTION = f"{_NETWORK}driver.overlay.vxlanid_list"
 PREFIX_OPTION = f"{_NETWORK}container_iface_prefix"
 ENABLE_OPTIONS = {4: f"{_NETWORK}enable_ipv4", 6: f"{_NETWORK}enable_ipv6"}
 
@@ -188,7 +189,7 @@ _IPVLAN_OPTIONS: dict[str, tuple[str, Reader]] = {
 }
 _OVERLAY_OPTIONS: dict[str, tuple[str, Reader]] = {
     **_COMMON,
-    f"{_NETWORK}driver.overlay.vxlanid_list": ("vni", _vni),
+    VNI_OPTION: ("vni", _vni),
     "encrypted": ("encrypted", _flag),
 }
 _IGNORED = {DEFAULT_BRIDGE_OPTION, *ENABLE_OPTIONS.values()}

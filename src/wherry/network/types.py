@@ -156,6 +156,11 @@ class Endpoint(_Record, frozen=True, kw_only=True):
     def ip_of(self, family: Family) -> str:
         return self.ip if family == 4 else self.ip6
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of both families, as far as it has them."""
+        return tuple(ip for ip in (self.ip, self.ip6) if ip)
+
 
 class Resolving(_Record, frozen=True, kw_only=True):
     """Where a container's questions for other names go.

@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+import msgspec
+
 from wherry.errors import Conflict, Forbidden, Unavailable
 from wherry.network.cluster import etcd, records
 from wherry.network.cluster.etcd import Change, Compacted, Etcd, Pair
 from wherry.network.cluster.records import Host, Remote
 from wherry.network.create import OVERLAPS
+from wherry.network.options import VNI_OPTION
 from wherry.network.types import Endpoint, Network
 
 _log = logging.getLogger(__name__)
@@ -142,7 +145,7 @@ class Member:
                 ip
                 for r in self._remotes.values()
                 if r.endpoint.network_id == network.id
-                for ip in _ips(r.endpoint)
+                for ip in r.endpoint.addresses
             }
         before = ""
         for _ in range(1 << 10):
@@ -171,11 +174,11 @@ class Member:
         """Tell the other hosts of a place. :raises Unavailable: the store is away."""
         self._store.transact([], self._told(endpoint, self._leased()))
         with self._lock:
-            self._claimed -= {records.address_key(endpoint.network_id, ip) for ip in _ips(endpoint)}
+            self._claimed -= {records.address_key(endpoint.network_id, ip) for ip in endpoint.addresses}
 
     def withdraw(self, endpoint: Endpoint) -> None:
         """A place is gone; where the store is away the next full reading says so."""
-        self.unclaim(endpoint.network_id, _ips(endpoint))
+        self.unclaim(endpoint.network_id, endpoint.addresses)
         self._later([etcd.delete(records.endpoint_key(endpoint))])
 
     def _told(self, endpoint: Endpoint, lease: str) -> list[object]:
@@ -184,7 +187,7 @@ class Member:
             etcd.put(records.endpoint_key(endpoint), records.write(remote), lease),
             *(
                 etcd.put(records.address_key(endpoint.network_id, ip), self._host.id, lease)
-                for ip in _ips(endpoint)
+                for ip in endpoint.addresses
             ),
         ]
 
@@ -277,7 +280,7 @@ class Member:
     def _forget_own(self, pairs: Sequence[Pair], local: Sequence[Endpoint]) -> None:
         """Take back what the store still says of this host and is not so any more."""
         mine = {records.endpoint_key(e) for e in local}
-        mine |= {records.address_key(e.network_id, ip) for e in local for ip in _ips(e)}
+        mine |= {records.address_key(e.network_id, ip) for e in local for ip in e.addresses}
         with self._lock:
             mine |= self._claimed
         gone = []
@@ -353,10 +356,6 @@ class Member:
         self._listener.endpoints_are(network_id, found)
 
 
-def _ips(endpoint: Endpoint) -> list[str]:
-    return [ip for ip in (endpoint.ip, endpoint.ip6) if ip]
-
-
 def _check(network: Network, vni: int, others: Sequence[Network]) -> int:
     """A number for a network beside the others. Raises as :meth:`Member.create`."""
     if any(o.name == network.name for o in others):
@@ -373,14 +372,9 @@ def _check(network: Network, vni: int, others: Sequence[Network]) -> int:
     return next(n for n in range(_VNI_FIRST, _VNI_LAST) if n not in used)
 
 
-VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
-
-
 def number_of(network: Network) -> int:
     return int(network.options.get(VNI_OPTION, "0") or 0)
 
 
 def with_number(network: Network, number: int) -> Network:
-    import msgspec
-
     return msgspec.structs.replace(network, options={**network.options, VNI_OPTION: str(number)})

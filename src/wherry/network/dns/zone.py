@@ -70,7 +70,7 @@ class Zone:
         names = self._names.setdefault(endpoint.network_id, {})
         for name in endpoint.dns_names:
             names.setdefault(name.lower(), {})[endpoint.id] = endpoint
-        for ip in filter(None, (endpoint.ip, endpoint.ip6)):
+        for ip in endpoint.addresses:
             self._addresses[endpoint.network_id, ip] = endpoint
 
     def remove(self, endpoint: Endpoint) -> None:
@@ -82,7 +82,7 @@ class Zone:
                 names.pop(name.lower(), None)
         if not names:
             self._names.pop(endpoint.network_id, None)
-        for ip in filter(None, (endpoint.ip, endpoint.ip6)):
+        for ip in endpoint.addresses:
             if self._addresses.get((endpoint.network_id, ip), endpoint).id == endpoint.id:
                 self._addresses.pop((endpoint.network_id, ip), None)
 

@@ -123,7 +123,7 @@ class OverlayDriver(BridgeDriver):
         for remote in remotes:
             endpoint: Endpoint = remote.endpoint
             hosts.add((endpoint.mac, remote.address))
-            names |= {(ip, endpoint.mac) for ip in (endpoint.ip, endpoint.ip6) if ip}
+            names |= {(ip, endpoint.mac) for ip in endpoint.addresses}
         try:
             with NetlinkSocket() as sock:
                 link = rt.link(sock, _device(network))

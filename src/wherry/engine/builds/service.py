@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from wherry.engine.builds.reports import Report, step_documents
 from wherry.engine.builds.requests import BuildRequest
 from wherry.engine.builds.runner import Networks, Runner
 from wherry.engine.builds.sessions import Sessions
+from wherry.engine.builds.threads import in_thread
 from wherry.engine.builds.worker import BuildWorker, Inputs
 from wherry.engine.events import EventBus
 from wherry.engine.pulls import PullService
@@ -49,7 +51,6 @@ from wherry.model import oci
 from wherry.model.ignore import Patterns, read
 from wherry.model.oci import Platform
 from wherry.state.builds import BuildRows, HistoryRow
-from wherry.storage.build_files import Ending
 from wherry.storage.contexts import Context
 from wherry.storage.leases import Lease
 
@@ -134,15 +135,8 @@ class BuildService:
         :raises InvalidArgument: it is broken or hostile.
         """
         context = await asyncio.to_thread(self.cache.contexts.once)
-        ending = Ending()
-        task = asyncio.ensure_future(asyncio.to_thread(context.receive, stream, ending))
         try:
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError:
-                ending.end()
-                await asyncio.wait([task])
-                raise
+            await in_thread(partial(context.receive, stream))
             yield Inputs(contexts={"": context})
         finally:
             await asyncio.shield(asyncio.to_thread(context.release))

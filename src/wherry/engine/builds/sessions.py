@@ -9,11 +9,12 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from wherry.engine.builds.cache import BuildCache
+from wherry.engine.builds.threads import in_thread
 from wherry.engine.builds.worker import Inputs
 from wherry.errors import Conflict, InvalidArgument, NotFound
-from wherry.storage.build_files import Ending
 from wherry.storage.contexts import SyncedContext
 
 _MOST = 64
@@ -83,14 +84,7 @@ class Sessions:
         context = held.synced.get(name)
         if context is None or name in held.inputs.contexts:
             raise Conflict(f"build context {name!r} is not waited for")
-        ending = Ending()
-        task = asyncio.ensure_future(asyncio.to_thread(context.receive, stream, ending))
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            ending.end()
-            await asyncio.wait([task])
-            raise
+        await in_thread(partial(context.receive, stream))
         await asyncio.to_thread(self._ready, held, name, context)
 
     def _ready(self, held: Session, name: str, context: SyncedContext) -> None:

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from wherry.build.graph import (
     CopyOp,
@@ -26,6 +25,7 @@ from wherry.engine.builds.cachemounts import CacheMounts
 from wherry.engine.builds.fetching import Fetched, Fetcher
 from wherry.engine.builds.mounts import MountMaker, scratch_overlay
 from wherry.engine.builds.runner import Limits, Networks, Runner
+from wherry.engine.builds.threads import T, in_thread
 from wherry.errors import InvalidArgument, NotFound
 from wherry.model import oci
 from wherry.model.mount import Mount
@@ -35,7 +35,6 @@ from wherry.storage.contexts import Context
 from wherry.storage.leases import Lease
 from wherry.storage.selection import NotThere, Wanted
 
-T = TypeVar("T")
 _NOT_SENT = "file not found in build context or excluded by .dockerignore: "
 
 
@@ -273,15 +272,7 @@ class BuildWorker:
             )
 
     async def _in_thread(self, work: Callable[[Ending], T]) -> T:
-        """Run on a thread of the builds'. Cancelled, the child it runs is ended, and waited for."""
-        ending = Ending()
-        task = asyncio.ensure_future(asyncio.get_running_loop().run_in_executor(self._threads, work, ending))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            ending.end()
-            await asyncio.wait([task])
-            raise
+        return await in_thread(work, self._threads)
 
 
 def _wanted(op: CopyOp, part: int, hidden: Sequence[str] = ()) -> Wanted:

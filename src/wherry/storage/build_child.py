@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import stat
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,19 +31,10 @@ from wherry.model.tarformat import BLOCK_DEVICE, CHARACTER, FILE, BadTar, Buffer
 from wherry.storage.build_copy import Target, parse_mode
 from wherry.storage.build_trees import DirectoryTree, Place
 from wherry.storage.files_write import Extractor, Refused
+from wherry.storage.in_child import READS, WRITES, failure, give_up, standard_input
 from wherry.storage.selection import DIRECTORY, NotThere, Wanted, checksum, select
 from wherry.storage.streams import PLAIN, Decompressed, detect
 
-_READS = (confine.CAP_DAC_READ_SEARCH,)
-_WRITES = (
-    confine.CAP_CHOWN,
-    confine.CAP_DAC_OVERRIDE,
-    confine.CAP_FOWNER,
-    confine.CAP_FSETID,
-    confine.CAP_MKNOD,
-    confine.CAP_SETFCAP,
-)
-_MEMORY = 1 << 30
 _FILES = 256
 _INERT = calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV | calls.MOUNT_ATTR_NOEXEC
 _BASE = "/proc"
@@ -59,18 +49,12 @@ def main(arguments: list[str]) -> None:
         document = json.load(file)
     try:
         result = _ROLES[role](say, document)
-    except BadTar as e:
-        result = (b"bad", str(e).encode("utf-8", "replace"))
     except (Refused, WherryError) as e:
         result = (b"refused", str(e).encode("utf-8", "replace"))
     except NotThere as e:
         result = (b"missing", str(e).encode("utf-8", "surrogateescape"))
-    except OSError as e:
-        result = (b"os", str(e.errno or 0).encode(), (e.strerror or str(e)).encode("utf-8", "replace"))
-    except MemoryError:
-        result = (b"bad", b"it needs more memory than one step may use")
-    except BaseException as e:  # a traceback would read source files, in whatever root this is
-        result = (b"os", b"0", f"{e.__class__.__name__}: {e}".encode("utf-8", "replace"))
+    except BaseException as e:
+        result = failure(e, "step")
     send_frame(say, *result)
     os._exit(0)
 
@@ -90,15 +74,12 @@ class _Inside:
                 continue
             place = f"{_BASE}/{name}"
             os.mkdir(place, 0o700)
-            kind, source, options = value
-            mount(Mount(kind, source, tuple(options)), place)
+            mount(Mount.of_fields(value), place)
             attributes = _INERT | (0 if name == "d" else calls.MOUNT_ATTR_RDONLY)
             calls.mount_setattr(calls.AT_FDCWD, place, calls.AT_RECURSIVE, set_=attributes)
         calls.mount("none", _BASE, "none", calls.MS_BIND | calls.MS_REMOUNT | calls.MS_RDONLY)
         confine.enter_mounted_root(_BASE)
-        confine.drop_capabilities(keep)
-        confine.limit({resource.RLIMIT_AS: _MEMORY, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: _FILES})
-        confine.deny_new_code()
+        give_up(keep, files=_FILES)
         confine.deny_system_calls()
 
     def place(self, name: str) -> Place:
@@ -110,7 +91,7 @@ def _wanted(fields: dict[str, Any]) -> Wanted:
 
 
 def _checksum(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
-    inside = _Inside(document, _READS)
+    inside = _Inside(document, READS)
     tree = DirectoryTree(inside.place("s0"))
     if "path" in document:  # everything at one path: what a mount shows
         real = tree.find(os.fsencode(document["path"].strip("/")))
@@ -125,7 +106,7 @@ def _checksum(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
 
 def _directory(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
     """WORKDIR: make a directory where it is missing."""
-    inside = _Inside(document, _WRITES)
+    inside = _Inside(document, WRITES)
     place = inside.place("d")
     target = Target(place, owner=_owner(place, document["owner"]), mode=None, strict=False)
     os.close(target.make_directories(document["path"]))
@@ -144,7 +125,7 @@ def _owner(place: Place, text: str) -> tuple[int, int] | None:
 
 def _copy(_say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
     _import_decompressors(document)
-    inside = _Inside(document, _WRITES)
+    inside = _Inside(document, WRITES)
     place = inside.place("d")
     owner = _owner(place, document["chown"])
     target = Target(
@@ -288,19 +269,11 @@ class _Hashed(TarReader):
 
 def _receive(say: int, document: dict[str, Any]) -> tuple[bytes, ...]:
     """A context from a tar on descriptor 0, after what is to go has gone."""
-    head = b""
-    while len(head) < 6 and (piece := os.read(0, 1 << 18)):
-        head += piece
-    held = [head] if head else []
-    compression = detect(head[:6])
-
-    def read(size: int) -> bytes:
-        return held.pop() if held else os.read(0, max(size, 1 << 16))
-
+    read, compression = standard_input()
     next_piece: Callable[[], bytes] = lambda: read(1 << 20)  # noqa: E731
     if compression != PLAIN:
         next_piece = Decompressed(read, compression, Limits().unpacked_max, hashed=False).next_piece
-    inside = _Inside(document, _WRITES)
+    inside = _Inside(document, WRITES)
     place = inside.place("d")
     for path in document["gone"]:
         _remove(place, os.fsencode(path))

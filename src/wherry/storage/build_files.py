@@ -10,47 +10,25 @@ import errno
 import json
 import os
 import stat
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wherry.errors import Internal, InvalidArgument, NotFound, Unavailable
+from wherry.errors import InvalidArgument, NotFound
 from wherry.linux import syscalls
-from wherry.linux.pychild import DEVNULL, PythonChild
+from wherry.linux.pychild import DEVNULL
 from wherry.model.mount import Mount
+from wherry.storage import children
+from wherry.storage.children import Ending
 from wherry.storage.selection import Wanted
-from wherry.storage.unpack import child_paths
 
 _MODULE = "wherry.storage.build_child"
 _READ_MAX = 8 << 20
 _WRONG = frozenset(
     {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EXDEV, errno.ENOENT}
 )
-
-
-class Ending:
-    """Ends whatever child runs for it, now and from now on."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._child: PythonChild | None = None
-        self.ended = False
-
-    def end(self) -> None:
-        """From any thread."""
-        with self._lock:
-            self.ended = True
-            if self._child is not None:
-                self._child.kill()
-
-    def hold(self, child: PythonChild | None) -> None:
-        with self._lock:
-            self._child = child
-            if child is not None and self.ended:
-                child.kill()
 
 
 class MissingSource(NotFound):
@@ -95,8 +73,8 @@ def copy(destination: Mount, job: CopyJob, *, what: str, ending: Ending) -> bool
     :raises Unavailable: the disk is full.
     """
     document = {
-        "destination": _fields(destination),
-        "sources": [_fields(part.mount) for part in job.parts],
+        "destination": destination.fields,
+        "sources": [part.mount.fields for part in job.parts],
         "parts": [_wanted(part.wanted) for part in job.parts],
         "files": [list(pair) for pair in job.files],
         "path": job.path,
@@ -113,19 +91,19 @@ def copy(destination: Mount, job: CopyJob, *, what: str, ending: Ending) -> bool
 
 def make_directory(destination: Mount, path: str, owner: str, *, what: str, ending: Ending) -> bool:
     """Whether it was not there. Raises as :func:`copy`."""
-    document = {"destination": _fields(destination), "path": path, "owner": owner}
+    document = {"destination": destination.fields, "path": path, "owner": owner}
     return _run("directory", document, what=what, ending=ending)[1] == b"1"
 
 
 def checksum(source: Mount, wanted: Wanted, *, owners: bool, what: str, ending: Ending) -> str:
     """See :func:`wherry.storage.selection.checksum`. :raises MissingSource: see there."""
-    document = {"sources": [_fields(source)], "wanted": _wanted(wanted), "owners": owners}
+    document = {"sources": [source.fields], "wanted": _wanted(wanted), "owners": owners}
     return _run("checksum", document, what=what, ending=ending)[1].decode()
 
 
 def checksum_at(source: Mount, path: str, *, what: str, ending: Ending) -> tuple[str, bool]:
     """Of everything at one path, and whether that is a directory. :raises MissingSource: see there."""
-    document = {"sources": [_fields(source)], "path": path}
+    document = {"sources": [source.fields], "path": path}
     fields = _run("checksum", document, what=what, ending=ending)
     return fields[1].decode(), fields[2] == b"d"
 
@@ -174,7 +152,7 @@ def receive(
         target, sha256.
     :raises InvalidArgument: the archive is broken or hostile.
     """
-    document = {"destination": _fields(directory), "gone": list(gone)}
+    document = {"destination": directory.fields, "gone": list(gone)}
     _run("receive", document, what=what, ending=ending, stdin=stream, entries=entries)
 
 
@@ -191,52 +169,30 @@ def _run(
     try:
         os.write(fd, json.dumps(document).encode())
         os.lseek(fd, 0, os.SEEK_SET)
-        with PythonChild(
-            _MODULE, (role, str(fd)), paths=child_paths(), stdin=stdin, stdout=DEVNULL, fds=(fd,)
-        ) as child:
-            ending.hold(child)
-            last: list[bytes] | None = None
-            try:
-                while (frame := child.frame()) is not None:
-                    fields = frame.split(b"\0")
-                    if fields[0] == b"entries":
-                        entries(fields[1:])
-                    else:
-                        last = fields
-                _, code, errors = child.result()
-            finally:
-                ending.hold(None)
+        last = children.run(
+            _MODULE,
+            (role, str(fd)),
+            what=what,
+            ending=ending,
+            takers={b"entries": entries},
+            stdin=stdin,
+            fds=(fd,),
+        )
     finally:
         os.close(fd)
-    if last is None:
-        if ending.ended:
-            raise Unavailable(f"{what}: it was broken off")
-        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-        raise Internal(f"{what}: the helper ended early ({how}) {errors.strip()}".rstrip())
     _check(last, what)
     return last
 
 
 def _check(fields: list[bytes], what: str) -> None:
-    kind, reason = fields[0], fields[-1].decode("utf-8", "replace")
+    kind = fields[0]
     if kind == b"ok":
         return
     if kind == b"missing":
         raise MissingSource(fields[-1].decode("utf-8", "surrogateescape"))
     if kind == b"refused":
-        raise InvalidArgument(reason)
-    if kind == b"bad":
-        raise InvalidArgument(f"{what}: {reason}")
-    number = int(fields[1])
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        raise Unavailable(f"{what}: {os.strerror(number).lower()}")
-    if number in _WRONG:
-        raise InvalidArgument(f"{what}: {reason}")
-    raise Internal(f"{what}: {reason}")
-
-
-def _fields(mount: Mount) -> list[object]:
-    return [mount.type, mount.source, list(mount.options)]
+        raise InvalidArgument(fields[-1].decode("utf-8", "replace"))
+    children.fail(fields, what, wrong=_WRONG)
 
 
 def _wanted(wanted: Wanted) -> dict[str, Any]:

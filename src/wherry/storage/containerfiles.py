@@ -7,25 +7,22 @@ as long: the child dies with it. :class:`Job` ends it from elsewhere, when a cli
 from __future__ import annotations
 
 import errno
-import os
 import posixpath
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, Unavailable
+from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.linux.containerroot import Inside, Layer
-from wherry.linux.pychild import DEVNULL, PythonChild
+from wherry.linux.pychild import DEVNULL
 from wherry.model.mount import Mount
-from wherry.storage import diff
+from wherry.storage import children, diff
+from wherry.storage.children import Ending
 from wherry.storage.files_changes import ENGINE_MADE
 from wherry.storage.snapshots import Snapshotter
-from wherry.storage.unpack import child_paths
 
 _MODULE = "wherry.storage.files_child"
-_NOT_THERE = (errno.ENOENT,)
 _WRONG = frozenset(
     {errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL, errno.EXDEV}
 )
@@ -76,20 +73,8 @@ View = Layer | Inside | Mounted
 """How a child gets in: a layer nobody has mounted, a running container's process, or its mounted root."""
 
 
-class Job:
+class Job(Ending):
     """A child under way."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._child: PythonChild | None = None
-        self._ended = False
-
-    def end(self) -> None:
-        """Kill the child, now or as soon as it is there; from any thread."""
-        with self._lock:
-            self._ended = True
-            if self._child is not None:
-                self._child.kill()
 
     def run(
         self,
@@ -111,44 +96,28 @@ class Job:
         fds = (view.pidfd,) if isinstance(view, Inside) else ()
         name, *rest = role
         arguments = (name, _encoded(view), *rest)
-        child = PythonChild(_MODULE, arguments, paths=child_paths(), stdin=stdin, stdout=stdout, fds=fds)
-        with child:
-            with self._lock:
-                self._child = child
-                if self._ended:
-                    child.kill()
-            try:
-                last = _follow(child, on_stat, changes)
-                _, code, errors = child.result()
-            finally:
-                with self._lock:
-                    self._child = None
-        if last is None:
-            if self._ended:
-                raise Unavailable(f"{what}: it was broken off")
-            ending = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-            raise Internal(f"{what}: the helper ended early ({ending}) {errors.strip()}".rstrip())
-        _check(last, what)
 
-
-def _follow(
-    child: PythonChild, on_stat: Callable[[PathStat], None], changes: list[FileChange] | None
-) -> list[bytes] | None:
-    last = None
-    while (frame := child.frame()) is not None:
-        fields = frame.split(b"\0")
-        if fields[0] == b"stat":
-            name, *numbers, target = fields[1:]
+        def stat(fields: list[bytes]) -> None:
+            named, *numbers, target = fields
             size, mode, mtime = map(int, numbers)
-            on_stat(PathStat(_text(name), size, mode, mtime, _text(target)))
-        elif fields[0] == b"changes":
-            pairs = zip(fields[1::2], fields[2::2], strict=True)
-            (changes if changes is not None else []).extend(
-                FileChange("/" + _text(p), int(k)) for k, p in pairs
-            )
-        else:
-            last = fields
-    return last
+            on_stat(PathStat(_text(named), size, mode, mtime, _text(target)))
+
+        def change(fields: list[bytes]) -> None:
+            if changes is not None:
+                pairs = zip(fields[::2], fields[1::2], strict=True)
+                changes.extend(FileChange("/" + _text(path), int(kind)) for kind, path in pairs)
+
+        last = children.run(
+            _MODULE,
+            arguments,
+            what=what,
+            ending=self,
+            takers={b"stat": stat, b"changes": change},
+            stdin=stdin,
+            stdout=stdout,
+            fds=fds,
+        )
+        _check(last, what)
 
 
 def _check(fields: list[bytes], what: str) -> None:
@@ -163,18 +132,11 @@ def _check(fields: list[bytes], what: str) -> None:
         raise ReadOnly(fields[1] == b"rootfs")
     if kind == b"not-directory":
         raise InvalidArgument("extraction point is not a directory")
-    if kind == b"bad":
-        raise InvalidArgument(f"{what}: {reason}")
-    number = int(fields[1])
-    if number in _NOT_THERE:
+    if kind == b"os" and int(fields[1]) == errno.ENOENT:
         raise NotFound(f"{what}: {reason}")
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        raise Unavailable(f"{what}: {os.strerror(number).lower()}")
-    if number == errno.EROFS:
+    if kind == b"os" and int(fields[1]) == errno.EROFS:
         raise ReadOnly(rootfs=False)
-    if number in _WRONG:
-        raise InvalidArgument(f"{what}: {reason}")
-    raise Internal(f"{what}: {reason}")
+    children.fail(fields, what, wrong=_WRONG)
 
 
 def _encoded(view: View) -> str:
@@ -185,19 +147,15 @@ def _encoded(view: View) -> str:
         view = Layer(Mount("bind", view.directory, ("bind",)))
     else:
         root = []
-    points = [[p.destination, _fields(p.mount), p.subpath, p.writable, p.recursive] for p in view.points]
+    points = [[p.destination, p.mount.fields, p.subpath, p.writable, p.recursive] for p in view.points]
     body = {
-        "mount": _fields(view.mount),
+        "mount": view.mount.fields,
         "points": points,
         "writable": view.writable,
         "readonly": view.readonly,
         "root": root,
     }
     return msgspec.json.encode(body).decode()
-
-
-def _fields(mount: Mount) -> list[object]:
-    return [mount.type, mount.source, list(mount.options)]
 
 
 def _text(name: bytes) -> str:

@@ -23,7 +23,7 @@ from wherry.model import tarformat as tf
 from wherry.model.mount import Mount
 from wherry.storage import build_files
 from wherry.storage.apply import clean
-from wherry.storage.build_files import Ending
+from wherry.storage.children import Ending
 from wherry.storage.selection import DIRECTORY, FILE, LINK, OTHER, Node
 
 _LINKS_MAX = 255

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import stat
 from collections.abc import Callable
 
@@ -25,22 +24,13 @@ from wherry.linux import syscalls as calls
 from wherry.linux.containerroot import Ended, Inside, Layer, Point, Root
 from wherry.linux.pychild import send_frame
 from wherry.model.mount import Mount
-from wherry.model.tarformat import BadTar, Limits, TarReader
+from wherry.model.tarformat import Limits, TarReader
 from wherry.storage.files_changes import changes
 from wherry.storage.files_read import Found, TarStream, TreeArchive
 from wherry.storage.files_write import Extractor, PipedSource, Refused
-from wherry.storage.streams import PLAIN, Buffered, Decompressed, ReadAhead, detect
+from wherry.storage.in_child import READS, WRITES, failure, give_up, standard_input
+from wherry.storage.streams import PLAIN, Buffered, Decompressed, ReadAhead
 
-_READS = (confine.CAP_DAC_READ_SEARCH,)
-_WRITES = (
-    confine.CAP_CHOWN,
-    confine.CAP_DAC_OVERRIDE,
-    confine.CAP_FOWNER,
-    confine.CAP_FSETID,
-    confine.CAP_MKNOD,
-    confine.CAP_SETFCAP,
-)
-_MEMORY = 1 << 30
 _FILES = 64
 _PIECE = 1 << 20
 _ST_RDONLY = 1
@@ -65,20 +55,14 @@ def main(arguments: list[str]) -> None:
     try:
         _ROLES[role](say, view, *rest)
         result: tuple[bytes, ...] = (b"ok",)
-    except BadTar as e:
-        result = (b"bad", str(e).encode("utf-8", "replace"))
     except Refused as e:
         result = (b"refused", str(e).encode("utf-8", "replace"))
     except _Stopped as e:
         result = e.fields
     except Ended:
         result = (b"ended",)
-    except OSError as e:
-        result = (b"os", str(e.errno or 0).encode(), (e.strerror or str(e)).encode("utf-8", "replace"))
-    except MemoryError:
-        result = (b"bad", b"it needs more memory than one archive may use")
-    except BaseException as e:  # a traceback would read source files, in whatever root this is
-        result = (b"os", b"0", f"{e.__class__.__name__}: {e}".encode("utf-8", "replace"))
+    except BaseException as e:
+        result = failure(e, "archive")
     send_frame(say, *result)
     os._exit(0)
 
@@ -99,8 +83,8 @@ def _enter(view: str, keep: tuple[int, ...]) -> Root:
         os.close(spec["pidfd"])
     else:
         layer = Layer(
-            _mount(spec["mount"]),
-            [Point(d, _mount(m), *rest) for d, m, *rest in spec["points"]],
+            Mount.of_fields(spec["mount"]),
+            [Point(d, Mount.of_fields(m), *rest) for d, m, *rest in spec["points"]],
             writable=spec["writable"],
             readonly=spec["readonly"],
         )
@@ -113,30 +97,18 @@ def _enter(view: str, keep: tuple[int, ...]) -> Root:
         if spec["root"]:
             roots.confirm_root(*spec["root"])
     root = Root(descriptors)
-    _give_up(keep)
+    give_up(keep, files=_FILES)
     return root
 
 
-def _give_up(keep: tuple[int, ...]) -> None:
-    confine.drop_capabilities(keep)
-    confine.limit({resource.RLIMIT_AS: _MEMORY, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: _FILES})
-    confine.deny_new_code()
-
-
-def _mount(parts: list[object]) -> Mount:
-    kind, source, options = parts
-    assert isinstance(kind, str) and isinstance(source, str) and isinstance(options, list)
-    return Mount(kind, source, tuple(options))
-
-
 def _stat(say: int, view: str, path: str, trailing: str) -> None:
-    root = _enter(view, _READS)
+    root = _enter(view, READS)
     confine.deny_system_calls()
     _say_stat(say, Found(root, path, trailing))
 
 
 def _read(say: int, view: str, path: str, trailing: str) -> None:
-    root = _enter(view, _READS)
+    root = _enter(view, READS)
     confine.deny_system_calls()
     found = Found(root, path, trailing)
     _say_stat(say, found)
@@ -146,7 +118,7 @@ def _read(say: int, view: str, path: str, trailing: str) -> None:
 
 
 def _export(_say: int, view: str) -> None:
-    root = _enter(view, _READS)
+    root = _enter(view, READS)
     confine.deny_system_calls()
     out = TarStream(1)
     TreeArchive(root, out, one_file_system=True).write_bare(root.fd)
@@ -163,19 +135,11 @@ def _say_stat(say: int, found: Found) -> None:
 
 
 def _write(say: int, view: str, path: str, keep_kinds: str, whole: str = "0") -> None:
-    head = b""
-    while len(head) < 6 and (piece := os.read(0, _PIECE)):
-        head += piece
-    compression = detect(head[:6])
-    held = [head] if head else []
-
-    def read(size: int) -> bytes:
-        return held.pop() if held else os.read(0, max(size, 1 << 16))
-
+    read, compression = standard_input()
     stream = None
     if compression != PLAIN:
         stream = Decompressed(read, compression, Limits().unpacked_max, hashed=False)
-    root = _enter(view, _WRITES)
+    root = _enter(view, WRITES)
     try:
         top = root.find(path, os.O_DIRECTORY)
     except NotADirectoryError:
@@ -198,7 +162,7 @@ def _write(say: int, view: str, path: str, keep_kinds: str, whole: str = "0") ->
 
 
 def _changes(say: int, view: str) -> None:
-    mount = _mount(json.loads(view)["mount"])
+    mount = Mount.of_fields(json.loads(view)["mount"])
     upper = next(o.removeprefix("upperdir=") for o in mount.options if o.startswith("upperdir="))
     files = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     descriptors = roots.own_descriptors()
@@ -206,7 +170,7 @@ def _changes(say: int, view: str) -> None:
     roots.enter_image(upper, mount.options)
     root = Root(descriptors)
     # trusted.overlay.opaque is only shown to the mighty
-    _give_up((*_READS, confine.CAP_SYS_ADMIN))
+    give_up((*READS, confine.CAP_SYS_ADMIN), files=_FILES)
     confine.deny_system_calls()
     found = changes(files, root.fd)
     for start in range(0, len(found), _CHANGES):

@@ -8,23 +8,22 @@ capabilities, no network, no other processes to reach, and bounds on memory, ent
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from functools import cache
 from pathlib import Path
 
-from wherry.errors import Internal, InvalidArgument, Unavailable
+from wherry.errors import InvalidArgument
 from wherry.linux import syscalls as sys
 from wherry.linux.pychild import DEVNULL, PIPE, PythonChild
 from wherry.model.digest import Digest
 from wherry.model.mount import Mount
 from wherry.model.tarformat import Limits
-from wherry.storage import streams
+from wherry.storage import children, streams
 from wherry.storage.apply import MERGE, OVERLAY
+from wherry.storage.children import child_paths
 from wherry.storage.streams import Readable
 
 _MODULE = "wherry.storage.unpack_child"
@@ -136,22 +135,13 @@ def _checked(child: PythonChild, what: str) -> list[bytes]:
     """The fields of a good result; a bad one as the error it stands for."""
     result, code, errors = child.result()
     fields = result.split(b"\0")
-    reason = fields[-1].decode("utf-8", "replace")
     if fields[0] == b"ok":
         return fields
-    if fields[0] == b"bad":
-        raise InvalidArgument(f"{what}: {reason}")
     if fields[0] == b"link":
-        raise NeedsParent(f"{what}: {reason}")
-    if fields[0] == b"os":
-        number = int(fields[1])
-        if number in (errno.ENOSPC, errno.EDQUOT):
-            raise Unavailable(f"{what}: {os.strerror(number).lower()}")
-        if number in _HOSTILE:
-            raise InvalidArgument(f"{what}: {reason}")
-        raise Internal(f"{what}: {reason}")
-    ending = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-    raise Internal(f"{what}: the unpacker ended early ({ending}) {errors.strip()}".rstrip())
+        raise NeedsParent(f"{what}: {fields[-1].decode('utf-8', 'replace')}")
+    if fields[0] in (b"bad", b"os"):
+        children.fail(fields, what, wrong=_HOSTILE)
+    raise children.ended_early(f"{what}: the unpacker", code, errors)
 
 
 def _mark_opaque(directory: str, paths: list[bytes]) -> None:
@@ -168,17 +158,6 @@ def _mark_opaque(directory: str, paths: list[bytes]) -> None:
                 os.close(fd)
     finally:
         os.close(root)
-
-
-@cache
-def child_paths() -> tuple[str, ...]:
-    """Where this package and the decompressors are, found without importing the latter."""
-    found: dict[str, None] = {}
-    for name in ("wherry", "isal", "zstandard"):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            found[str(Path(spec.origin).parent.parent)] = None
-    return tuple(found)
 
 
 def _feed(head: bytes, stream: Readable, child: PythonChild) -> None:

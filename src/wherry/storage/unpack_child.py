@@ -20,17 +20,9 @@ from wherry.linux import syscalls as calls
 from wherry.linux.overlay import mount_overlay
 from wherry.model.tarformat import BadTar, Limits, TarReader
 from wherry.storage.apply import Applier, MissingLink
+from wherry.storage.in_child import MEMORY, WRITES, failure
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
 
-_KEEP = (
-    confine.CAP_CHOWN,
-    confine.CAP_DAC_OVERRIDE,
-    confine.CAP_FOWNER,
-    confine.CAP_FSETID,
-    confine.CAP_MKNOD,
-    confine.CAP_SETFCAP,
-)
-_MEMORY = 1 << 30
 _FILES = 32
 _PIECE = 1 << 20
 
@@ -41,21 +33,17 @@ def main(arguments: list[str]) -> None:
     result_fd, role, *rest = arguments
     try:
         result = _unpack(rest) if role == "unpack" else _decompress(rest)
-    except BadTar as e:
-        result = [b"bad", str(e).encode("utf-8", "replace")]
     except MissingLink as e:
-        result = [b"link", str(e).encode("utf-8", "replace")]
-    except OSError as e:
-        result = [b"os", str(e.errno or 0).encode(), (e.strerror or str(e)).encode("utf-8", "replace")]
-    except MemoryError:
-        result = [b"bad", b"it needs more memory than one archive may use"]
+        result = (b"link", str(e).encode("utf-8", "replace"))
+    except (BadTar, OSError, MemoryError) as e:
+        result = failure(e, "archive")
     data = memoryview(b"\0".join(result))
     while data:
         data = data[os.write(int(result_fd), data) :]
     os._exit(0)
 
 
-def _unpack(arguments: list[str]) -> list[bytes]:
+def _unpack(arguments: list[str]) -> tuple[bytes, ...]:
     directory, whiteouts, compression, hashed, packed_limits, mount = arguments
     limits = Limits(*map(int, packed_limits.split(",")))
     size = os.fstat(0).st_size
@@ -83,16 +71,16 @@ def _unpack(arguments: list[str]) -> list[bytes]:
     applier.run()
     while next_piece is not None and next_piece():
         pass  # what follows the archive's end counts for the digest
-    return [
+    return (
         b"ok",
         stream.digest.encode() if stream is not None and hashed == "1" else b"-",
         *(str(n).encode() for n in (applier.size, applier.inodes, applier.entries)),
         str(stream.size if stream is not None else size).encode(),
         *sorted(applier.opaque),
-    ]
+    )
 
 
-def _decompress(arguments: list[str]) -> list[bytes]:
+def _decompress(arguments: list[str]) -> tuple[bytes, ...]:
     compression, limit = arguments
     stream = Decompressed(lambda n: os.read(0, n), compression, int(limit), hashed=False)
     confine.new_namespaces()
@@ -103,14 +91,14 @@ def _decompress(arguments: list[str]) -> list[bytes]:
         view = memoryview(piece)
         while view:
             view = view[os.write(1, view) :]
-    return [b"ok", b"-", b"0", b"0", b"0", str(stream.size).encode()]
+    return (b"ok", b"-", b"0", b"0", b"0", str(stream.size).encode())
 
 
 def _give_up(file_size: int, mapped: int) -> None:
-    confine.drop_capabilities(_KEEP)
+    confine.drop_capabilities(WRITES)
     confine.limit(
         {
-            resource.RLIMIT_AS: _MEMORY + mapped,
+            resource.RLIMIT_AS: MEMORY + mapped,
             resource.RLIMIT_CORE: 0,
             resource.RLIMIT_NOFILE: _FILES,
         }

@@ -371,7 +371,7 @@ def test_the_child_is_shut_in(tmp_path: Path) -> None:
     script = """
 import ctypes, os, signal, sys
 from wherry.linux import confine
-from wherry.storage.unpack_child import _KEEP, _give_up
+from wherry.storage.unpack_child import _give_up
 confine.new_namespaces()
 confine.enter_root(sys.argv[1])
 _give_up(1 << 30, 0)

@@ -17,7 +17,8 @@ from wherry.engine.builds.cache import BuildCache
 from wherry.model.mount import Mount
 from wherry.state.builds import CACHE_MOUNT
 from wherry.storage import build_files
-from wherry.storage.build_files import CopyJob, Ending, Part
+from wherry.storage.build_files import CopyJob, Part
+from wherry.storage.children import Ending
 from wherry.storage.selection import Wanted
 
 _MODE = 0o755

@@ -25,7 +25,7 @@ from wherry.model.mount import Mount
 from wherry.registry.download import Answer, Known, download, shown
 from wherry.state.builds import REMOTE
 from wherry.storage import build_files
-from wherry.storage.build_files import Ending
+from wherry.storage.children import Ending
 
 _SIZE_MAX = 64 << 30
 

@@ -16,7 +16,7 @@ from wherry.engine.builds.fetching import Fetcher
 from wherry.engine.builds.requests import BuildRequest
 from wherry.errors import InvalidArgument
 from wherry.storage import diff, streams
-from wherry.storage.build_files import Ending
+from wherry.storage.children import Ending
 from wherry.storage.contexts import Context
 
 _DOCKERFILE_MAX = 4 << 20

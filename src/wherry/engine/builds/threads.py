@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from wherry.storage.build_files import Ending
+from wherry.storage.children import Ending
 
 T = TypeVar("T")
 

@@ -30,7 +30,8 @@ from wherry.errors import InvalidArgument, NotFound
 from wherry.model import oci
 from wherry.model.mount import Mount
 from wherry.storage import build_files, selection
-from wherry.storage.build_files import CopyJob, Ending, MissingSource, Part
+from wherry.storage.build_files import CopyJob, MissingSource, Part
+from wherry.storage.children import Ending
 from wherry.storage.contexts import Context
 from wherry.storage.leases import Lease
 from wherry.storage.selection import NotThere, Wanted

@@ -154,19 +154,23 @@ class NetworkManager(Sandboxes):
 
     def shutdown(self) -> None:
         """Close what this process holds; running containers keep their networks and published ports."""
-        if self._overlays is not None:
-            self._overlays.member.close()
-        self._host.close()
-        self._leases.close()
-        self._dns.close()
-        self._publishing.unwatch()
-        self._reaper.run()
+        self._halt()
         self._publishing.close()
 
     def teardown_all(self) -> None:
         """Remove everything of this instance from the host: sandboxes, bridges, table, pins."""
         for row in self._rows.sandboxes():
             self.delete_sandbox(row.container_id)
+        self._halt()
+        for network in self._catalog.all().values():
+            if not network.config_only and self._has_driver(network):
+                self._driver(network.driver).stop(network)
+        self._publishing.remove_table()
+        netns.remove_directory(self._netns)
+        self._publishing.close()
+
+    def _halt(self) -> None:
+        """End what runs by itself, so that nobody changes anything from here on."""
         if self._overlays is not None:
             self._overlays.member.close()
         self._host.close()
@@ -174,12 +178,6 @@ class NetworkManager(Sandboxes):
         self._dns.close()
         self._publishing.unwatch()
         self._reaper.run()
-        for network in self._catalog.all().values():
-            if not network.config_only and self._has_driver(network):
-                self._driver(network.driver).stop(network)
-        self._publishing.remove_table()
-        netns.remove_directory(self._netns)
-        self._publishing.close()
 
     def settle(self) -> None:
         """Wait until interfaces of deleted sandboxes are gone, removing those that would stay."""

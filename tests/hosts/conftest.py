@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-import faulthandler
-import signal
-import sys
-from collections.abc import Iterator
-from types import FrameType
-
-import pytest
+from alarm import alarm
 
 HANG = 45
 """Seconds after which a whole test is taken to hang."""
 
-
-def _hung(_number: int, _frame: FrameType | None) -> None:
-    faulthandler.dump_traceback(file=sys.__stderr__)
-    raise TimeoutError("the test takes too long")
-
-
-@pytest.fixture(autouse=True)
-def no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
-    patient = request.node.get_closest_marker("patient")
-    before = signal.signal(signal.SIGALRM, _hung)
-    signal.alarm(patient.args[0] if patient is not None else HANG)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+no_hang = alarm(HANG)

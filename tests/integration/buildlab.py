@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.server
 import io
 import json
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from daemonlab import TIMEOUT, Answer, Done, LabDaemon
+from daemonlab import Answer, Done, LabDaemon
 
 Files = Mapping[str, str | bytes]
 
@@ -67,25 +65,13 @@ def error(answer: Answer) -> str:
     return str(errors[-1])
 
 
-def wherry(daemon: LabDaemon, *arguments: str, input: bytes = b"", timeout: float = TIMEOUT) -> Done:
-    result = subprocess.run(
-        [Path(sys.executable).with_name("wherry"), "--host", f"unix://{daemon.socket}", *arguments],
-        input=input,
-        capture_output=True,
-        timeout=timeout,
-        env=daemon.environment,
-        check=False,
-    )
-    return Done(result.returncode, result.stdout, result.stderr)
-
-
 def build(daemon: LabDaemon, directory: Path, *arguments: str) -> Done:
-    return wherry(daemon, "build", "--progress=plain", *arguments, str(directory))
+    return daemon.wherry("build", "--progress=plain", *arguments, str(directory))
 
 
 def built(daemon: LabDaemon, directory: Path, *arguments: str) -> str:
     """The image's id."""
-    return wherry(daemon, "build", "--quiet", *arguments, str(directory)).ok()
+    return daemon.wherry("build", "--quiet", *arguments, str(directory)).ok()
 
 
 def cat(daemon: LabDaemon, image: str, *paths: str) -> str:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import faulthandler
 import secrets
-import signal
-import sys
 from collections.abc import Iterator
-from types import FrameType
 
 import pytest
+from alarm import alarm
 from daemonlab import LabDaemon, new_base
 from leaks import HANG, no_leak
 
-
-def _hung(_number: int, _frame: FrameType | None) -> None:
-    faulthandler.dump_traceback(file=sys.__stderr__)
-    raise TimeoutError("the test takes too long")
-
-
-@pytest.fixture(autouse=True)
-def no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
-    """``@pytest.mark.patient(seconds)`` is for those that may take longer."""
-    patient = request.node.get_closest_marker("patient")
-    before = signal.signal(signal.SIGALRM, _hung)
-    signal.alarm(patient.args[0] if patient is not None else HANG)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+no_hang = alarm(HANG)
 
 
 @pytest.fixture(scope="session")

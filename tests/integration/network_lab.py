@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,14 @@ from wherry.state.database import Database
 T = TypeVar("T")
 QUIET = 0.3
 """Seconds after which an answer that must not come is taken not to come; one that comes takes under 1 ms."""
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Wait for a condition; fails after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.005)
 
 
 def child(function: Callable[[], None]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buildlab import archive, build, built, error, post, stream, wherry, write
+from buildlab import archive, build, built, error, post, stream, write
 from daemonlab import LabDaemon
 from registrylab import LabRegistry, registry, skopeo
 
@@ -53,7 +53,7 @@ def test_push_and_caches_by_way_of_a_registry(
     # Nothing of it is here any more: what the cache saves comes from the registry.
     for image in {first, *daemon.docker("images", "-q", "--no-trunc", where).ok().split()}:
         daemon.docker("rmi", "-f", image)
-    wherry(daemon, "builder", "prune", "-af").ok()
+    daemon.wherry("builder", "prune", "-af").ok()
     again = build(daemon, context, "-t", f"{where}:1", "--cache-from", f"type=registry,ref={where}:cache")
     assert again.code == 0, again.errors
     lines = (again.out + again.errors).splitlines()

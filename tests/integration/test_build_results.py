@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from buildlab import archive, build, built, cat, post, stream, wherry, write
+from buildlab import archive, build, built, cat, post, stream, write
 from daemonlab import LabDaemon, new_base, wait_until
 
 
@@ -82,14 +82,14 @@ def test_checks_outline_and_targets(daemon: LabDaemon, context: Path) -> None:
     write(
         context, {"Dockerfile": "# check=error=true\nFROM busybox AS one\nMAINTAINER me\nFROM one\nARG A=1\n"}
     )
-    checked = wherry(daemon, "build", "--check", str(context))
+    checked = daemon.wherry("build", "--check", str(context))
     assert checked.code == 1 and "MaintainerDeprecated" in checked.out
     assert "lint violation found" in build(daemon, context).errors
     text = "FROM busybox AS one\nFROM one\nARG A=1\nRUN --mount=type=secret,id=s true\n"
     write(context, {"Dockerfile": text})
-    assert "no warnings" in wherry(daemon, "build", "--check", str(context)).ok()
-    assert "one" in wherry(daemon, "build", "--call=targets", str(context)).ok()
-    outline = wherry(daemon, "build", "--call=outline", str(context)).ok()
+    assert "no warnings" in daemon.wherry("build", "--check", str(context)).ok()
+    assert "one" in daemon.wherry("build", "--call=targets", str(context)).ok()
+    outline = daemon.wherry("build", "--call=outline", str(context)).ok()
     assert "A" in outline and "SECRET" in outline
 
 
@@ -157,7 +157,7 @@ def test_the_cache_is_counted_and_pruned(daemon: LabDaemon, context: Path, name:
     assert nothing == {"CachesDeleted": None, "SpaceReclaimed": 0}
     kept = daemon.api("POST", "/build/prune", **{"reserved-space": 1 << 40}).json
     assert kept["CachesDeleted"] is None
-    assert regular["ID"] in wherry(daemon, "builder", "prune", "--force", "--all").ok()
+    assert regular["ID"] in daemon.wherry("builder", "prune", "--force", "--all").ok()
     assert daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"] == []
     assert built(daemon, context), "what was pruned is built again"
 
@@ -190,7 +190,7 @@ def test_caches_travel(daemon: LabDaemon, context: Path, tmp_path: Path, name: s
 def test_a_shell_in_the_state_before_the_failure(daemon: LabDaemon, context: Path) -> None:
     write(context, {"Dockerfile": "FROM busybox\nENV V=w\nWORKDIR /w\nRUN echo s > state\nRUN false\n"})
     typed = b"cat state; echo $V; exit\n"
-    done = wherry(daemon, "build", "--progress=plain", "debug", str(context), input=typed)
+    done = daemon.wherry("build", "--progress=plain", "debug", str(context), input=typed)
     assert done.out.split() == ["s", "w"] and "RUN false" in done.errors
 
 
@@ -208,19 +208,19 @@ def test_an_agent_is_lent_to_a_step(daemon: LabDaemon, context: Path, tmp_path: 
 
 def test_a_long_dockerfile_from_elsewhere(daemon: LabDaemon, context: Path) -> None:
     text = "FROM busybox\nCOPY file /file\n" + "# a comment that makes it long\n" * 2000
-    done = wherry(daemon, "build", "-q", "--file", "-", str(context), input=text.encode())
+    done = daemon.wherry("build", "-q", "--file", "-", str(context), input=text.encode())
     assert cat(daemon, done.ok(), "/file") == "content"
-    assert wherry(daemon, "build", "-q", "-", input=b"FROM busybox\nRUN true\n").ok().startswith("sha256:")
+    assert daemon.wherry("build", "-q", "-", input=b"FROM busybox\nRUN true\n").ok().startswith("sha256:")
 
 
 def test_history_of_builds(daemon: LabDaemon, context: Path, name: str) -> None:
     write(context, {"Dockerfile": "FROM busybox\nCOPY . .\n"})
     built(daemon, context, "-t", name)
-    listed = wherry(daemon, "build", "history").ok()
+    listed = daemon.wherry("build", "history").ok()
     assert f"{name}:latest" in listed and "Completed" in listed
     identifier = daemon.api("GET", "/build/history").json[0]["ID"]
-    assert "COPY . ." in wherry(daemon, "build", "history", identifier[:8]).ok()
-    assert wherry(daemon, "builder", "forget", identifier).ok() == identifier
+    assert "COPY . ." in daemon.wherry("build", "history", identifier[:8]).ok()
+    assert daemon.wherry("builder", "forget", identifier).ok() == identifier
     assert daemon.api("GET", f"/build/history/{identifier}").status == 404
 
 

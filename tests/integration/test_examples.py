@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from buildlab import wherry
 from daemonlab import LabDaemon, wait_until
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -22,11 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.patient(900)]
 def build(daemon: LabDaemon, tag: str, example: str, *arguments: str) -> None:
     secret = ("--secret", f"id=ca,src={BUNDLE}") if BUNDLE.exists() else ()
     context = str(EXAMPLES / example)
-    wherry(daemon, "build", "-q", "-t", tag, *secret, *arguments, context, timeout=300).ok()
+    daemon.wherry("build", "-q", "-t", tag, *secret, *arguments, context, timeout=300).ok()
 
 
 def bootstrap(daemon: LabDaemon, image: str) -> None:
-    wherry(daemon, "image", "bootstrap", image, timeout=500).ok()
+    daemon.wherry("image", "bootstrap", image, timeout=500).ok()
 
 
 def ask(url: str, body: Any = None) -> str:

@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from network_lab import QUIET, ask, footprint, manager, on_a_host, other_host, serve, shell
+from network_lab import QUIET, ask, footprint, manager, on_a_host, other_host, serve, shell, until
 from test_networks_kernel import container, ip, network, resolve, started
 
 from wherry.errors import Conflict, Forbidden, Internal, InvalidArgument, NotFound, Unavailable
@@ -28,13 +27,6 @@ from wherry.network.types import Sandbox, Subnet
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 _SUBNET = Subnet(cidr="198.51.100.0/24", gateway="198.51.100.2", ip_range="198.51.100.64/26")
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.01)
 
 
 @on_a_host

@@ -7,13 +7,11 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from network_lab import QUIET, ask, child, footprint, manager, on_a_host, other_host, serve, shell
+from network_lab import QUIET, ask, child, footprint, manager, on_a_host, other_host, serve, shell, until
 
 from wherry.errors import Internal, NotFound
 from wherry.linux import conntrack, netns, syscalls
@@ -33,13 +31,6 @@ pytestmark = [
 
 def new_id() -> str:
     return secrets.token_hex(32)
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.005)
 
 
 def container(m: NetworkManager, *ports: PortMapping, mode: str = "default") -> Sandbox:

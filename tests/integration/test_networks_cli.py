@@ -5,30 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from daemonlab import TIMEOUT, Done, LabDaemon, wait_until
+from daemonlab import LabDaemon, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
-
-
-WHERRY = str(Path(sys.executable).parent / "wherry")
-
-
-def wherry(daemon: LabDaemon, *arguments: str) -> Done:
-    result = subprocess.run(
-        [WHERRY, "-H", f"unix://{daemon.socket}", *arguments],
-        capture_output=True,
-        timeout=TIMEOUT,
-        env=daemon.environment,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return Done(result.returncode, result.stdout, result.stderr)
 
 
 def inspect(daemon: LabDaemon, network: str) -> dict[str, Any]:
@@ -60,10 +42,10 @@ def test_containers_find_each_other(daemon: LabDaemon, name: str) -> None:
 def test_connect_and_disconnect(daemon: LabDaemon, name: str) -> None:
     one, two, box = f"{name}-1", f"{name}-2", f"{name}-box"
     daemon.docker("network", "create", one).ok()
-    wherry(daemon, "network", "create", "--subnet", "10.213.7.0/24", "--gateway", "10.213.7.254", two).ok()
+    daemon.wherry("network", "create", "--subnet", "10.213.7.0/24", "--gateway", "10.213.7.254", two).ok()
     run(daemon, box)
     assert "127.0.0.11" not in daemon.docker("exec", box, "cat", "/etc/resolv.conf").ok()
-    wherry(daemon, "network", "connect", "--ip", "10.213.7.9", "--alias", "x", two, box).ok()
+    daemon.wherry("network", "connect", "--ip", "10.213.7.9", "--alias", "x", two, box).ok()
     assert "10.213.7.9/24" in daemon.docker("exec", box, "ip", "addr").ok()
     assert "nameserver 127.0.0.11" in daemon.docker("exec", box, "cat", "/etc/resolv.conf").ok()
     assert "10.213.7.9" in daemon.docker("exec", box, "cat", "/etc/hosts").ok()
@@ -120,7 +102,7 @@ def test_what_cannot_be(daemon: LabDaemon, name: str) -> None:
     ):
         for refused in (
             daemon.docker("network", "create", *arguments),
-            wherry(daemon, "network", "create", *arguments),
+            daemon.wherry("network", "create", *arguments),
         ):
             assert refused.code == 1 and words in refused.errors
     for body, status in (
@@ -164,26 +146,26 @@ def test_prune_and_filters(daemon: LabDaemon, name: str) -> None:
     listed = ("network", "ls", "--format", "{{.Name}}", "--filter", f"label={name}")
     assert len(daemon.docker(*listed).ok().split()) == 3
     assert daemon.docker(*listed, "--filter", "dangling=true").ok().count(name) == 3
-    pruned = wherry(daemon, "network", "prune", "-f", "--filter", f"label={name}=b").ok()
+    pruned = daemon.wherry("network", "prune", "-f", "--filter", f"label={name}=b").ok()
     assert pruned == f"Deleted Networks:\n{name}-b"
     assert f"{name}-c" in daemon.docker("system", "prune", "-f", "--filter", f"label={name}=c").ok()
     assert daemon.docker(*listed).ok() == f"{name}-a", "a stopped container's network stays"
-    assert wherry(daemon, "network", "ls", "-q", "--filter", f"name={name}-a").ok()
-    assert json.loads(wherry(daemon, "network", "inspect", f"{name}-a").ok())[0]["Name"] == f"{name}-a"
-    wherry(daemon, "network", "rm", "-f", f"{name}-a", "none-such").ok()
+    assert daemon.wherry("network", "ls", "-q", "--filter", f"name={name}-a").ok()
+    assert json.loads(daemon.wherry("network", "inspect", f"{name}-a").ok())[0]["Name"] == f"{name}-a"
+    daemon.wherry("network", "rm", "-f", f"{name}-a", "none-such").ok()
 
 
 def test_lists_of_callers(daemon: LabDaemon, name: str) -> None:
     spec = "from=127.0.0.0/8+192.0.2.0/24,0:80"
-    created = wherry(daemon, "run", "-d", "--name", name, "-p", spec, "busybox", "sleep", "1000")
+    created = daemon.wherry("run", "-d", "--name", name, "-p", spec, "busybox", "sleep", "1000")
     created.ok()
     bindings = json.loads(daemon.docker("inspect", name).ok())[0]["HostConfig"]["PortBindings"]
     assert bindings["80/tcp"][0]["Sources"] == ["127.0.0.0/8", "192.0.2.0/24"]
     assert any("admitted4" in e for e in daemon.traces())
-    wherry(daemon, "update", "--publish-add", "from=10.0.0.0/8,18099:81", name).ok()
+    daemon.wherry("update", "--publish-add", "from=10.0.0.0/8,18099:81", name).ok()
     assert "18099" in daemon.docker("port", name).ok()
-    wherry(daemon, "update", "--publish-rm", "18099", name).ok()
-    bad = wherry(daemon, "run", "-d", "-p", "from=10.0.0.1/8,80", "busybox", "true")
+    daemon.wherry("update", "--publish-rm", "18099", name).ok()
+    bad = daemon.wherry("run", "-d", "-p", "from=10.0.0.1/8,80", "busybox", "true")
     assert bad.code == 125 and "invalid subnet" in bad.errors
 
 

@@ -8,13 +8,22 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from network_lab import QUIET, ask, footprint, manager, on_a_host, other_host, ruleset_words, serve, shell
+from network_lab import (
+    QUIET,
+    ask,
+    footprint,
+    manager,
+    on_a_host,
+    other_host,
+    ruleset_words,
+    serve,
+    shell,
+    until,
+)
 
 from wherry.errors import Conflict, Forbidden, Internal, InvalidArgument
 from wherry.linux import netns
@@ -58,13 +67,6 @@ def container(
         ports=ports,
         owner=Owner(name=name or "box", resolving=resolving or Resolving()),
     )
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.005)
 
 
 def question(name: str, kind: int = message.A) -> bytes:

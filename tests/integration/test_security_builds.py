@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from buildlab import archive, build, built, cat, error, post, stream, web, wherry, write
+from buildlab import archive, build, built, cat, error, post, stream, web, write
 from daemonlab import LabDaemon
 
 SECRET = "outside of everything"
@@ -244,7 +244,7 @@ def test_a_failed_build_leaves_nothing(daemon: LabDaemon, context: Path) -> None
     failed = build(daemon, context)
     assert "returned a non-zero code: 9" in failed.errors and "last words" in failed.errors
     assert ">>> RUN echo last words" in failed.errors and failed.code == 1
-    assert wherry(daemon, "build", "history").out.splitlines()[1].split()[2] == "Error"
+    assert daemon.wherry("build", "history").out.splitlines()[1].split()[2] == "Error"
     assert "Successfully built" in stream(post(daemon, archive({"Dockerfile": "FROM busybox\n"})))
 
 
@@ -257,5 +257,5 @@ def test_two_hundred_thousand_small_files(daemon: LabDaemon, context: Path) -> N
             directory.mkdir()
         (directory / f"f{number}").touch()
     write(context, {"Dockerfile": "FROM busybox\nCOPY . /d\nRUN find /d -type f | wc -l > /n\n"})
-    image = wherry(daemon, "build", "-q", str(context), timeout=240).ok()
+    image = daemon.wherry("build", "-q", str(context), timeout=240).ok()
     assert int(cat(daemon, image, "/n")) == 200_002

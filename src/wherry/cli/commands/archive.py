@@ -70,9 +70,7 @@ def load(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def save(ctx: Context, options: Options, args: list[str]) -> int:
-    path = options.text("output")
-    if not path and on_terminal(1):
-        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    path = output(options)
     if path and os.path.isdir(path):
         raise Failure(f'failed to save image: invalid output path: "{path}" is a directory')
     directory = os.path.dirname(path) or "."
@@ -81,16 +79,29 @@ def save(ctx: Context, options: Options, args: list[str]) -> int:
             f"failed to save image: invalid output path: stat {directory}: no such file or directory"
         )
     archive = images.save(ctx.api, args, platform=options.text("platform"))
-    if not path:
-        for piece in archive:
-            write_all(1, piece)
-        return 0
-    with Working("Saving") as working:
-        write_whole(path, working.over(archive))
+    give(path, archive, "Saving")
     return 0
 
 
-def write_whole(path: str, pieces: Iterable[bytes]) -> None:
+def output(options: Options) -> str:
+    """The file that ``--output`` names, ``""`` for stdout. :raises Failure: that is a terminal."""
+    path = options.text("output")
+    if not path and on_terminal(1):
+        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    return path
+
+
+def give(path: str, archive: Iterable[bytes], doing: str) -> None:
+    """Write an archive where :func:`output` says; a file is complete when it has its name."""
+    if not path:
+        for piece in archive:
+            write_all(1, piece)
+        return
+    with Working(doing) as working:
+        _write_whole(path, working.over(archive))
+
+
+def _write_whole(path: str, pieces: Iterable[bytes]) -> None:
     """Write a file that is complete when it has its name; a special file is written in place."""
     if os.path.exists(path) and not os.path.isfile(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

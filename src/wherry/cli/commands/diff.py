@@ -6,10 +6,8 @@ import os
 
 from wherry.cli.command import Command, Failure, safe
 from wherry.cli.flags import Flag
-from wherry.cli.shared import on_terminal
 from wherry.cli.values import STRING
 from wherry.client import containers
-from wherry.client.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,25 +24,16 @@ def diff(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def export(ctx: Context, options: Options, args: list[str]) -> int:
-    from wherry.cli.commands.archive import write_whole
-    from wherry.cli.progress import Working
+    from wherry.cli.commands.archive import give, output
 
-    path = options.text("output")
-    if not path and on_terminal(1):
-        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    path = output(options)
     directory = os.path.dirname(path) or "."
     if path and (os.path.isdir(path) or not os.path.isdir(directory)):
         what = (
             f'"{path}" is a directory' if os.path.isdir(path) else f'directory "{directory}" does not exist'
         )
         raise Failure(f"failed to export container: invalid output path: {what}")
-    archive = containers.export(ctx.api, args[0])
-    if path:
-        with Working("Exporting") as working:
-            write_whole(path, working.over(archive))
-        return 0
-    for piece in archive:
-        write_all(1, piece)
+    give(path, containers.export(ctx.api, args[0]), "Exporting")
     return 0
 
 

@@ -10,7 +10,6 @@ from wherry.cli.render import units
 from wherry.cli.shared import on_terminal
 from wherry.cli.values import BOOL, DURATION, INT, LIST, STRING
 from wherry.client import volumes
-from wherry.client.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,21 +128,13 @@ def du(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def export(ctx: Context, options: Options, args: list[str]) -> int:
-    from wherry.cli.commands.archive import write_whole
-    from wherry.cli.progress import Working
+    from wherry.cli.commands.archive import give, output
 
-    path = options.text("output")
-    if not path and on_terminal(1):
-        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    path = output(options)
     compression = options.text("compression") or _COMPRESSIONS.get(os.path.splitext(path)[1], "none")
     snapshot = options.text("snapshot")
     archive = volumes.export(ctx.api, args[0], compression=compression, snapshot=snapshot)
-    if path:
-        with Working("Exporting") as working:
-            write_whole(path, working.over(archive))
-        return 0
-    for piece in archive:
-        write_all(1, piece)
+    give(path, archive, "Exporting")
     return 0
 
 

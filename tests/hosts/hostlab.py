@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from patience import patiently
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 
 from daemonlab import LabDaemon, new_base, wait_until
@@ -102,7 +104,7 @@ class EtcdServer:
 
     def get(self, path: str) -> bytes:
         def ask() -> bytes:
-            with urllib.request.urlopen(self.url + path, timeout=2) as answer:
+            with urllib.request.urlopen(self.url + path, timeout=patiently(2)) as answer:
                 data: bytes = answer.read()
                 return data
 
@@ -121,7 +123,7 @@ class EtcdServer:
     def end(self, number: int = signal.SIGKILL) -> None:
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(10)
+            self.process.wait(patiently(10))
             self.process = None
 
     def destroy(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from hostlab import Cluster, Host, ip, wait_until
+from patience import patiently
 
 pytestmark = [
     pytest.mark.kernel,
@@ -177,8 +178,8 @@ def test_a_cut_wire_heals(cluster: Cluster, hosts: list[Host]) -> None:
         wait_until(lambda: one.docker("exec", "aa", "nslookup", "bb").code != 0, "the lease to end")
         three.box("cc", "wide")
         one.docker("rm", "-f", "aa").ok()
-    wait_until(lambda: three.reaches("cc", "bb"), "the other side to be told", timeout=40)
-    wait_until(lambda: two.reaches("bb", "cc"), "this side to be told", timeout=40)
+    wait_until(lambda: three.reaches("cc", "bb"), "the other side to be told", timeout=patiently(40))
+    wait_until(lambda: two.reaches("bb", "cc"), "this side to be told", timeout=patiently(40))
     assert two.docker("exec", "bb", "nslookup", "aa").code != 0
 
 

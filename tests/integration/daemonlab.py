@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from patience import patiently
+
 from wherry.daemon.stores import instance_of
 from wherry.network.manager import NetworkManager
 from wherry.network.types import Instance
@@ -29,7 +31,7 @@ from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
 
 DOCKER = shutil.which("docker") or "docker"
-TIMEOUT = 20.0
+TIMEOUT = patiently(20.0)
 """Seconds after which whatever is waited for has hung."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _TABLES = ("containers", "sandboxes", "endpoints", "published", "snapshots", "volumes", "volume_users")
@@ -130,7 +132,7 @@ class LabDaemon:
     def start(self, *, ready: bool = True) -> LabDaemon:
         """Start it and wait until it says that it is ready (sd_notify(3)). One at a time on this host, as
         two that begin in the same moment might choose the same subnet."""
-        with Path("/tmp/wherry-tests.lock").open("w") as lock:
+        with Path(tempfile.gettempdir(), "wherry-tests.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._start(ready)
         return self
@@ -213,7 +215,7 @@ class LabDaemon:
             subprocess.run(["umount", "-l", mount], check=False, stderr=subprocess.DEVNULL, timeout=TIMEOUT)
         for cgroup in reversed(self._cgroup_directories()):
             with contextlib.suppress(OSError):
-                wait_until(lambda c=cgroup: not _pids(c), timeout=2)
+                wait_until(lambda c=cgroup: not _pids(c), timeout=patiently(2))
                 cgroup.rmdir()
         shutil.rmtree(self.base, ignore_errors=True)
 
@@ -404,7 +406,8 @@ class LabDaemon:
 
     def _cgroup_directories(self) -> list[Path]:
         found: list[Path] = []
-        for hierarchy in _CGROUPS.iterdir():
+        # version 2's tree alone, or one hierarchy a directory
+        for hierarchy in (_CGROUPS, *_CGROUPS.iterdir()):
             top = hierarchy / self.cgroup
             if top.is_dir() and not hierarchy.is_symlink():
                 found += [Path(directory) for directory, _, _ in os.walk(top)]
@@ -518,8 +521,8 @@ def _take_terminal() -> None:
 
 
 def new_base() -> Path:
-    """A short directory on the disk that holds /tmp."""
-    return Path(tempfile.mkdtemp(prefix="wh", dir="/tmp"))
+    """A short directory on the disk that holds temporary files."""
+    return Path(tempfile.mkdtemp(prefix="wh"))
 
 
 def _pids(cgroup: Path) -> list[int]:

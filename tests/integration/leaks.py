@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 HANG = 30
 """Seconds after which a whole test is taken to hang; single waits give up after 20."""
@@ -36,6 +37,6 @@ class no_leak:
         if kind is not None:
             return
         try:
-            wait_until(lambda: not daemon.difference(self.before), timeout=10)
+            wait_until(lambda: not daemon.difference(self.before), timeout=patiently(10))
         except AssertionError:
             pytest.fail("\n  ".join(daemon.difference(self.before)))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from patience import patiently
 
 
 class Datagrams:
@@ -35,7 +36,7 @@ class Datagrams:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        self._thread.join(5)
+        self._thread.join(patiently(5))
 
     def __enter__(self) -> Datagrams:
         return self
@@ -110,7 +111,7 @@ class Stream:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
-        self._thread.join(5)
+        self._thread.join(patiently(5))
 
     def __enter__(self) -> Stream:
         return self

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from daemonlab import TIMEOUT, LabDaemon, wait_until
+from patience import patiently
 
 SERVER = shutil.which("docker-registry") or "docker-registry"
 MANIFESTS = ", ".join(
@@ -134,7 +135,7 @@ class LabRegistry:
 
 @contextlib.contextmanager
 def registry(**more: Any) -> Iterator[LabRegistry]:
-    base = Path(tempfile.mkdtemp(prefix="whr", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="whr"))
     lab = LabRegistry(base, **more)
     try:
         yield lab.start()
@@ -146,7 +147,7 @@ def registry(**more: Any) -> Iterator[LabRegistry]:
 def skopeo(*arguments: str) -> str:
     """The independent client. Certificates are not its business here."""
     done = subprocess.run(
-        ["skopeo", "--insecure-policy", *arguments], capture_output=True, timeout=60, check=False
+        ["skopeo", "--insecure-policy", *arguments], capture_output=True, timeout=patiently(60), check=False
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout.decode()

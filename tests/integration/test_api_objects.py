@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 from wherry.linux import netns
 
@@ -149,7 +150,7 @@ SERVER = "while :; do echo hello | nc -l -p 80; done"
 
 def greeting(address: str, port: int) -> bytes:
     try:
-        with socket.create_connection((address, port), timeout=1) as connection:
+        with socket.create_connection((address, port), timeout=patiently(1)) as connection:
             return connection.recv(100)
     except OSError:
         return b""
@@ -224,8 +225,8 @@ def test_udp(daemon: LabDaemon, name: str) -> None:
 
     server = netns.inside(daemon.run / "netns" / identifier, inside)
     with closing(server), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        server.settimeout(20)
-        client.settimeout(20)
+        server.settimeout(patiently(20))
+        client.settimeout(patiently(20))
         client.sendto(b"ping", ("127.0.0.1", port))
         data, sender = server.recvfrom(10)
         server.sendto(data[::-1], sender)
@@ -234,7 +235,7 @@ def test_udp(daemon: LabDaemon, name: str) -> None:
 
 def test_outbound(daemon: LabDaemon) -> None:
     with closing(socket.create_server((own_address(), 0))) as server:
-        server.settimeout(20)
+        server.settimeout(patiently(20))
 
         def answer() -> None:
             connection, _ = server.accept()
@@ -245,7 +246,7 @@ def test_outbound(daemon: LabDaemon) -> None:
         thread.start()
         host, port = server.getsockname()
         out = daemon.docker("run", "--rm", "busybox", "nc", "-w", "5", host, str(port)).ok()
-        thread.join(20)
+        thread.join(patiently(20))
     assert out == "from the host"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import docker.errors
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -76,7 +77,7 @@ def test_attach_socket_carries_both_ways(client: Any) -> None:
     box = client.containers.run("busybox", "cat", detach=True, stdin_open=True, tty=True)
     stream = box.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
     raw = stream._sock
-    raw.settimeout(20)
+    raw.settimeout(patiently(20))
     raw.sendall(b"hello\n")
     seen = b""
     while seen.count(b"hello") < 2:
@@ -96,7 +97,7 @@ def test_exec(client: Any) -> None:
     assert b"".join(stream) == b"1\n2\n3\n"
     code, sock = box.exec_run("cat", stdin=True, socket=True, tty=True)
     sock._sock.sendall(b"word\n")
-    sock._sock.settimeout(20)
+    sock._sock.settimeout(patiently(20))
     assert b"word" in sock._sock.recv(100)
     sock._sock.shutdown(socket.SHUT_WR)
     sock._sock.close()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 from daemonlab import LabDaemon, new_base, wait_until
+from patience import patiently
 
 Talk = Callable[[aiohttp.ClientWebSocketResponse], Awaitable[None]]
 
@@ -17,7 +18,7 @@ def talk(daemon: LabDaemon, name: str, query: str, conversation: Talk) -> None:
         async with aiohttp.ClientSession(connector=connector) as session:
             url = f"http://localhost/containers/{name}/attach/ws?{query}"
             async with session.ws_connect(url) as socket:
-                await asyncio.wait_for(conversation(socket), 15)
+                await asyncio.wait_for(conversation(socket), patiently(15))
 
     asyncio.run(run())
 
@@ -119,7 +120,7 @@ def test_a_page_from_elsewhere_is_refused() -> None:
             ({**handshake, "Origin": f"http://127.0.0.1:{port}"}, 403),
             ({**handshake, "Host": "rebound.example.org"}, 403),
         ):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patiently(10))
             connection.request("GET", "/containers/none/attach/ws?stream=1", headers=headers)
             assert connection.getresponse().status == status, headers
             connection.close()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from daemonlab import TIMEOUT, Answer, LabDaemon, new_base, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -234,7 +235,7 @@ def verify(daemon: LabDaemon, clients: list[Client]) -> None:
                 continue
             assert known.id in listed, f"{known.id[:12]} was acknowledged as {known.state} and is lost"
             with contextlib.suppress(AssertionError):
-                wait_until(lambda k=known: daemon.state_of(k.id)["Status"] == k.state, timeout=10)
+                wait_until(lambda k=known: daemon.state_of(k.id)["Status"] == k.state, timeout=patiently(10))
             state = daemon.state_of(known.id)
             assert state["Status"] == known.state, (known, state)
             if known.state == "running":
@@ -284,7 +285,7 @@ def chaos(kills: int, seed: int) -> None:
             daemon.api("DELETE", f"/images/{image}?force=1")
         daemon.restart()
         try:
-            wait_until(lambda: not left(daemon, before), timeout=10)
+            wait_until(lambda: not left(daemon, before), timeout=patiently(10))
         except AssertionError:
             pytest.fail("\n  ".join(left(daemon, before)))
     except AssertionError as e:

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 from wherry.linux import cgroups
 
@@ -120,5 +121,5 @@ def test_a_stop_waits_for_the_thaw(daemon: LabDaemon, name: str) -> None:
     with daemon.docker_process("commit", name, f"{name}:tag") as commit:
         wait_until(lambda: frozen(daemon, name))
         daemon.docker("stop", "-t", "5", name).ok()
-        assert commit.wait(20) == 0
+        assert commit.wait(patiently(20)) == 0
     assert daemon.state_of(name)["ExitCode"] == 143

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from daemonlab import LabDaemon, new_base, wait_until
 from leaks import no_leak
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -82,8 +83,8 @@ def test_an_attached_client_survives_nothing_but_the_container_does(
         wait_until(lambda: mortal.state_of(name)["Running"])
         began = time.monotonic()
         mortal.restart(number)
-        assert time.monotonic() - began < 5, "an attached client holds the daemon up"
-        assert p.wait(10) != 0
+        assert time.monotonic() - began < patiently(5), "an attached client holds the daemon up"
+        assert p.wait(patiently(10)) != 0
     assert mortal.state_of(name)["Running"]
 
 
@@ -94,7 +95,7 @@ def test_published_ports_work_throughout(mortal: LabDaemon, name: str) -> None:
 
     def greeting() -> bytes:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=patiently(1)) as connection:
                 return connection.recv(100)
         except OSError:
             return b""
@@ -251,7 +252,7 @@ def _ids(daemon: LabDaemon) -> list[str]:
 
 
 def test_a_second_daemon_on_the_same_root_is_refused(mortal: LabDaemon) -> None:
-    result = subprocess.run(mortal.argv(), capture_output=True, timeout=20, check=False)
+    result = subprocess.run(mortal.argv(), capture_output=True, timeout=patiently(20), check=False)
     assert result.returncode == 1
     assert f"another daemon uses {mortal.root}" in result.stderr.decode()
     assert mortal.api("GET", "/_ping").status == 200

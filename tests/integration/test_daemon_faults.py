@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, new_base, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -90,7 +91,7 @@ def dies(daemon: LabDaemon, target: str, when: str, before: tuple[str, ...] = ()
         daemon.start()
         yield
         assert daemon.process is not None
-        assert daemon.process.wait(20) == -signal.SIGKILL, f"{target} was never reached"
+        assert daemon.process.wait(patiently(20)) == -signal.SIGKILL, f"{target} was never reached"
     finally:
         armed.unlink(missing_ok=True)
         daemon.program = sound
@@ -109,7 +110,7 @@ def settled(daemon: LabDaemon, before: set[str]) -> None:
     for volume in daemon.volumes():
         daemon.api("DELETE", f"/volumes/{volume}")
     try:
-        wait_until(lambda: lasting(daemon) == before, timeout=5)
+        wait_until(lambda: lasting(daemon) == before, timeout=patiently(5))
     except AssertionError:
         after = lasting(daemon)
         pytest.fail(f"left behind: {sorted(after - before)}, lost: {sorted(before - after)}")
@@ -176,7 +177,7 @@ def test_conmon_killed_while_a_client_is_attached(daemon: LabDaemon, name: str) 
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         os.kill(conmon_of(daemon), signal.SIGKILL)
-        assert process.wait(10) == 255
+        assert process.wait(patiently(10)) == 255
 
 
 def test_killed_while_it_starts(daemon: LabDaemon) -> None:
@@ -185,7 +186,7 @@ def test_killed_while_it_starts(daemon: LabDaemon) -> None:
         identifier = daemon.api("POST", "/containers/create", BODY).json["Id"]
         with daemon.docker_process("start", identifier) as start:
             kill = daemon.docker("kill", identifier)
-            assert start.wait(20) in (0, 1)
+            assert start.wait(patiently(20)) in (0, 1)
             assert kill.code in (0, 1)
         daemon.api("POST", f"/containers/{identifier}/kill")
         assert daemon.docker("wait", identifier).ok() == "137"
@@ -197,7 +198,7 @@ def test_removed_while_it_starts(daemon: LabDaemon) -> None:
         identifier = daemon.api("POST", "/containers/create", BODY).json["Id"]
         with daemon.docker_process("start", identifier) as start:
             wait_until(lambda i=identifier: daemon.docker("rm", "-fv", i).code in (0, 1))
-            start.wait(20)
+            start.wait(patiently(20))
         assert daemon.api("GET", f"/containers/{identifier}/json").status == 404
 
 
@@ -332,7 +333,7 @@ def test_a_full_disk(small_disk: LabDaemon) -> None:
     assert daemon.api("GET", "/_ping").status == 200
     (daemon.root / "filler").unlink()
     wait_until(lambda: daemon.state_of(ready)["Status"] in ("created", "exited"))
-    wait_until(lambda: lasting(daemon) == before, f"{lasting(daemon) ^ before}", timeout=5)
+    wait_until(lambda: lasting(daemon) == before, f"{lasting(daemon) ^ before}", timeout=patiently(5))
     assert daemon.docker("exec", running, "true").code == 0
     assert daemon.docker("run", "--rm", "busybox", "echo", "fine").ok() == "fine"
     daemon.restart()
@@ -350,7 +351,7 @@ def test_exit_and_removal_on_a_full_disk(small_disk: LabDaemon) -> None:
     daemon.api("DELETE", f"/containers/{running}?force=1")
     (daemon.root / "filler").unlink()
     daemon.api("DELETE", f"/containers/{running}?force=1")
-    wait_until(lambda: lasting(daemon) == before, timeout=5)
+    wait_until(lambda: lasting(daemon) == before, timeout=patiently(5))
 
 
 def test_commit_on_a_full_disk(small_disk: LabDaemon, name: str) -> None:

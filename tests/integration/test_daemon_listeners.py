@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -108,7 +109,7 @@ def test_another_driver_for_the_same_root_is_refused(fresh_daemon: LabDaemon) ->
         [*fresh_daemon.argv(), "--storage-driver", "vfs"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=patiently(20),
         check=False,
     )
     assert done.returncode == 1

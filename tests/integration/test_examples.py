@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -21,11 +22,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.patient(900)]
 def build(daemon: LabDaemon, tag: str, example: str, *arguments: str) -> None:
     secret = ("--secret", f"id=ca,src={BUNDLE}") if BUNDLE.exists() else ()
     context = str(EXAMPLES / example)
-    daemon.wherry("build", "-q", "-t", tag, *secret, *arguments, context, timeout=300).ok()
+    daemon.wherry("build", "-q", "-t", tag, *secret, *arguments, context, timeout=patiently(300)).ok()
 
 
 def bootstrap(daemon: LabDaemon, image: str) -> None:
-    daemon.wherry("image", "bootstrap", image, timeout=500).ok()
+    daemon.wherry("image", "bootstrap", image, timeout=patiently(500)).ok()
 
 
 def ask(url: str, body: Any = None) -> str:
@@ -35,13 +36,13 @@ def ask(url: str, body: Any = None) -> str:
 
     def once() -> str | None:
         try:
-            with _direct.open(request, timeout=5) as answer:
+            with _direct.open(request, timeout=patiently(5)) as answer:
                 text: str = answer.read().decode()
                 return text
         except (urllib.error.URLError, OSError):
             return None
 
-    answered: str = wait_until(once, f"{url} answers", timeout=60)
+    answered: str = wait_until(once, f"{url} answers", timeout=patiently(60))
     return answered
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import Done, LabDaemon
+from patience import patiently
 
 ENTRY = "from wherry.cli.main import entry; raise SystemExit(entry())"
 SCRIPT = "mkdir -p /d/in; echo one >/d/one; ln -s /d/one /d/link; ln -s /d /dl; sleep 1000"
@@ -19,7 +20,7 @@ def wherry(daemon: LabDaemon, *arguments: str, cwd: Path, data: bytes = b"") -> 
         [sys.executable, "-c", ENTRY, *arguments],
         input=data,
         capture_output=True,
-        timeout=20,
+        timeout=patiently(20),
         env=daemon.environment,
         cwd=cwd,
         check=False,

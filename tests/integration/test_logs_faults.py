@@ -16,6 +16,7 @@ import pytest
 from daemonlab import LabDaemon, new_base, wait_until
 from leaks import HANG
 from logservers import Stream
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -90,7 +91,7 @@ def test_syslog_over_tls(daemon: LabDaemon, name: str, tmp_path: Path) -> None:
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
          "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True, timeout=20,
+        check=True, capture_output=True, timeout=patiently(20),
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -114,7 +115,7 @@ GIGABYTE = 1 << 30
 
 @pytest.fixture
 def long() -> Iterator[None]:
-    signal.alarm(HANG * 10)
+    signal.alarm(int(patiently(HANG * 10)))
     yield
 
 
@@ -143,14 +144,14 @@ def test_a_flood_of_a_gigabyte(daemon: LabDaemon, name: str, long: None, driver:
         most = max(most, sum(sizes.values()))
         return daemon.state_of(name)["Status"] == "exited"
 
-    wait_until(finished, timeout=HANG * 9)
+    wait_until(finished, timeout=patiently(HANG * 9))
     assert daemon.docker("logs", "-n", "1", name).out == "end"
     assert slowest < 2
     if driver == "local":
         # 20 MB a file; one may be larger by what came in while the loop was busy.
         assert most < 300 << 20, most  # of 1 GB, beside other work
     wait_until(lambda: sum(f.stat().st_size for f in directory.glob(f"{identifier}.log*")) < 7 * (20 << 20),
-               timeout=HANG * 5)  # fmt: skip
+               timeout=patiently(HANG * 5))  # fmt: skip
 
 
 def test_descriptors_do_not_grow_with_followers(daemon: LabDaemon, name: str) -> None:

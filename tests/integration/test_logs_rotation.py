@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -52,7 +53,7 @@ def test_a_follower_crosses_rotations(daemon: LabDaemon, name: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         daemon.docker("exec", name, "touch", "/go/now").ok()
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=patiently(20))
     assert out == numbers(1, COUNT) + b"end\n"
     wait_until(lambda: len(log_files(daemon, name)) <= 3)
 

@@ -24,6 +24,7 @@ from network_lab import (
     shell,
     until,
 )
+from patience import patiently
 
 from wherry.errors import Conflict, Forbidden, Internal, InvalidArgument
 from wherry.linux import netns
@@ -74,7 +75,9 @@ def question(name: str, kind: int = message.A) -> bytes:
     return message.HEADER.pack(7, 0x0100, 1, 0, 0, 0) + labels + kind.to_bytes(2, "big") + b"\0\1"
 
 
-def resolve(box: Sandbox, name: str, kind: int = message.A, *, timeout: float = 5) -> list[str] | int:
+def resolve(
+    box: Sandbox, name: str, kind: int = message.A, *, timeout: float = patiently(5)
+) -> list[str] | int:
     """The addresses that 127.0.0.11 answers inside a container, or the code of its refusal."""
 
     def query() -> bytes:
@@ -419,11 +422,11 @@ def test_names(tmp_path: Path) -> None:
     assert resolve(stranger, "www") == [ip(web)]
     assert resolve(stranger, "www", message.AAAA) == [web.endpoints[0].ip6]
     assert resolve(stranger, web.container_id[:12]) == [ip(web)]
-    assert resolve(stranger, "db", timeout=8) == message.SERVFAIL
+    assert resolve(stranger, "db", timeout=patiently(8)) == message.SERVFAIL
     m.rename(db.container_id, "data")
     assert resolve(web, "data") == [ip(db)]
     m.delete_sandbox(db.container_id)
-    assert resolve(web, "data", timeout=8) == message.SERVFAIL
+    assert resolve(web, "data", timeout=patiently(8)) == message.SERVFAIL
 
 
 @on_a_host
@@ -477,7 +480,7 @@ def test_names_survive_the_daemon(tmp_path: Path) -> None:
     assert again.restore({box.container_id: 0, other.container_id: 0}) == []
     assert resolve(box, "other") == [ip(other)]
     again.delete_sandbox(other.container_id)
-    assert resolve(box, "other", timeout=8) == message.SERVFAIL
+    assert resolve(box, "other", timeout=patiently(8)) == message.SERVFAIL
 
 
 @on_a_host
@@ -635,6 +638,6 @@ def test_host_rules_are_obeyed_where_asked(tmp_path: Path) -> None:
     ports = (PortMapping(container_port=80, host_port=8080), PortMapping(container_port=80, host_port=9090))
     web = container(m, "mine", ports=ports)
     serve(web.path, 80, "web")
-    assert ask(lan, "198.51.100.1", 8080, timeout=1.5) == "silence", "the host drops it"
+    assert ask(lan, "198.51.100.1", 8080, timeout=patiently(1.5)) == "silence", "the host drops it"
     assert ask(lan, "198.51.100.1", 9090) == "web 198.51.100.2"
     assert ask(None, "127.0.0.1", 8080).startswith("web ")

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from daemonlab import LabDaemon, new_base
+from patience import patiently
 from registrylab import LabRegistry, registry, skopeo
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("registry")]
@@ -26,7 +27,9 @@ HTPASSWD = "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
 
 
 def openssl(*arguments: str, stdin: bytes = b"") -> bytes:
-    done = subprocess.run(["openssl", *arguments], input=stdin, capture_output=True, timeout=30, check=False)
+    done = subprocess.run(
+        ["openssl", *arguments], input=stdin, capture_output=True, timeout=patiently(30), check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -242,7 +243,9 @@ def test_pid_and_ipc_of_others(daemon: LabDaemon, name: str) -> None:
 
 def test_forty_containers_by_eight_clients(daemon: LabDaemon) -> None:
     def one(number: int) -> int:
-        return daemon.docker("run", "--rm", "busybox", "sh", "-c", f"exit {number}", timeout=60).code
+        return daemon.docker(
+            "run", "--rm", "busybox", "sh", "-c", f"exit {number}", timeout=patiently(60)
+        ).code
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(one, range(40))) == list(range(40))

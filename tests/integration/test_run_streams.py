@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -118,7 +119,7 @@ def test_signals_are_forwarded(daemon: LabDaemon, name: str) -> None:
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == b"got\n"
-        assert process.wait(10) == 6
+        assert process.wait(patiently(10)) == 6
 
 
 def test_a_client_that_does_not_read_loses_nothing(daemon: LabDaemon, name: str) -> None:
@@ -221,7 +222,7 @@ def test_an_exec_ends_with_its_container(daemon: LabDaemon, box: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         daemon.docker("kill", box).ok()
-        assert process.wait(10) == 137
+        assert process.wait(patiently(10)) == 137
 
 
 def test_many_execs_leave_nothing(daemon: LabDaemon, box: str) -> None:
@@ -283,7 +284,7 @@ def test_logs_follow_to_the_end(daemon: LabDaemon, name: str) -> None:
         daemon.docker("attach", name, input=b"\n").ok()
         assert process.stdout.read() == b"two\n"
         assert process.stderr.read() == b"err\n"
-        assert process.wait(10) == 0
+        assert process.wait(patiently(10)) == 0
 
 
 def test_logs_follow_ends_when_the_container_is_removed(daemon: LabDaemon, name: str) -> None:
@@ -292,7 +293,7 @@ def test_logs_follow_ends_when_the_container_is_removed(daemon: LabDaemon, name:
         assert process.stdout is not None
         assert process.stdout.readline() == b"one\n"
         daemon.docker("rm", "-f", name).ok()
-        assert process.wait(10) == 0
+        assert process.wait(patiently(10)) == 0
 
 
 def test_a_follower_that_goes_away_is_forgotten(daemon: LabDaemon, name: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 SLEEP = ("busybox", "sleep", "1000")
 ROUNDS = 60
@@ -297,7 +298,7 @@ def test_a_start_waits_for_a_copy_and_a_removal_ends_it(daemon: LabDaemon, name:
         time.sleep(0.3)  # it must not have happened, so there is nothing to wait for
         assert daemon.state_of(name)["Status"] == "created" and starting.poll() is None
         assert daemon.api("DELETE", f"/containers/{name}?force=1").status == 204
-        starting.wait(20)  # it may have come before the removal
+        starting.wait(patiently(20))  # it may have come before the removal
     assert connection.getresponse().status >= 400
     connection.close()
     wait_until(lambda: not _helpers(daemon))

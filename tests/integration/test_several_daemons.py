@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import DOCKER, LabDaemon, new_base, wait_until
+from patience import patiently
 
 MAIN = "from wherry.cli.main import entry; raise SystemExit(entry())"
 
@@ -30,7 +31,7 @@ class Clients:
         (self.bin / name).chmod(0o755)
 
     def run(self, *argv: str, stdin: bytes = b"", code: int = 0) -> tuple[str, str]:
-        done = subprocess.run(argv, env=self.env, input=stdin, capture_output=True, timeout=30)
+        done = subprocess.run(argv, env=self.env, input=stdin, capture_output=True, timeout=patiently(30))
         assert done.returncode == code, (done.stdout, done.stderr)
         return done.stdout.decode(), done.stderr.decode()
 

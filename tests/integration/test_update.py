@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -249,7 +250,7 @@ def test_a_device_that_is_not_there(daemon: LabDaemon, running: str) -> None:
 
 def page(port: int, host: str = "127.0.0.1") -> bytes:
     try:
-        with socket.create_connection((host, port), timeout=2) as s:
+        with socket.create_connection((host, port), timeout=patiently(2)) as s:
             s.sendall(b"GET /index.html HTTP/1.0\r\n\r\n")
             return s.makefile("rb").read().rpartition(b"\r\n\r\n")[2]
     except OSError:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from daemonlab import LabDaemon
+from patience import patiently
 
 MAIN = "from wherry.cli.main import entry; raise SystemExit(entry())"
 
@@ -20,7 +21,9 @@ def test_a_container_may_speak_to_the_daemon(daemon: LabDaemon, tmp_path: Path) 
     place = "$DOCKER_CONFIG/config.json"
     script = f"test -S /var/run/docker.sock && stat -c %a {place} && cat {place}"
     argv = ["run", "--rm", "--network", "none", "--use-api-socket", "busybox", "sh", "-c", script]
-    done = subprocess.run([sys.executable, "-c", MAIN, *argv], env=env, capture_output=True, timeout=25)
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *argv], env=env, capture_output=True, timeout=patiently(25)
+    )
     assert done.returncode == 0, done.stderr
     mode, _, content = done.stdout.partition(b"\n")
     assert mode == b"600"

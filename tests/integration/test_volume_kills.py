@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from daemonlab import LabDaemon
+from patience import patiently
 
 from wherry.linux import mounts
 
@@ -114,7 +115,7 @@ def rounds(daemon: LabDaemon, count: int) -> None:
         worker.start()
         threading.Event().wait(life.random.uniform(0.0, 0.25))
         daemon.end(signal.SIGKILL)
-        worker.join(30)
+        worker.join(patiently(30))
         assert not failed, failed
         daemon.start()
         life.check()

@@ -10,6 +10,7 @@ import pytest
 from daemonlab import LabDaemon, new_base, wait_until
 from exampleplugin import ExamplePlugin
 from leaks import no_leak
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -96,7 +97,7 @@ def test_a_plugin_that_hangs_is_in_nobodys_way(lab: tuple[LabDaemon, ExamplePlug
                 assert name in daemon.docker("volume", "ls", "-q").ok()
                 other = daemon.docker("run", "--rm", "-v", f"{name}-l:/m", "busybox", "echo", "on")
                 assert other.ok() == "on"
-                _, errors = waiting.communicate(timeout=20)
+                _, errors = waiting.communicate(timeout=patiently(20))
             assert waiting.returncode == 1
             assert b"plugin ex does not answer VolumeDriver.Mount within 1 s" in errors
             status = daemon.api("GET", f"/volumes/{name}").json["Status"]

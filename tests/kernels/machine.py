@@ -4,8 +4,8 @@
 
 The machine sees the host's whole tree at the same paths, read-only below and in memory above, so a command
 runs there as it would here and changes nothing here. It has kernel parts and a cgroup layout (version 2
-alone) that the host may lack. ``guest.py`` is its init. The command's output comes as it is written, and its exit
-code is this program's; :data:`BROKEN` or :data:`TIMED_OUT` when the machine failed it.
+alone) that the host may lack. ``guest.py`` is its init. The command's output comes as it is written, and its
+exit code is this program's; :data:`BROKEN` or :data:`TIMED_OUT` when the machine failed it.
 
 The kernel is not installed: its package is unpacked in ``.cache/kernels`` and taken from there.
 """

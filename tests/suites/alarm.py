@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from patience import patiently
 
 
 def _hung(_number: int, _frame: FrameType | None) -> None:
@@ -25,7 +27,7 @@ def alarm(seconds: int) -> Any:
     def no_hang(request: pytest.FixtureRequest) -> Iterator[None]:
         patient = request.node.get_closest_marker("patient")
         before = signal.signal(signal.SIGALRM, _hung)
-        signal.alarm(patient.args[0] if patient is not None else seconds)
+        signal.alarm(math.ceil(patiently(patient.args[0] if patient is not None else seconds)))
         try:
             yield
         finally:

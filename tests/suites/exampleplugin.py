@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from patience import patiently
+
 Answer = dict[str, Any]
 
 
@@ -43,7 +45,7 @@ class ExamplePlugin:
         self._server.close()
         self.address.unlink(missing_ok=True)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(patiently(10))
 
     def _serve(self) -> None:
         while not self._end.is_set():

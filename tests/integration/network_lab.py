@@ -18,21 +18,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from patience import patiently
 
 from wherry.linux import netns, syscalls
+from wherry.linux import rtkinds as kinds
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import NetlinkSocket
+from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
 from wherry.network.manager import NetworkManager
 from wherry.network.types import NetworkConfig
 from wherry.state import schema
 from wherry.state.database import Database
 
 T = TypeVar("T")
-QUIET = 0.3
+QUIET = patiently(0.3)
 """Seconds after which an answer that must not come is taken not to come; one that comes takes under 1 ms."""
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = patiently(10)) -> None:
     """Wait for a condition; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -116,6 +118,17 @@ def other_host(directory: Path, name: str, subnet: str) -> Path:
     return path
 
 
+def lacks(creation: Message) -> bool:
+    """Whether the kernel knows no interface of the kind that this would make. To be asked on a host of the
+    test's own, as one may be made."""
+    with NetlinkSocket() as sock:
+        try:
+            sock.transact(creation)
+        except NetlinkError as e:
+            return kinds.unsupported(e)
+    return False
+
+
 def _socket(where: Path | None, kind: int) -> socket.socket:
     def make() -> socket.socket:
         return socket.socket(socket.AF_INET, kind)
@@ -147,7 +160,13 @@ def serve(where: Path | None, port: int, word: str, *, ip: str = "0.0.0.0", udp:
 
 
 def ask(
-    where: Path | None, ip: str, port: int, *, udp: bool = False, timeout: float = 5, source_port: int = 0
+    where: Path | None,
+    ip: str,
+    port: int,
+    *,
+    udp: bool = False,
+    timeout: float = patiently(5),
+    source_port: int = 0,
 ) -> str:
     """What the server there says, ``refused``, or ``silence``."""
     with _socket(where, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as sock:

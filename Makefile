@@ -2,7 +2,12 @@
 PY := .venv/bin/python
 WORKERS ?= 3
 
-.PHONY: help setup setup-tests run test test-faults lint types bench clean
+# Emulated, everything takes about ten times as long.
+MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
+PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
+
+.PHONY: help setup setup-tests setup-kernel run test test-faults lint types bench clean
+.PHONY: test-kernel test-kernel-engine test-kernel-networks
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +27,19 @@ test: setup-tests ## the whole suite, against the real kernel, conmon and crun (
 test-faults: setup-tests ## the long fault and load runs
 	$(PY) -m pytest -m slow tests
 
+setup-kernel:    ## what test-kernel needs besides: QEMU, and Debian's kernel in .cache
+	@scripts/setup --with-kernel
+
+test-kernel: test-kernel-engine test-kernel-networks ## on Debian's stock kernel, in QEMU (-j2: both at once)
+
+# containers, with cgroup version 2 alone
+test-kernel-engine: setup-kernel
+	$(MACHINE) $(PYTEST_THERE) @tests/kernels/engine.args
+
+# overlay networks on several hosts, macvlan, ipvlan, VLANs
+test-kernel-networks: setup-kernel
+	$(MACHINE) $(PYTEST_THERE) @tests/kernels/networks.args
+
 lint: setup-tests ## ruff: rules and format
 	$(PY) -m ruff check src tests bench
 	$(PY) -m ruff format --check src tests bench
@@ -33,4 +51,4 @@ bench: setup     ## side by side with Docker Engine, where it is installed
 	$(PY) bench/run.py
 
 clean:           ## the virtual environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from patience import patiently
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 
 from daemonlab import LabDaemon, new_base, wait_until
+from test_daemon_listeners import certificate
 
 from wherry.linux import netns
 
@@ -76,13 +78,37 @@ def inside(where: Path, function: Callable[[], Any]) -> Any:
     return netns.inside(where, function)
 
 
+def make_certificates(directory: Path) -> Path:
+    """An authority, and what it has signed for etcd (``server``) and for daemons (``client``)."""
+    certificate(directory, "ca")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE")
+    certificate(directory, "server", *signed, "-addext", f"subjectAltName=IP:{_ETCD},IP:127.0.0.1")
+    certificate(directory, "client", *signed)
+    return directory
+
+
+def store_options(certificates: Path) -> tuple[str, ...]:
+    """A daemon's options for an etcd with these."""
+    return (
+        f"kv.cacertfile={certificates}/ca.pem",
+        f"kv.certfile={certificates}/client.pem",
+        f"kv.keyfile={certificates}/client.key",
+    )
+
+
 class EtcdServer:
     """Debian's etcd-server in a namespace of its own."""
 
-    def __init__(self, where: Path) -> None:
+    def __init__(self, where: Path, certificates: Path | None = None) -> None:
+        """:param certificates: those of :func:`make_certificates`: TLS, for clients that have one as well."""
         self.where = where
         self.data = Path(tempfile.mkdtemp(prefix="wh-etcd-"))
-        self.url = f"http://{_ETCD}:2379"
+        self.url = f"{'https' if certificates else 'http'}://{_ETCD}:2379"
+        self._certificates = certificates
+        self._context = None
+        if certificates is not None:
+            self._context = ssl.create_default_context(cafile=certificates / "ca.pem")
+            self._context.load_cert_chain(certificates / "client.pem", certificates / "client.key")
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -92,6 +118,9 @@ class EtcdServer:
             "--initial-advertise-peer-urls", "http://127.0.0.1:2380",
             "--initial-cluster", "default=http://127.0.0.1:2380", "--unsafe-no-fsync",
         ]  # fmt: skip
+        if (own := self._certificates) is not None:
+            argv += ["--cert-file", f"{own}/server.pem", "--key-file", f"{own}/server.key"]
+            argv += ["--client-cert-auth", "--trusted-ca-file", f"{own}/ca.pem"]
         with (self.data / "log").open("ab") as log:
             self.process = inside(self.where, lambda: subprocess.Popen(argv, stdout=log, stderr=log))
         wait_until(self.answers, "etcd")
@@ -104,7 +133,9 @@ class EtcdServer:
 
     def get(self, path: str) -> bytes:
         def ask() -> bytes:
-            with urllib.request.urlopen(self.url + path, timeout=patiently(2)) as answer:
+            with urllib.request.urlopen(
+                self.url + path, timeout=patiently(2), context=self._context
+            ) as answer:
                 data: bytes = answer.read()
                 return data
 
@@ -113,6 +144,8 @@ class EtcdServer:
 
     def list_keys(self) -> list[str]:
         argv = ["etcdctl", "--endpoints", self.url, "get", "--prefix", "--keys-only", "/"]
+        if (own := self._certificates) is not None:
+            argv += ["--cacert", f"{own}/ca.pem", "--cert", f"{own}/client.pem", "--key", f"{own}/client.key"]
         environment = {"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"}
 
         def run() -> str:
@@ -134,12 +167,13 @@ class EtcdServer:
 class Host(LabDaemon):
     """A daemon whose network namespace is a host of its own."""
 
-    def __init__(self, name: str, where: Path, address: str) -> None:
+    def __init__(self, name: str, where: Path, address: str, *options: str) -> None:
+        """:param options: further ones for the cluster store, each ``KEY=VALUE``."""
         self.name, self.where, self.address = name, where, address
         super().__init__(
             new_base(),
             *("--cluster-store", f"etcd://{_ETCD}:2379", "--cluster-advertise", address),
-            *("--cluster-store-opt", f"ttl={TTL}"),
+            *(word for option in (f"ttl={TTL}", *options) for word in ("--cluster-store-opt", option)),
             program=["nsenter", f"--net={where}", sys.executable, "-m", "wherry.daemon.main"],
         )
 
@@ -165,25 +199,31 @@ class Host(LabDaemon):
 
 
 class Cluster:
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, certificates: Path | None = None) -> None:
         self.switch = Switch(Path(tempfile.mkdtemp(prefix="wh-hosts-")))
-        self.etcd = EtcdServer(self.switch.plug("etcd", _ETCD))
+        self.etcd = EtcdServer(self.switch.plug("etcd", _ETCD), certificates)
         self.hosts: list[Host] = []
         self._count = count
+        self._options = () if certificates is None else store_options(certificates)
 
     def __enter__(self) -> Cluster:
         try:
             self.etcd.where and ip(self.etcd.where, "link", "set", "lo", "up")
             self.etcd.start()
-            for number in range(1, self._count + 1):
-                name, address = f"h{number}", f"10.99.0.{number}"
-                self.hosts.append(Host(name, self.switch.plug(name, address), address))
-                self.hosts[-1].start()
-                self.hosts[-1].bootstrap()
+            for _ in range(self._count):
+                self.join(*self._options).bootstrap()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def join(self, *options: str) -> Host:
+        """One more host, with these options for the store."""
+        number = len(self.hosts) + 1
+        name, address = f"h{number}", f"10.99.0.{number}"
+        self.hosts.append(Host(name, self.switch.plug(name, address), address, *options))
+        self.hosts[-1].start()
+        return self.hosts[-1]
 
     def __exit__(self, *_details: object) -> None:
         for host in self.hosts:

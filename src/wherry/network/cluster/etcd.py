@@ -161,8 +161,8 @@ class Etcd:
                 connection.request("POST", path, body=data, headers={"Content-Type": "application/json"})
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as e:
+                failure = _refusal(connection, e) if self._context is not None else e
                 connection.close()
-                failure = e
                 continue
             if self._places[0] != place:
                 with suppress(ValueError):
@@ -179,6 +179,23 @@ class Etcd:
         if self._context is None:
             return http.client.HTTPConnection(place.host, place.port, timeout=_TIMEOUT)
         return http.client.HTTPSConnection(place.host, place.port, timeout=_TIMEOUT, context=self._context)
+
+
+def _refusal(connection: http.client.HTTPConnection, failure: Exception) -> Exception:
+    """Why a TLS connection failed. In TLS 1.3 a client has said its part before the server looks at its
+    certificate: a refusal comes behind a handshake that went well, and may lie unread when writing fails."""
+    if isinstance(failure, ConnectionError | ssl.SSLEOFError) and connection.sock is not None:
+        try:
+            connection.sock.recv(1)
+        except OSError as e:
+            failure = e
+    if isinstance(failure, ssl.SSLError) and "ALERT" in str(failure) and "CERTIFICATE" in str(failure):
+        return Unavailable(f"it does not trust this daemon's certificate (kv.certfile): {failure}")
+    if isinstance(failure, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
+        return Unavailable(
+            f"it hung up, and may not trust this daemon's certificate (kv.certfile): {failure}"
+        )
+    return failure
 
 
 def put(key: str, value: str, lease: str = "0") -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from wherry.errors import InvalidArgument
@@ -86,6 +87,13 @@ def _check_ulimit(limit: Ulimit) -> None:
         raise InvalidArgument(
             f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
         )
+    if limit.name == "nofile":
+        # whoever asks: the kernel hands out no more, and the container could be made but never started
+        most = int(Path("/proc/sys/fs/nr_open").read_text())
+        if not 0 <= limit.hard <= most:
+            raise InvalidArgument(
+                f"cannot set ulimit nofile to {limit.hard}: this kernel's most is {most} (fs.nr_open)"
+            )
     if "CAP_SYS_RESOURCE" in capabilities.available():
         return
     own = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.name.upper()}", resource.RLIMIT_NOFILE))[1]

@@ -158,6 +158,8 @@ def test_limits() -> None:
         HostConfig(shm_size=-1),
         HostConfig(ulimits=[Ulimit(name="x", soft=1, hard=1)]),
         HostConfig(ulimits=[Ulimit(name="core", soft=2, hard=1)]),
+        HostConfig(ulimits=[Ulimit(name="nofile", soft=1, hard=1 << 31)]),
+        HostConfig(ulimits=[Ulimit(name="nofile", soft=-1, hard=-1)]),
     ],
 )
 def test_bad_limits(host: HostConfig) -> None:

@@ -136,7 +136,7 @@ def _current() -> Path | None:
 def _candidate() -> tuple[str, str] | None:
     """Name and version of the package that linux-image-amd64 stands for."""
     depends = _output("apt-cache", "depends", "linux-image-amd64")
-    names = [words[1] for line in depends.splitlines() if (words := line.split())[0] == "Depends:"]
+    names = [line.split()[1] for line in depends.splitlines() if line.strip().startswith("Depends:")]
     if not names:
         return None
     shown = _output("apt-cache", "show", "--no-all-versions", names[0])
@@ -418,6 +418,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return e.code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # nobody reads any more; nor is there anybody to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _interrupted(number: int, _frame: object) -> None:

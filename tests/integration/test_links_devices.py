@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +86,9 @@ def test_what_cannot_be_linked(daemon: LabDaemon, linked: tuple[str, str]) -> No
 # ---- devices that vendors describe -----------------------------------------------------------------------
 
 
+_REALTIME = Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists()
+
+
 @pytest.fixture(scope="module")
 def with_devices() -> Iterator[LabDaemon]:
     base = new_base()
@@ -107,7 +109,8 @@ def with_devices() -> Iterator[LabDaemon]:
         "devices": [{"name": "0", "containerEdits": edits}],
     }
     (specs / "a.json").write_text(json.dumps(spec))
-    daemon = LabDaemon(base, "--cdi-spec-dir", str(specs), "--cpu-rt-runtime", "2000")
+    realtime = ("--cpu-rt-runtime", "2000") if _REALTIME else ()
+    daemon = LabDaemon(base, "--cdi-spec-dir", str(specs), *realtime)
     try:
         daemon.start()
         daemon.bootstrap()
@@ -138,9 +141,18 @@ def test_devices_that_are_not_there(with_devices: LabDaemon) -> None:
     assert with_devices.containers() == []
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"), reason="no real-time group scheduling"
-)
+@pytest.mark.skipif(_REALTIME, reason="this kernel has real-time group scheduling")
+def test_a_share_of_real_time_that_cannot_be_is_refused() -> None:
+    daemon = LabDaemon(new_base(), "--cpu-rt-runtime", "2000")
+    try:
+        with pytest.raises(AssertionError, match="the daemon ended"):
+            daemon.start()
+        assert "this kernel has no real-time group scheduling" in daemon.log
+    finally:
+        daemon.destroy()
+
+
+@pytest.mark.skipif(not _REALTIME, reason="no real-time group scheduling")
 def test_real_time_scheduling_from_the_daemons_share(with_devices: LabDaemon) -> None:
     run = ("run", "--rm", "--cpu-rt-runtime")
     read = "cat /sys/fs/cgroup/cpu/cpu.rt_runtime_us"

@@ -172,7 +172,10 @@ def _give_realtime(config: Config) -> None:
     try:
         cgroups.set_realtime(config.cgroup_parent, period=config.cpu_rt_period, runtime=config.cpu_rt_runtime)
     except OSError as e:
-        raise Unavailable(f"cannot give real-time scheduling to cgroup {config.cgroup_parent}: {e}") from e
+        reason = e if e.filename else e.strerror
+        raise Unavailable(
+            f"cannot give real-time scheduling to cgroup {config.cgroup_parent}: {reason}"
+        ) from e
 
 
 def instance_of(root: Path) -> str:

@@ -275,6 +275,8 @@ def set_realtime(path: str, *, period: int, runtime: int) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name, value in (("cpu.rt_period_us", period), ("cpu.rt_runtime_us", runtime)):
         if value:
+            if not (directory / name).exists():
+                raise OSError(errno.EOPNOTSUPP, "this kernel has no real-time group scheduling")
             (directory / name).write_text(str(value))
 
 

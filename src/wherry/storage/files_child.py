@@ -20,7 +20,6 @@ from collections.abc import Callable
 
 from wherry.linux import confine
 from wherry.linux import containerroot as roots
-from wherry.linux import syscalls as calls
 from wherry.linux.containerroot import Ended, Inside, Layer, Point, Root
 from wherry.linux.pychild import send_frame
 from wherry.model.mount import Mount
@@ -28,7 +27,7 @@ from wherry.model.tarformat import Limits, TarReader
 from wherry.storage.files_changes import changes
 from wherry.storage.files_read import Found, TarStream, TreeArchive
 from wherry.storage.files_write import Extractor, PipedSource, Refused
-from wherry.storage.in_child import READS, WRITES, failure, give_up, standard_input
+from wherry.storage.in_child import READS, WRITES, begin, failure, give_up, standard_input
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, ReadAhead
 
 _FILES = 64
@@ -48,8 +47,7 @@ _GO_TYPES = {
 def main(arguments: list[str]) -> None:
     """Arguments: ``FD``, then one of ``stat|read VIEW PATH TRAILING``, ``export|changes VIEW``, and
     ``write VIEW PATH KEEP-KINDS [WHOLE]``."""
-    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
-    calls.prctl(calls.PR_SET_DUMPABLE, 0)  # a container that shares the host's processes cannot trace it
+    begin()
     result_fd, role, view, *rest = arguments
     say = int(result_fd)
     try:

@@ -10,6 +10,7 @@ import resource
 from collections.abc import Callable
 
 from wherry.linux import confine
+from wherry.linux import syscalls as calls
 from wherry.model.tarformat import BadTar
 from wherry.storage.streams import detect
 
@@ -24,6 +25,20 @@ WRITES = (
 )
 MEMORY = 1 << 30
 _PIECE = 1 << 20
+
+
+def begin() -> None:
+    """What each of them does first: it ends with the thread that started it, and nobody may look into it.
+
+    A container that shares the host's processes sees the child too. As soon as that has given up its
+    capabilities, root in there has all of what is left, which is enough to trace it: to read and write its
+    memory, and to reach its root and its descriptors by ``/proc/<pid>``. Not dumpable (ptrace(2)), nobody may
+    without CAP_SYS_PTRACE. Until then the child's own capabilities keep such a container out.
+
+    :raises OSError: as prctl(2).
+    """
+    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    calls.prctl(calls.PR_SET_DUMPABLE, 0)
 
 
 def failure(error: BaseException, task: str) -> tuple[bytes, ...]:

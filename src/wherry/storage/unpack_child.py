@@ -20,7 +20,7 @@ from wherry.linux import syscalls as calls
 from wherry.linux.overlay import mount_overlay
 from wherry.model.tarformat import BadTar, Limits, TarReader
 from wherry.storage.apply import Applier, MissingLink
-from wherry.storage.in_child import MEMORY, WRITES, failure
+from wherry.storage.in_child import MEMORY, WRITES, begin, failure
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
 
 _FILES = 32
@@ -29,7 +29,7 @@ _PIECE = 1 << 20
 
 def main(arguments: list[str]) -> None:
     """``FD unpack DIR WHITEOUTS COMPRESSION HASHED LIMITS MOUNT`` or ``FD decompress COMPRESSION LIMIT``."""
-    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    begin()
     result_fd, role, *rest = arguments
     try:
         result = _unpack(rest) if role == "unpack" else _decompress(rest)

@@ -162,7 +162,7 @@ def _write(say: int, view: str, path: str, keep_kinds: str, whole: str = "0") ->
 def _changes(say: int, view: str) -> None:
     mount = Mount.of_fields(json.loads(view)["mount"])
     upper = next(o.removeprefix("upperdir=") for o in mount.options if o.startswith("upperdir="))
-    files = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    files = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=roots.apart(upper))
     descriptors = roots.own_descriptors()
     confine.new_namespaces()
     roots.enter_image(upper, mount.options)

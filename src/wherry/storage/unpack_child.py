@@ -24,7 +24,6 @@ from wherry.storage.in_child import MEMORY, WRITES, begin, failure
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
 
 _FILES = 32
-_PIECE = 1 << 20
 
 
 def main(arguments: list[str]) -> None:
@@ -63,7 +62,7 @@ def _unpack(arguments: list[str]) -> tuple[bytes, ...]:
     if mount:
         mount_overlay("overlay", directory, 0, mount.split(","))
     confine.enter_root(directory)
-    _give_up(bound, size)
+    _give_up(size)
     if next_piece is not None:
         next_piece = ReadAhead(next_piece).next_piece
         source = Buffered(next_piece)
@@ -86,7 +85,7 @@ def _decompress(arguments: list[str]) -> tuple[bytes, ...]:
     confine.new_namespaces()
     calls.mount("none", "/proc", "tmpfs", calls.MS_RDONLY, "size=4k")
     confine.enter_root("/proc")
-    _give_up(resource.RLIM_INFINITY, 0)
+    _give_up(0)
     while piece := stream.next_piece():
         view = memoryview(piece)
         while view:
@@ -94,7 +93,7 @@ def _decompress(arguments: list[str]) -> tuple[bytes, ...]:
     return (b"ok", b"-", b"0", b"0", b"0", str(stream.size).encode())
 
 
-def _give_up(file_size: int, mapped: int) -> None:
+def _give_up(mapped: int) -> None:
     confine.drop_capabilities(WRITES)
     confine.limit(
         {

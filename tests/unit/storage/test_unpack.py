@@ -374,7 +374,7 @@ from wherry.linux import confine
 from wherry.storage.unpack_child import _give_up
 confine.new_namespaces()
 confine.enter_root(sys.argv[1])
-_give_up(1 << 30, 0)
+_give_up(0)
 found = [os.listdir("/") == ["only"], os.listdir("/..") == ["only"]]
 libc = ctypes.CDLL(None, use_errno=True)
 for call in (

@@ -45,8 +45,8 @@ _GO_TYPES = {
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: ``FD``, then one of ``stat|read VIEW PATH TRAILING``, ``export|changes VIEW``, and
-    ``write VIEW PATH KEEP-KINDS [WHOLE]``."""
+    """Arguments: ``FD``, then one of ``stat|read VIEW PATH TRAILING``, ``export VIEW [NEWEST]``,
+    ``changes VIEW``, and ``write VIEW PATH KEEP-KINDS [WHOLE]``."""
     begin()
     result_fd, role, view, *rest = arguments
     say = int(result_fd)
@@ -115,11 +115,11 @@ def _read(say: int, view: str, path: str, trailing: str) -> None:
     out.end()
 
 
-def _export(_say: int, view: str) -> None:
+def _export(_say: int, view: str, newest: str = "") -> None:
     root = _enter(view, READS)
     confine.deny_system_calls()
     out = TarStream(1)
-    TreeArchive(root, out, one_file_system=True).write_bare(root.fd)
+    TreeArchive(root, out, one_file_system=True, newest=int(newest) if newest else None).write_bare(root.fd)
     out.end()
 
 

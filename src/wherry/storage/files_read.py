@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 
 from wherry.linux import syscalls as sys
 from wherry.linux.containerroot import Root, find
@@ -143,8 +144,13 @@ class TarStream:
 class TreeArchive:
     """One archive of what :class:`Found` found. ``inside`` is the name that stands for it in the archive."""
 
-    def __init__(self, root: Root, out: TarStream, *, one_file_system: bool = False) -> None:
-        """:param one_file_system: mounts within are written as empty directories."""
+    def __init__(
+        self, root: Root, out: TarStream, *, one_file_system: bool = False, newest: int | None = None
+    ) -> None:
+        """:param one_file_system: mounts within are written as empty directories.
+        :param newest: see :func:`wherry.model.tarwriter.member_of`.
+        """
+        self._member = partial(member_of, newest=newest)
         self._root = root
         self._out = out
         self._alone = one_file_system
@@ -200,7 +206,7 @@ class TreeArchive:
             inside = path if prefix is None else prefix + b"/" + path if path else prefix
             if inside or prefix is not None:
                 self._out.emit(
-                    tarwriter.header(member_of(inside + b"/", tf.DIRECTORY, status, xattrs=xattrs_of(fd)))
+                    tarwriter.header(self._member(inside + b"/", tf.DIRECTORY, status, xattrs=xattrs_of(fd)))
                 )
             if status.st_dev != above and self._stays_out(path, fd, status):
                 return []
@@ -246,15 +252,15 @@ class TreeArchive:
         if status.st_nlink > 1:
             first = self._linked.setdefault((status.st_dev, status.st_ino), inside)
             if first != inside:
-                self._out.emit(tarwriter.header(member_of(inside, tf.LINK, status, linkname=first)))
+                self._out.emit(tarwriter.header(self._member(inside, tf.LINK, status, linkname=first)))
                 return
         if kind == tf.FILE:
             self._file(fd, inside, status)
         elif kind == tf.SYMLINK:
             target = os.readlink(b"", dir_fd=fd)
-            self._out.emit(tarwriter.header(member_of(inside, kind, status, linkname=target)))
+            self._out.emit(tarwriter.header(self._member(inside, kind, status, linkname=target)))
         else:
-            self._out.emit(tarwriter.header(member_of(inside, kind, status)))
+            self._out.emit(tarwriter.header(self._member(inside, kind, status)))
 
     def _file(self, looked: int, inside: bytes, status: os.stat_result) -> None:
         fd = self._root.reopen(looked, _READ)
@@ -262,10 +268,10 @@ class TreeArchive:
             size = status.st_size
             if size <= _SMALL:
                 data = _read_whole(fd, _PSEUDO_MAX if size == 0 else 2 * _SMALL)
-                member = member_of(inside, tf.FILE, status, size=len(data), xattrs=xattrs_of(fd))
+                member = self._member(inside, tf.FILE, status, size=len(data), xattrs=xattrs_of(fd))
                 self._out.emit(tarwriter.header(member), data, tarwriter.padding(len(data)))
                 return
-            member = member_of(inside, tf.FILE, status, size=size, xattrs=xattrs_of(fd))
+            member = self._member(inside, tf.FILE, status, size=size, xattrs=xattrs_of(fd))
             self._out.emit(tarwriter.header(member))
             self._out.copy(fd, size)
             self._out.emit(tarwriter.padding(size))

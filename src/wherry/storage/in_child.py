@@ -23,7 +23,7 @@ WRITES = (
     confine.CAP_MKNOD,
     confine.CAP_SETFCAP,
 )
-MEMORY = 1 << 30
+_MEMORY = 1 << 30
 _PIECE = 1 << 20
 
 
@@ -57,11 +57,16 @@ def failure(error: BaseException, task: str) -> tuple[bytes, ...]:
     return (b"os", b"0", f"{error.__class__.__name__}: {error}".encode("utf-8", "replace"))
 
 
-def give_up(keep: tuple[int, ...], *, files: int) -> None:
+def give_up(keep: tuple[int, ...], *, files: int, mapped: int = 0) -> None:
     """All but the capabilities ``keep``, with bounds. The system calls are denied by who has no threads to
-    start any more."""
+    start any more.
+
+    :param mapped: bytes of a file that is mapped, which are no memory of the child's.
+    """
     confine.drop_capabilities(keep)
-    confine.limit({resource.RLIMIT_AS: MEMORY, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: files})
+    confine.limit(
+        {resource.RLIMIT_AS: _MEMORY + mapped, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: files}
+    )
     confine.deny_new_code()
 
 

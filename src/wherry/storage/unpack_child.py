@@ -12,7 +12,6 @@ an errno and a clause.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 
 from wherry.linux import confine
@@ -20,7 +19,7 @@ from wherry.linux import syscalls as calls
 from wherry.linux.overlay import mount_overlay
 from wherry.model.tarformat import BadTar, Limits, TarReader
 from wherry.storage.apply import Applier, MissingLink
-from wherry.storage.in_child import MEMORY, WRITES, begin, failure
+from wherry.storage.in_child import WRITES, begin, failure, give_up
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
 
 _FILES = 32
@@ -94,12 +93,5 @@ def _decompress(arguments: list[str]) -> tuple[bytes, ...]:
 
 
 def _give_up(mapped: int) -> None:
-    confine.drop_capabilities(WRITES)
-    confine.limit(
-        {
-            resource.RLIMIT_AS: MEMORY + mapped,
-            resource.RLIMIT_CORE: 0,
-            resource.RLIMIT_NOFILE: _FILES,
-        }
-    )
+    give_up(WRITES, files=_FILES, mapped=mapped)
     confine.deny_system_calls()

@@ -30,6 +30,26 @@ def test_the_same_inputs_give_the_same_bytes(daemon: LabDaemon, context: Path) -
     assert cat(daemon, first, "/hello") == "hello", "its layers are unpacked anew"
 
 
+def test_no_file_of_an_output_is_younger_than_the_build_says(
+    daemon: LabDaemon, context: Path, tmp_path: Path
+) -> None:
+    made = "mkdir /o && echo x > /o/new && ln -s new /o/link && touch -d @1000000000 /o/old"
+    write(context, {"Dockerfile": f"FROM busybox AS b\nRUN {made}\nFROM scratch\nCOPY --from=b /o /o\n"})
+    out, epoch = tmp_path / "out", ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+    build(daemon, context, *epoch, "-o", str(out / "tree")).ok()
+    times = {path.name: path.lstat().st_mtime_ns for path in (out / "tree").rglob("*")}
+    late, early = 1_700_000_000 * 10**9, 1_000_000_000 * 10**9
+    assert times == {"o": late, "new": late, "link": late, "old": early}
+    build(daemon, context, *epoch, "-o", f"type=tar,dest={out}/t.tar").ok()
+    with tarfile.open(out / "t.tar") as tar:
+        assert {Path(m.name).name: m.mtime * 10**9 for m in tar} == times
+    build(daemon, context, "-o", str(out / "as-they-are")).ok()
+    assert (out / "as-they-are/o/new").stat().st_mtime > 1_700_000_000
+    for kind in ("local", "tar"):
+        asked = f"type={kind},dest={out}/{kind},rewrite-timestamp=true"
+        assert "needs SOURCE_DATE_EPOCH" in build(daemon, context, "-o", asked).errors
+
+
 def test_results_go_where_they_are_wanted(
     daemon: LabDaemon, context: Path, tmp_path: Path, name: str
 ) -> None:

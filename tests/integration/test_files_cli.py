@@ -28,6 +28,12 @@ def wherry(daemon: LabDaemon, *arguments: str, cwd: Path, data: bytes = b"") -> 
     return Done(result.returncode, result.stdout, result.stderr)
 
 
+def run(daemon: LabDaemon, name: str) -> None:
+    """A container that has made its files."""
+    daemon.docker("run", "-d", "--name", name, "busybox", "sh", "-c", SCRIPT).ok()
+    daemon.docker("exec", name, "sh", "-c", "until test -e /dl; do :; done").ok()
+
+
 def tree(path: Path) -> list[tuple[str, str]]:
     """Every path below, with its content or target."""
     found = []
@@ -51,7 +57,7 @@ def tree(path: Path) -> list[tuple[str, str]]:
 def test_out_of_a_container_as_docker(
     daemon: LabDaemon, name: str, tmp_path: Path, source: str, target: str
 ) -> None:
-    daemon.docker("run", "-d", "--name", name, "busybox", "sh", "-c", SCRIPT).ok()
+    run(daemon, name)
     *flags, path = source.split(" ")
     places = {}
     for client in ("docker", "wherry"):
@@ -95,7 +101,7 @@ def test_into_a_container_as_docker(
 
 
 def test_streams_words_and_the_other_commands(daemon: LabDaemon, name: str, tmp_path: Path) -> None:
-    daemon.docker("run", "-d", "--name", name, "busybox", "sh", "-c", SCRIPT).ok()
+    run(daemon, name)
     packed = wherry(daemon, "cp", f"{name}:/d", "-", cwd=tmp_path).raw
     assert packed == daemon.docker("cp", f"{name}:/d", "-").raw
     assert wherry(daemon, "cp", "-", f"{name}:/tmp", cwd=tmp_path, data=packed).code == 0

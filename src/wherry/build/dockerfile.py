@@ -470,7 +470,7 @@ def _onbuild(line: Line, escape: str) -> Onbuild:
     _no_flags(line)
     if not line.rest:
         raise InvalidArgument("ONBUILD requires at least one argument")
-    inner = lines.split_line(line.rest, line.location, escape=escape)
+    inner = lines.split_line(line.rest, line.location)
     _check_trigger(inner)
     trigger = line.rest
     for heredoc in line.heredocs:

@@ -81,16 +81,14 @@ def expand_text(
         raise DockerfileError(e.message, location) from e
 
 
-def expand_from(
-    stage: Stage, global_args: Mapping[str, str], *, escape: str = "\\", seen: Seen | None = None
-) -> tuple[str, str]:
+def expand_from(stage: Stage, global_args: Mapping[str, str], *, escape: str = "\\") -> tuple[str, str]:
     """A stage's base and platform.
 
     :param global_args: the values of ARG before the first FROM, and the automatic platform arguments.
     :raises DockerfileError: a substitution that cannot be, or nothing is left of the base's name.
     """
-    base = expand_text(stage.base, global_args, stage.location, escape=escape, seen=seen)
-    platform = expand_text(stage.platform, global_args, stage.location, escape=escape, seen=seen)
+    base = expand_text(stage.base, global_args, stage.location, escape=escape)
+    platform = expand_text(stage.platform, global_args, stage.location, escape=escape)
     if not base:
         raise DockerfileError(f"base name ({stage.base}) should not be blank", stage.location)
     if stage.platform and not platform:

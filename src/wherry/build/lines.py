@@ -146,7 +146,7 @@ class _Reader:
         if not text:  # nothing but an escape character
             return
         try:
-            line = split_line(text, where, escape=self._result.escape)
+            line = split_line(text, where)
             heredocs = tuple(self._heredocs(line))
         except DockerfileError:
             raise
@@ -169,7 +169,7 @@ class _Reader:
         """The contents that follow, in the order in which the instruction names them."""
         rest, keyword = line.rest, line.keyword
         if keyword == "ONBUILD":
-            inner = split_line(rest, line.location, escape=self._result.escape) if rest else None
+            inner = split_line(rest, line.location) if rest else None
             keyword, rest = (inner.keyword, inner.rest) if inner else ("", "")
         if keyword not in _MAY_HAVE_HEREDOCS or "<<" not in rest or rest.startswith("["):
             return
@@ -225,7 +225,7 @@ def heredoc_mark(word: str) -> Heredoc | None:
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 
 
-def split_line(text: str, where: Location, *, escape: str = "\\") -> Line:
+def split_line(text: str, where: Location) -> Line:
     """An instruction's keyword, flags and rest. :raises InvalidArgument: a flag's quote lacks its end."""
     parts = _BLANKS.split(text.strip(), maxsplit=1)
     written = parts[0]

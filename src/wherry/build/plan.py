@@ -199,8 +199,8 @@ class Planner:
 
     # sources of COPY and mounts
 
-    async def source(self, name: str, index: int, location: ins.Location) -> Vertex:
-        """What ``--from=name`` means in stage ``index``; the main context for ``""``."""
+    async def source(self, name: str, location: ins.Location) -> Vertex:
+        """What ``--from=name`` means in a stage; the main context for ``""``."""
         key = name.lower()
         if key in self._sources:
             return self._sources[key]
@@ -249,7 +249,7 @@ class Planner:
         else:
             context = self.request.contexts.get(base_name.lower())
             if context is not None and context.kind == "local":
-                vertex = await self.source(base_name, stage.index, stage.location)
+                vertex = await self.source(base_name, stage.location)
                 raise DockerfileError(
                     f"FROM {base_name}: a directory is no image to start from", stage.location
                 )

@@ -31,8 +31,6 @@ from wherry.model.oci import ImageConfig, Platform
 if TYPE_CHECKING:
     from wherry.build.plan import Planner
 
-_ESCAPED = "\\"
-
 
 class StageBuilder:
     """A stage in the making."""
@@ -169,9 +167,7 @@ class StageBuilder:
                 name = mount.from_.lower()
                 if name not in indexes:
                     indexes[name] = len(sources)
-                    sources.append(
-                        await self._planner.source(mount.from_, self._stage.index, instruction.location)
-                    )
+                    sources.append(await self._planner.source(mount.from_, instruction.location))
         op = runs.operation(
             instruction,
             self._config,
@@ -197,7 +193,7 @@ class StageBuilder:
         if local:
             name = instruction.from_ if isinstance(instruction, ins.Copy) else ""
             parts.append(CopyPart(len(sources), tuple(local)))
-            sources.append(await self._planner.source(name, self._stage.index, instruction.location))
+            sources.append(await self._planner.source(name, instruction.location))
         count = len(instruction.sources) + len(instruction.heredocs)
         written = instruction.destination
         if (

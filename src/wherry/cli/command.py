@@ -177,7 +177,7 @@ class Context:
         sys.stderr.flush()
 
 
-def each(ctx: Context, names: Sequence[str], action: Callable[[str], str | None], *, code: int = 1) -> int:
+def each(ctx: Context, names: Sequence[str], action: Callable[[str], str | None]) -> int:
     """Do ``action`` for every name, print what it returns, and go on past failures, as Docker does."""
     from wherry.errors import WherryError
 
@@ -191,7 +191,7 @@ def each(ctx: Context, names: Sequence[str], action: Callable[[str], str | None]
             continue
         if said is not None:
             ctx.say(safe(said))
-    return code if failed else 0
+    return 1 if failed else 0
 
 
 def safe(text: str) -> str:

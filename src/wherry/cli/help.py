@@ -24,7 +24,7 @@ def show(words: Sequence[str], global_flags: Sequence[Flag], *, asked: bool = Tr
         return 0
     found = commands.find(words)
     if found.entry is not None:
-        sys.stdout.write(of_command(found, words))
+        sys.stdout.write(of_command(found))
         return 0
     if found.used == 0:
         sys.stderr.write(f"unknown help topic: {' '.join(words)}\n")
@@ -55,7 +55,7 @@ def of_group(group: str) -> str:
     )
 
 
-def of_command(found: commands.Found, words: Sequence[str]) -> str:
+def of_command(found: commands.Found) -> str:
     entry = found.entry
     assert entry is not None
     command = commands.load(entry)

@@ -118,9 +118,6 @@ class Api:
             )
         return min(VERSION, theirs, key=_version)
 
-    def supports(self, version: str) -> bool:
-        return _version(self.version) >= _version(version)
-
     # requests
 
     def request(

@@ -8,7 +8,7 @@ import stat
 from wherry.errors import InvalidArgument
 from wherry.model import tarformat as tf
 from wherry.model import tarwriter
-from wherry.model.tarwriter import Member
+from wherry.model.tarwriter import member_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 _SMALL = 256 << 10
-_TYPES = {
-    stat.S_IFREG: tf.FILE,
-    stat.S_IFDIR: tf.DIRECTORY,
-    stat.S_IFLNK: tf.SYMLINK,
-    stat.S_IFCHR: tf.CHARACTER,
-    stat.S_IFBLK: tf.BLOCK_DEVICE,
-    stat.S_IFIFO: tf.FIFO,
-}
 
 
 class Packer:
@@ -54,7 +46,7 @@ class Packer:
                 first = path == self._path and self._follow
                 status = os.stat(path, follow_symlinks=first)
                 if stat.S_ISDIR(status.st_mode):
-                    yield tarwriter.header(_member(inside + b"/", tf.DIRECTORY, status))
+                    yield tarwriter.header(member_of(inside + b"/", tf.DIRECTORY, status))
                     names = sorted(os.listdir(path), reverse=True)
                     pending += [(os.path.join(path, n), inside + b"/" + n) for n in names]
                 else:
@@ -66,20 +58,20 @@ class Packer:
                 raise InvalidArgument(f"cannot read {os.fsdecode(path)}: {e.strerror}") from e
 
     def _entry(self, path: bytes, inside: bytes, status: os.stat_result) -> Iterator[bytes]:
-        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        kind = tarwriter.TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             return  # a socket means nothing without its listener
         if status.st_nlink > 1:
             first = self._linked.setdefault((status.st_dev, status.st_ino), inside)
             if first != inside:
-                yield tarwriter.header(_member(inside, tf.LINK, status, linkname=first))
+                yield tarwriter.header(member_of(inside, tf.LINK, status, linkname=first))
                 return
         if kind == tf.FILE:
             yield from _file(path, inside)
         elif kind == tf.SYMLINK:
-            yield tarwriter.header(_member(inside, kind, status, linkname=os.readlink(path)))
+            yield tarwriter.header(member_of(inside, kind, status, linkname=os.readlink(path)))
         else:
-            yield tarwriter.header(_member(inside, kind, status))
+            yield tarwriter.header(member_of(inside, kind, status))
 
 
 def _file(path: bytes, inside: bytes) -> Iterator[bytes]:
@@ -89,7 +81,7 @@ def _file(path: bytes, inside: bytes) -> Iterator[bytes]:
         if not stat.S_ISREG(status.st_mode):
             return  # it became something else in this moment
         size = status.st_size
-        yield tarwriter.header(_member(inside, tf.FILE, status, size=size, xattrs=_capability(fd)))
+        yield tarwriter.header(member_of(inside, tf.FILE, status, size=size, xattrs=_capability(fd)))
         left = size
         while left:
             piece = os.read(fd, min(left, _PIECE)) or bytes(min(left, _PIECE))
@@ -106,28 +98,3 @@ def _capability(fd: int) -> dict[bytes, bytes]:
         return {b"security.capability": os.getxattr(fd, "security.capability")}
     except OSError:
         return {}
-
-
-def _member(
-    name: bytes,
-    kind: bytes,
-    status: os.stat_result,
-    *,
-    size: int = 0,
-    linkname: bytes = b"",
-    xattrs: dict[bytes, bytes] | None = None,
-) -> Member:
-    device = kind in (tf.CHARACTER, tf.BLOCK_DEVICE)
-    return Member(
-        name=name,
-        type=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=size,
-        mtime=status.st_mtime_ns // 10**9 * 10**9,
-        linkname=linkname,
-        major=os.major(status.st_rdev) if device else 0,
-        minor=os.minor(status.st_rdev) if device else 0,
-        xattrs=xattrs or {},
-    )

@@ -31,7 +31,7 @@ def connect(raw: _socket.socket, endpoint: Endpoint, tls: Tls) -> TlsStream:
             context.verify_mode = ssl.CERT_NONE
         if tls.cert or tls.key:
             context.load_cert_chain(tls.cert, tls.key or None)
-        return TlsStream(raw, context, tls.server_name or endpoint.address)
+        return TlsStream(raw, context, endpoint.address)
     except (OSError, ValueError) as e:
         raw.close()
         raise CannotConnect(f"error during connect: TLS to {endpoint.host}: {e}") from e

@@ -42,13 +42,11 @@ class CannotConnect(Unavailable):
 class Tls:
     """Where TLS material lies; ``verify`` False still encrypts but trusts any certificate."""
 
-    __slots__ = ("ca", "cert", "key", "server_name", "verify")
+    __slots__ = ("ca", "cert", "key", "verify")
 
-    def __init__(
-        self, *, ca: str = "", cert: str = "", key: str = "", verify: bool = True, server_name: str = ""
-    ) -> None:
+    def __init__(self, *, ca: str = "", cert: str = "", key: str = "", verify: bool = True) -> None:
         self.ca, self.cert, self.key = ca, cert, key
-        self.verify, self.server_name = verify, server_name
+        self.verify = verify
 
 
 class Endpoint:

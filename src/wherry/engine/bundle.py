@@ -97,7 +97,7 @@ def prepare(
         mountpoints.check(root_fd, rootfs, record.mounts)
         user = users.lookup(root_fd, record.config.user, record.host_config.group_add or ())
         sources = [ready.prepare(point, user) for point in record.mounts]
-        sources += write_etc_files(record, joined, settings, bundle)
+        sources += write_etc_files(record, joined, settings)
         if joined.shm is not None:
             shm = joined.shm or _make_shm(record, bundle, undo)
             sources.append(OciMount("/dev/shm", "bind", shm, ("rbind", "nosuid", "noexec", "nodev")))
@@ -147,7 +147,7 @@ def _request(
         args = ["/sbin/docker-init", "--", *args]
     process = Process(
         args=args,
-        env=_with_more(record, environment(record, user.home, joined.hostname), joined, devices),
+        env=_with_more(environment(record, user.home, joined.hostname), joined, devices),
         cwd=config.working_dir or "/",
         user=dataclasses.replace(user, groups=tuple(dict.fromkeys((*user.groups, *devices.groups)))),
         terminal=config.tty,
@@ -176,7 +176,7 @@ def _request(
     )
 
 
-def _with_more(record: Container, env: list[str], joined: Joined, devices: Injection) -> list[str]:
+def _with_more(env: list[str], joined: Joined, devices: Injection) -> list[str]:
     """Variables of links, which the container's own go before, and of devices, which go before those."""
     merged = dict(entry.split("=", 1) for peer in joined.links for entry in peer.variables())
     merged |= dict(entry.split("=", 1) for entry in env)

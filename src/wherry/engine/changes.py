@@ -47,7 +47,7 @@ def _apply(config: ImageRunConfig, word: str, rest: str) -> ImageRunConfig:
     if word == "ENTRYPOINT":
         return replace(config, entrypoint=_command(rest, config), cmd=None)
     if word == "HEALTHCHECK":
-        return replace(config, healthcheck=_healthcheck(rest, config))
+        return replace(config, healthcheck=_healthcheck(rest))
     if word == "ONBUILD":
         return replace(config, on_build=[*(config.on_build or ()), _trigger(rest)])
     if word == "SHELL":
@@ -103,7 +103,7 @@ def _trigger(text: str) -> str:
     return text
 
 
-def _healthcheck(text: str, config: ImageRunConfig) -> Healthcheck:
+def _healthcheck(text: str) -> Healthcheck:
     """``NONE``, or ``[--interval=… --timeout=… --start-period=… --start-interval=… --retries=…] CMD …``."""
     fields: dict[str, int] = {}
     while text.startswith("--"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,8 +41,6 @@ from wherry.state.containers import ContainerRow as ContainerRow
 from wherry.state.containers import Containers
 from wherry.storage.snapshots import Snapshotter
 from wherry.volumes.secrets import SecretStore
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

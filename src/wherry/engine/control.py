@@ -70,7 +70,7 @@ class Control:
             raise NotModified("container already stopped")
         live.stopping = True
         exited = live.next_exit()
-        await self._thaw_for_signal(row, live)
+        await self._thaw_for_signal(row)
         self._signal(row, task, number)
         grace = timeout if timeout is not None else row.record.config.stop_timeout
         if await _within(exited, 10 if grace is None else grace):
@@ -101,7 +101,7 @@ class Control:
         exited = live.next_exit()
         self._signal(row, live.task, number)
         if number == signal.SIGKILL:
-            await self._thaw_for_signal(row, live)
+            await self._thaw_for_signal(row)
             if not await _within(exited, 10):
                 raise Internal(f"cannot kill container: {wanted}: it did not end within 10 s")
 
@@ -134,7 +134,7 @@ class Control:
             raise NotModified("container already stopped")
         if action == "kill":
             self._signal(row, live.task, signal.SIGKILL)
-            await self._thaw_for_signal(row, live)
+            await self._thaw_for_signal(row)
         elif action == "stop":
             await self.stop(container_id)
         else:
@@ -186,7 +186,7 @@ class Control:
             self._containers.set_state(row.id, replace(row.state, status="running"))
             self._events.publish("container", "unpause", row.id, event_attributes(row))
 
-    async def _thaw_for_signal(self, row: ContainerRow, live: Live) -> None:
+    async def _thaw_for_signal(self, row: ContainerRow) -> None:
         """A frozen process takes no signal, not even KILL (version 1)."""
         if self._containers.find(row.id).state.status == "paused":
             await self.unpause(row.id)

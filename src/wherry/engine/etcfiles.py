@@ -29,7 +29,7 @@ _SYSTEMD_RESOLV = Path("/run/systemd/resolve/resolv.conf")
 _FALLBACK_DNS = ("8.8.8.8", "8.8.4.4")
 
 
-def write_etc_files(record: Container, joined: Joined, settings: Settings, bundle: Path) -> list[OciMount]:
+def write_etc_files(record: Container, joined: Joined, settings: Settings) -> list[OciMount]:
     """Write what can be known before the network is there, and return the mounts.
 
     Files below the container's directory persist; a destination the user mounts is left to the user.

@@ -146,7 +146,7 @@ class Loader:
             digest = self._copy(path, size, data, writer)
             if expected is not None and digest != expected:
                 raise InvalidArgument(f"cannot load the archive: {path} has the digest {digest}")
-            self._prepare_early(digest, writer, size)
+            self._prepare_early(digest, writer)
         except BaseException:
             writer.abort()
             raise
@@ -168,7 +168,7 @@ class Loader:
                 )
         return writer.digest
 
-    def _prepare_early(self, digest: Digest, writer: Writer, size: int) -> None:
+    def _prepare_early(self, digest: Digest, writer: Writer) -> None:
         """Start unpacking what looks like a layer, from a descriptor of its own."""
         if not self._store.layers.snapshotter.rebase or digest in self._ready:
             return

@@ -7,7 +7,6 @@ without one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from wherry.errors import Conflict, InvalidArgument
@@ -96,11 +95,6 @@ def prune(
 def disk_usage(store: ImageStore) -> DiskUsage:
     """What all images hold together."""
     return DiskUsage(store.rows.layers_total(store.layers.snapshotter.name))
-
-
-def now() -> int:
-    """Seconds since the epoch, as ``until`` counts."""
-    return int(time.time())
 
 
 def _untag(store: ImageStore, name: str) -> Untagged:

@@ -292,13 +292,6 @@ class ImageStore:
         if all(known.name != name.name for known in self._names(target)):
             self.rows.move(f"{name.name}@{target}", target, actor=by or self.who(), why=why)
 
-    def untag(self, name: Reference, *, why: str, by: str = "") -> Digest:
-        """Remove a name; the image stays. :raises NotFound: no such name."""
-        old = self.rows.move(str(name.with_default_tag()), None, actor=by or self.who(), why=why)
-        if old is None:
-            raise NotFound(f"No such image: {name.with_default_tag().familiar()}")
-        return old
-
     def moves(self, name: Reference) -> Sequence[NameMove]:
         """Every move of a name, oldest first."""
         return self.rows.moves(str(name.with_default_tag()))

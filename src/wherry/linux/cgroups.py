@@ -18,7 +18,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -224,22 +224,6 @@ def kill(path: str, *, patience: float = 5.0) -> int:
     return len(killed)
 
 
-def oom_kills(path: str) -> int:
-    """How many processes of the cgroup the kernel killed for want of memory; 0 when that is not known."""
-    directory = _controller(path, "memory")
-    if directory is None:
-        return 0
-    name = "memory.events" if layout().version == 2 else "memory.oom_control"
-    try:
-        for line in (directory / name).read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == "oom_kill":
-                return int(value)
-    except OSError:
-        pass
-    return 0
-
-
 def has_file(parent: str, controller: str, name: str) -> bool:
     """Whether a cgroup below ``parent`` will have the file, which the root of a hierarchy need not have.
 
@@ -298,14 +282,3 @@ def remove(path: str) -> None:
                 Path(directory).rmdir()
             except FileNotFoundError:
                 pass
-
-
-def children(parent: str) -> Sequence[str]:
-    """Names of the cgroups directly below ``parent`` in any hierarchy."""
-    names: set[str] = set()
-    for directory in layout().directories(parent):
-        try:
-            names.update(entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False))
-        except OSError:
-            continue
-    return sorted(names)

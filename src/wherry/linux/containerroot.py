@@ -87,7 +87,18 @@ class Root:
 
 def own_descriptors() -> int:
     """A descriptor of ``/proc/self/fd``, for :class:`Root`."""
-    return os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return apart("/proc/self/fd")
+
+
+def apart(directory: str) -> int:
+    """An O_PATH descriptor of a directory that is a mount of its own, so no ``..`` leads out of it.
+
+    A directory that is held from before the new root was entered would be a way back to all of the host's
+    files that are below the same mount, those of ``/proc/sys`` for one.
+
+    :raises OSError: as open_tree(2).
+    """
+    return sys.open_tree(sys.AT_FDCWD, directory, sys.OPEN_TREE_CLONE | os.O_CLOEXEC)
 
 
 def find(root: int, path: str, flags: int, resolve: int = IN_ROOT) -> int:

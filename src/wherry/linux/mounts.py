@@ -101,9 +101,9 @@ class MountEntry:
     options: str
 
 
-def read_mounts(path: str = "/proc/self/mountinfo") -> Iterator[MountEntry]:
+def read_mounts() -> Iterator[MountEntry]:
     """Every mount of a namespace, in mount order."""
-    with Path(path).open(encoding="utf-8", errors="surrogateescape") as lines:
+    with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             left, _, right = line.rstrip("\n").partition(" - ")
             fields, tail = left.split(" "), right.split(" ")

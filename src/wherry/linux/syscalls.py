@@ -21,10 +21,10 @@ SYS_OPENAT2 = 437
 SYS_MOUNT_SETATTR = 442
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_NOATIME, MS_BIND, MS_MOVE, MS_REC = 32, 1024, 4096, 8192, 16384
+MS_REMOUNT, MS_NOATIME, MS_BIND, MS_REC = 32, 1024, 4096, 16384
 MS_SYNCHRONOUS, MS_DIRSYNC, MS_NODIRATIME = 16, 128, 2048
 MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 21, 1 << 24, 1 << 25
-MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
@@ -41,7 +41,6 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 0x01, 0x02, 0x04
 RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x08, 0x10
 
-PR_SET_CHILD_SUBREAPER = 36
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_PDEATHSIG = 1
@@ -97,7 +96,7 @@ def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 
     return _check(_libc.prctl(option, *arguments))
 
 
-def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
+def openat2(dirfd: int, path: str, flags: int, *, resolve: int = RESOLVE_IN_ROOT) -> int:
     """openat2(2): open ``path`` with the kernel holding it beneath ``dirfd``. The descriptor is CLOEXEC.
 
     The kernel gives up a path with ``..`` in it when anything at all on the host is renamed or mounted in
@@ -105,7 +104,7 @@ def openat2(dirfd: int, path: str, flags: int, *, mode: int = 0, resolve: int = 
 
     :raises OSError: as openat2(2); EAGAIN after very many tries.
     """
-    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, resolve)
     encoded, size = os.fsencode(path), ctypes.c_size_t(len(how))
     for _ in range(_OPENAT2_TRIES):
         result = _libc.syscall(SYS_OPENAT2, dirfd, encoded, how, size)
@@ -133,12 +132,11 @@ def mount_setattr(
     flags: int,
     *,
     set_: int = 0,
-    clear: int = 0,
     propagation: int = 0,
     userns_fd: int = 0,
 ) -> None:
     """mount_setattr(2) with the first ``struct mount_attr`` (32 bytes)."""
-    attr = struct.pack("=QQQQ", set_, clear, propagation, userns_fd)
+    attr = struct.pack("=QQQQ", set_, 0, propagation, userns_fd)
     result = _libc.syscall(
         SYS_MOUNT_SETATTR, dirfd, os.fsencode(path), flags, attr, ctypes.c_size_t(len(attr))
     )

@@ -237,7 +237,7 @@ class Keeper:
         delay = 0.0
         try:
             if await self._begin(log_, control):
-                await self._until_reopened(log_, control)
+                await self._until_reopened(log_)
                 await self._prune(log_)
             else:
                 delay = _NO_ROOM
@@ -293,7 +293,7 @@ class Keeper:
             await log_.reopened.wait()
             self._await_reopening(log_)
 
-    async def _until_reopened(self, log_: Log, control: Path) -> None:
+    async def _until_reopened(self, log_: Log) -> None:
         try:
             await asyncio.wait_for(self._reopened(log_), _PATIENCE)
         except TimeoutError:

@@ -120,12 +120,11 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return path_pattern(pattern)
 
 
-def wildcard(pattern: str, *, double_star: bool = False) -> re.Pattern[str] | None:
+def wildcard(pattern: str) -> re.Pattern[str] | None:
     """The pattern of a COPY or ADD source, to be used with ``fullmatch``; None if it is a plain path.
 
-    :param double_star: ``**`` is any number of directories, as with ``--parents``.
     :raises InvalidArgument: a class without its end.
     """
     if not any(c in pattern for c in "*?[\\"):
         return None
-    return path_pattern(pattern, double_star=double_star)
+    return path_pattern(pattern, double_star=False)

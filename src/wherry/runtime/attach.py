@@ -17,7 +17,6 @@ _STDIN_PACKET = 16 << 10
 _PACKET_MAX = 32 << 10
 _BATCH = 512 << 10
 _HEADER = struct.Struct(">BxxxL")
-STDOUT, STDERR = 1, 2
 _SUN_PATH_MAX = 107
 
 

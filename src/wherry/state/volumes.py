@@ -161,11 +161,6 @@ class Volumes:
         """Ids of the volumes that any container has."""
         return {r["volume_id"] for r in self._db.all("SELECT DISTINCT volume_id FROM volume_users")}
 
-    def used_by(self, container_id: str) -> list[str]:
-        """Ids of the volumes of a container, sorted."""
-        query = "SELECT volume_id FROM volume_users WHERE container_id = ? ORDER BY volume_id"
-        return [r["volume_id"] for r in self._db.all(query, (container_id,))]
-
 
 def _volume(row: Row) -> VolumeRow:
     volume_id, name, driver, created, options, labels = row

@@ -103,12 +103,7 @@ class Applier:
             self._remove(path)
             fd = os.open(path, _CREATE, entry.mode & 0o777)
         try:
-            if entry.sparse is None:
-                for piece in self._reader.data():
-                    while piece:
-                        piece = piece[os.write(fd, piece) :]
-            else:
-                self._sparse(fd, entry)
+            write_data(fd, entry, self._reader)
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
@@ -118,17 +113,6 @@ class Applier:
             os.close(fd)
         self.size += -(-entry.size // _BLOCK) * _BLOCK
         self.inodes += 1
-
-    def _sparse(self, fd: int, entry: Entry) -> None:
-        pieces = self._reader.data()
-        piece: bytes | memoryview = b""
-        for offset, length in entry.sparse or ():
-            while length:
-                if not piece:
-                    piece = next(pieces)
-                written = os.pwrite(fd, piece[:length], offset)
-                piece, offset, length = piece[written:], offset + written, length - written
-        os.ftruncate(fd, entry.real_size)
 
     def _directory(self, entry: Entry, path: bytes) -> None:
         if path and path not in self._directories:
@@ -307,6 +291,24 @@ def _bottom_up(path: bytes) -> Iterator[tuple[bytes, bool]]:
                     yield entry.path, False
     for directory in reversed(order):
         yield directory, True
+
+
+def write_data(fd: int, entry: Entry, reader: TarReader) -> None:
+    """A file's bytes into a new file; those of a sparse one where they belong, with holes between them."""
+    pieces = reader.data()
+    if entry.sparse is None:
+        for piece in pieces:
+            while piece:
+                piece = piece[os.write(fd, piece) :]
+        return
+    rest: bytes | memoryview = b""
+    for offset, length in entry.sparse:
+        while length:
+            if not rest:
+                rest = next(pieces)
+            written = os.pwrite(fd, rest[:length], offset)
+            rest, offset, length = rest[written:], offset + written, length - written
+    os.ftruncate(fd, entry.real_size)
 
 
 def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:

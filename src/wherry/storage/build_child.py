@@ -31,7 +31,7 @@ from wherry.model.tarformat import BLOCK_DEVICE, CHARACTER, FILE, BadTar, Buffer
 from wherry.storage.build_copy import Target, parse_mode
 from wherry.storage.build_trees import DirectoryTree, Place
 from wherry.storage.files_write import Extractor, Refused
-from wherry.storage.in_child import READS, WRITES, failure, give_up, standard_input
+from wherry.storage.in_child import READS, WRITES, begin, failure, give_up, standard_input
 from wherry.storage.selection import DIRECTORY, NotThere, Wanted, checksum, select
 from wherry.storage.streams import PLAIN, Decompressed, detect
 
@@ -43,7 +43,7 @@ _BATCH = 500
 
 def main(arguments: list[str]) -> None:
     """``FD ROLE DOCUMENT-FD``; the document is JSON."""
-    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    begin()
     say, role, document_fd = int(arguments[0]), arguments[1], int(arguments[2])
     with open(document_fd, "rb") as file:
         document = json.load(file)

@@ -100,11 +100,11 @@ class Target:
 
     # directories
 
-    def make_directories(self, path: str, *, owner: Owner = None, mode: int = 0o755) -> int:
+    def make_directories(self, path: str) -> int:
         """A descriptor of ``path`` (absolute), made where it is missing, links on the way followed."""
-        return self._make(self._place.fd, os.fsencode(path.strip("/")), owner or self._owner, mode)
+        return self._make(self._place.fd, os.fsencode(path.strip("/")))
 
-    def _make(self, top: int, path: bytes, owner: Owner, mode: int) -> int:
+    def _make(self, top: int, path: bytes) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
             return find(top, os.fsdecode(path), flags, self._resolve if top == self._place.fd else _STRICT)
@@ -116,15 +116,15 @@ class Target:
         head, _, name = path.rpartition(b"/")
         if name == b"..":
             raise Refused(f"cannot make directory /{_show(path)}")
-        above = self._make(top, head, owner, 0o755) if head else os.dup(top)
+        above = self._make(top, head) if head else os.dup(top)
         try:
             self._make_room(above, name, path)
             os.mkdir(name, 0o755, dir_fd=above)
             self.changed = True
             fd = os.open(name, _DIRECTORY, dir_fd=above)
-            os.fchmod(fd, mode)
-            if owner is not None:
-                os.fchown(fd, *owner)
+            os.fchmod(fd, 0o755)
+            if self._owner is not None:
+                os.fchown(fd, *self._owner)
             return fd
         finally:
             os.close(above)
@@ -170,7 +170,7 @@ class Target:
                     if within[1] >= 0:
                         os.close(within[1])
                         within = (b"", -1)
-                    opened = self._make(here, head_path, self._owner, 0o755) if head_path else os.dup(here)
+                    opened = self._make(here, head_path) if head_path else os.dup(here)
                     within = (head_path, opened)
                 self._item(tree, item, within[1], name, item.path)
             self._settle(here)

@@ -20,7 +20,6 @@ from wherry.storage.selection import DIRECTORY, FILE, LINK, OTHER, Node
 _BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK}
 _HELD = 32
@@ -99,11 +98,6 @@ class DirectoryTree:
             os.close(fd)
             raise OSError(errno.EAGAIN, "it changed while it was read")
         return fd
-
-    def look(self, path: bytes) -> int:
-        """An O_PATH descriptor of whatever is there, a link itself."""
-        head, _, name = path.rpartition(b"/")
-        return os.open(name or b".", _LOOK, dir_fd=self.directory(head))
 
     def digest(self, path: bytes) -> bytes:
         fd = self.open(path)

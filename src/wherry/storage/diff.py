@@ -13,7 +13,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -32,14 +33,6 @@ _PIECE = 1 << 20
 _WHITEOUT = b".wh."
 _OPAQUE = _WHITEOUT + b".wh..opq"
 _KEPT_XATTRS = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
-_TYPES = {
-    stat.S_IFREG: tf.FILE,
-    stat.S_IFDIR: tf.DIRECTORY,
-    stat.S_IFLNK: tf.SYMLINK,
-    stat.S_IFCHR: tf.CHARACTER,
-    stat.S_IFBLK: tf.BLOCK_DEVICE,
-    stat.S_IFIFO: tf.FIFO,
-}
 
 
 class Writable(Protocol):
@@ -189,7 +182,7 @@ class _Writer:
 
     def __init__(self, files: Path, out: Writable, *, opaque: bool, newest: int | None = None) -> None:
         self._files = files
-        self._newest = newest
+        self._member = partial(tarwriter.member_of, exact=True, newest=newest)
         self._out = out
         self._opaque = opaque
         self._hash = hashlib.sha256()
@@ -219,19 +212,17 @@ class _Writer:
         self._out.write(data)
 
     def _header(self, member: Member) -> None:
-        if self._newest is not None and member.mtime > self._newest:
-            member = replace(member, mtime=self._newest)
         self._emit(tarwriter.header(member))
 
     def _entry(self, root: int, path: bytes, status: os.stat_result) -> None:
-        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        kind = tarwriter.TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             return  # a socket means nothing without its listener
         inode = (status.st_dev, status.st_ino)
         if kind != tf.DIRECTORY and status.st_nlink > 1:
             first = self._linked.setdefault(inode, path)
             if first != path:
-                self._header(_member(path, tf.LINK, status, linkname=first))
+                self._header(self._member(path, tf.LINK, status, linkname=first))
                 return
         if kind == tf.FILE:
             self._file(root, path, status)
@@ -239,9 +230,9 @@ class _Writer:
             self._directory(root, path, status)
         elif kind == tf.SYMLINK:
             target = os.readlink(os.fsencode(self._files) + b"/" + path)
-            self._header(_member(path, kind, status, linkname=target))
+            self._header(self._member(path, kind, status, linkname=target))
         else:
-            self._header(_member(path, kind, status))
+            self._header(self._member(path, kind, status))
 
     def _directory(self, root: int, path: bytes, status: os.stat_result) -> None:
         fd = sys.openat2(root, os.fsdecode(path), _OPEN | os.O_DIRECTORY, resolve=_BENEATH)
@@ -250,7 +241,7 @@ class _Writer:
             opaque = self._opaque and _is_opaque(fd)
         finally:
             os.close(fd)
-        self._header(_member(path + b"/", tf.DIRECTORY, status, xattrs=xattrs))
+        self._header(self._member(path + b"/", tf.DIRECTORY, status, xattrs=xattrs))
         if opaque:
             self._emit(tarwriter.header(Member(name=path + b"/" + _OPAQUE, mode=0)))
 
@@ -261,8 +252,8 @@ class _Writer:
             if not stat.S_ISREG(status.st_mode):
                 return
             parts = _data_parts(fd, status)
-            member = _member(path, tf.FILE, status, xattrs=_xattrs(fd), sparse=parts)
-            self._header(member)
+            size, xattrs = status.st_size, _xattrs(fd)
+            self._header(self._member(path, tf.FILE, status, size=size, xattrs=xattrs, sparse=parts))
             written = 0
             for offset, length in parts if parts is not None else ((0, status.st_size),):
                 self._copy(fd, offset, length)
@@ -277,32 +268,6 @@ class _Writer:
             self._emit(piece)
             offset += len(piece)
             length -= len(piece)
-
-
-def _member(
-    path: bytes,
-    kind: bytes,
-    status: os.stat_result,
-    *,
-    linkname: bytes = b"",
-    xattrs: dict[bytes, bytes] | None = None,
-    sparse: tuple[tuple[int, int], ...] | None = None,
-) -> Member:
-    device = kind in (tf.CHARACTER, tf.BLOCK_DEVICE)
-    return Member(
-        name=path,
-        type=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size if kind == tf.FILE else 0,
-        mtime=status.st_mtime_ns,
-        linkname=linkname,
-        major=os.major(status.st_rdev) if device else 0,
-        minor=os.minor(status.st_rdev) if device else 0,
-        xattrs=xattrs or {},
-        sparse=sparse,
-    )
 
 
 def _is_opaque(fd: int) -> bool:

@@ -20,7 +20,6 @@ from collections.abc import Callable
 
 from wherry.linux import confine
 from wherry.linux import containerroot as roots
-from wherry.linux import syscalls as calls
 from wherry.linux.containerroot import Ended, Inside, Layer, Point, Root
 from wherry.linux.pychild import send_frame
 from wherry.model.mount import Mount
@@ -28,7 +27,7 @@ from wherry.model.tarformat import Limits, TarReader
 from wherry.storage.files_changes import changes
 from wherry.storage.files_read import Found, TarStream, TreeArchive
 from wherry.storage.files_write import Extractor, PipedSource, Refused
-from wherry.storage.in_child import READS, WRITES, failure, give_up, standard_input
+from wherry.storage.in_child import READS, WRITES, begin, failure, give_up, standard_input
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, ReadAhead
 
 _FILES = 64
@@ -46,10 +45,9 @@ _GO_TYPES = {
 
 
 def main(arguments: list[str]) -> None:
-    """Arguments: ``FD``, then one of ``stat|read VIEW PATH TRAILING``, ``export|changes VIEW``, and
-    ``write VIEW PATH KEEP-KINDS [WHOLE]``."""
-    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
-    calls.prctl(calls.PR_SET_DUMPABLE, 0)  # a container that shares the host's processes cannot trace it
+    """Arguments: ``FD``, then one of ``stat|read VIEW PATH TRAILING``, ``export VIEW [NEWEST]``,
+    ``changes VIEW``, and ``write VIEW PATH KEEP-KINDS [WHOLE]``."""
+    begin()
     result_fd, role, view, *rest = arguments
     say = int(result_fd)
     try:
@@ -117,11 +115,11 @@ def _read(say: int, view: str, path: str, trailing: str) -> None:
     out.end()
 
 
-def _export(_say: int, view: str) -> None:
+def _export(_say: int, view: str, newest: str = "") -> None:
     root = _enter(view, READS)
     confine.deny_system_calls()
     out = TarStream(1)
-    TreeArchive(root, out, one_file_system=True).write_bare(root.fd)
+    TreeArchive(root, out, one_file_system=True, newest=int(newest) if newest else None).write_bare(root.fd)
     out.end()
 
 
@@ -164,7 +162,7 @@ def _write(say: int, view: str, path: str, keep_kinds: str, whole: str = "0") ->
 def _changes(say: int, view: str) -> None:
     mount = Mount.of_fields(json.loads(view)["mount"])
     upper = next(o.removeprefix("upperdir=") for o in mount.options if o.startswith("upperdir="))
-    files = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    files = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=roots.apart(upper))
     descriptors = roots.own_descriptors()
     confine.new_namespaces()
     roots.enter_image(upper, mount.options)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 
 from wherry.linux import syscalls as sys
 from wherry.linux.containerroot import Root, find
 from wherry.model import tarformat as tf
 from wherry.model import tarwriter
-from wherry.model.tarwriter import Member
+from wherry.model.tarwriter import member_of
 
 _BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -46,14 +47,6 @@ _PSEUDO = frozenset(
         0x6165676C,  # pstore
     }
 )
-_TYPES = {
-    stat.S_IFREG: tf.FILE,
-    stat.S_IFDIR: tf.DIRECTORY,
-    stat.S_IFLNK: tf.SYMLINK,
-    stat.S_IFCHR: tf.CHARACTER,
-    stat.S_IFBLK: tf.BLOCK_DEVICE,
-    stat.S_IFIFO: tf.FIFO,
-}
 
 
 class Found:
@@ -151,8 +144,13 @@ class TarStream:
 class TreeArchive:
     """One archive of what :class:`Found` found. ``inside`` is the name that stands for it in the archive."""
 
-    def __init__(self, root: Root, out: TarStream, *, one_file_system: bool = False) -> None:
-        """:param one_file_system: mounts within are written as empty directories."""
+    def __init__(
+        self, root: Root, out: TarStream, *, one_file_system: bool = False, newest: int | None = None
+    ) -> None:
+        """:param one_file_system: mounts within are written as empty directories.
+        :param newest: see :func:`wherry.model.tarwriter.member_of`.
+        """
+        self._member = partial(member_of, newest=newest)
         self._root = root
         self._out = out
         self._alone = one_file_system
@@ -208,7 +206,7 @@ class TreeArchive:
             inside = path if prefix is None else prefix + b"/" + path if path else prefix
             if inside or prefix is not None:
                 self._out.emit(
-                    tarwriter.header(_member(inside + b"/", tf.DIRECTORY, status, xattrs=xattrs_of(fd)))
+                    tarwriter.header(self._member(inside + b"/", tf.DIRECTORY, status, xattrs=xattrs_of(fd)))
                 )
             if status.st_dev != above and self._stays_out(path, fd, status):
                 return []
@@ -248,21 +246,21 @@ class TreeArchive:
         return False
 
     def _entry(self, fd: int, inside: bytes, status: os.stat_result) -> None:
-        kind = _TYPES.get(stat.S_IFMT(status.st_mode))
+        kind = tarwriter.TYPES.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             return  # a socket means nothing without its listener
         if status.st_nlink > 1:
             first = self._linked.setdefault((status.st_dev, status.st_ino), inside)
             if first != inside:
-                self._out.emit(tarwriter.header(_member(inside, tf.LINK, status, linkname=first)))
+                self._out.emit(tarwriter.header(self._member(inside, tf.LINK, status, linkname=first)))
                 return
         if kind == tf.FILE:
             self._file(fd, inside, status)
         elif kind == tf.SYMLINK:
             target = os.readlink(b"", dir_fd=fd)
-            self._out.emit(tarwriter.header(_member(inside, kind, status, linkname=target)))
+            self._out.emit(tarwriter.header(self._member(inside, kind, status, linkname=target)))
         else:
-            self._out.emit(tarwriter.header(_member(inside, kind, status)))
+            self._out.emit(tarwriter.header(self._member(inside, kind, status)))
 
     def _file(self, looked: int, inside: bytes, status: os.stat_result) -> None:
         fd = self._root.reopen(looked, _READ)
@@ -270,10 +268,10 @@ class TreeArchive:
             size = status.st_size
             if size <= _SMALL:
                 data = _read_whole(fd, _PSEUDO_MAX if size == 0 else 2 * _SMALL)
-                member = _member(inside, tf.FILE, status, size=len(data), xattrs=xattrs_of(fd))
+                member = self._member(inside, tf.FILE, status, size=len(data), xattrs=xattrs_of(fd))
                 self._out.emit(tarwriter.header(member), data, tarwriter.padding(len(data)))
                 return
-            member = _member(inside, tf.FILE, status, size=size, xattrs=xattrs_of(fd))
+            member = self._member(inside, tf.FILE, status, size=size, xattrs=xattrs_of(fd))
             self._out.emit(tarwriter.header(member))
             self._out.copy(fd, size)
             self._out.emit(tarwriter.padding(size))
@@ -309,29 +307,3 @@ def xattrs_of(fd: int) -> dict[bytes, bytes]:
         if e.errno in (errno.EOPNOTSUPP, errno.ENODATA, errno.EPERM, errno.EACCES):
             return {}
         raise
-
-
-def _member(
-    name: bytes,
-    kind: bytes,
-    status: os.stat_result,
-    *,
-    size: int = 0,
-    linkname: bytes = b"",
-    xattrs: dict[bytes, bytes] | None = None,
-) -> Member:
-    """Times in whole seconds, as Docker sends them: a finer one costs every file a header more."""
-    device = kind in (tf.CHARACTER, tf.BLOCK_DEVICE)
-    return Member(
-        name=name,
-        type=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=size,
-        mtime=status.st_mtime_ns // 10**9 * 10**9,
-        linkname=linkname,
-        major=os.major(status.st_rdev) if device else 0,
-        minor=os.minor(status.st_rdev) if device else 0,
-        xattrs=xattrs or {},
-    )

@@ -18,7 +18,7 @@ from wherry.linux import trees
 from wherry.linux.containerroot import Root, find
 from wherry.model import tarformat as tf
 from wherry.model.tarformat import BadTar, Buffered, Entry, TarReader, show
-from wherry.storage.apply import set_xattrs
+from wherry.storage.apply import set_xattrs, write_data
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -231,12 +231,8 @@ class Extractor:
         try:
             if entry.sparse is None and entry.size >= _SPLICE_FROM and self._piped is not None:
                 self._piped.copy_to(fd, self._reader.claim())
-            elif entry.sparse is None:
-                for piece in self._reader.data():
-                    while piece:
-                        piece = piece[os.write(fd, piece) :]
             else:
-                self._sparse(fd, entry)
+                write_data(fd, entry, self._reader)
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
@@ -244,17 +240,6 @@ class Extractor:
             os.utime(fd, ns=(entry.atime, entry.mtime))
         finally:
             os.close(fd)
-
-    def _sparse(self, fd: int, entry: Entry) -> None:
-        pieces = self._reader.data()
-        piece: bytes | memoryview = b""
-        for offset, length in entry.sparse or ():
-            while length:
-                if not piece:
-                    piece = next(pieces)
-                written = os.pwrite(fd, piece[:length], offset)
-                piece, offset, length = piece[written:], offset + written, length - written
-        os.ftruncate(fd, entry.real_size)
 
     def _directory(self, entry: Entry, name: bytes, *, exists: bool) -> None:
         if not exists:

@@ -10,6 +10,7 @@ import resource
 from collections.abc import Callable
 
 from wherry.linux import confine
+from wherry.linux import syscalls as calls
 from wherry.model.tarformat import BadTar
 from wherry.storage.streams import detect
 
@@ -22,8 +23,22 @@ WRITES = (
     confine.CAP_MKNOD,
     confine.CAP_SETFCAP,
 )
-MEMORY = 1 << 30
+_MEMORY = 1 << 30
 _PIECE = 1 << 20
+
+
+def begin() -> None:
+    """What each of them does first: it ends with the thread that started it, and nobody may look into it.
+
+    A container that shares the host's processes sees the child too. As soon as that has given up its
+    capabilities, root in there has all of what is left, which is enough to trace it: to read and write its
+    memory, and to reach its root and its descriptors by ``/proc/<pid>``. Not dumpable (ptrace(2)), nobody may
+    without CAP_SYS_PTRACE. Until then the child's own capabilities keep such a container out.
+
+    :raises OSError: as prctl(2).
+    """
+    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    calls.prctl(calls.PR_SET_DUMPABLE, 0)
 
 
 def failure(error: BaseException, task: str) -> tuple[bytes, ...]:
@@ -42,11 +57,16 @@ def failure(error: BaseException, task: str) -> tuple[bytes, ...]:
     return (b"os", b"0", f"{error.__class__.__name__}: {error}".encode("utf-8", "replace"))
 
 
-def give_up(keep: tuple[int, ...], *, files: int) -> None:
+def give_up(keep: tuple[int, ...], *, files: int, mapped: int = 0) -> None:
     """All but the capabilities ``keep``, with bounds. The system calls are denied by who has no threads to
-    start any more."""
+    start any more.
+
+    :param mapped: bytes of a file that is mapped, which are no memory of the child's.
+    """
     confine.drop_capabilities(keep)
-    confine.limit({resource.RLIMIT_AS: MEMORY, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: files})
+    confine.limit(
+        {resource.RLIMIT_AS: _MEMORY + mapped, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: files}
+    )
     confine.deny_new_code()
 
 

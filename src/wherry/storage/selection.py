@@ -126,7 +126,7 @@ def _one(
         above = prefix.rpartition(b"/")[0]
         yield from _parents(tree, encoded[: len(encoded) - len(prefix)], above)
     if node.kind != DIRECTORY:
-        if not exclude(prefix or name, name):
+        if not exclude(prefix or name):
             yield Item(real, prefix, node, top=not wanted.parents, name=name)
         return
     if prefix:
@@ -158,7 +158,7 @@ def _below(tree: Tree, top: bytes, prefix: bytes, exclude: _Exclusion) -> Iterat
                 continue
             if _join(here, name) in exclude.hidden:
                 continue
-            if exclude(relative, name):
+            if exclude(relative):
                 if node.kind == DIRECTORY and exclude.has_exceptions:
                     inner.append(relative)
                 continue
@@ -211,7 +211,7 @@ class _Exclusion:
         self.hidden = frozenset(path.encode("utf-8", "surrogateescape") for path in hidden)
         self.has_exceptions = any(pattern.startswith("!") for pattern in patterns)
 
-    def __call__(self, path: bytes, name: bytes) -> bool:
+    def __call__(self, path: bytes) -> bool:
         return bool(self._patterns) and self._patterns.excluded(_text(path))
 
 

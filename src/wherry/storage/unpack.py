@@ -22,7 +22,7 @@ from wherry.model.digest import Digest
 from wherry.model.mount import Mount
 from wherry.model.tarformat import Limits
 from wherry.storage import children, streams
-from wherry.storage.apply import MERGE, OVERLAY
+from wherry.storage.apply import OVERLAY
 from wherry.storage.children import child_paths
 from wherry.storage.streams import Readable
 
@@ -51,9 +51,9 @@ class Unpacked:
 class Unpacker:
     """Runs the children, at most one a CPU at a time. Safe to use from any thread."""
 
-    def __init__(self, limits: Limits | None = None, *, parallel: int | None = None) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self.parallel = parallel or len(os.sched_getaffinity(0))
+        self.parallel = len(os.sched_getaffinity(0))
         self._slots = threading.BoundedSemaphore(self.parallel)
 
     def unpack(
@@ -118,10 +118,6 @@ class Unpacker:
             yield child.process.stdout
             if not child.process.stdout.read(1):
                 _checked(child, "cannot read the archive")
-
-
-def whiteout_style(merged: bool) -> str:
-    return MERGE if merged else OVERLAY
 
 
 def _target(mount: Mount) -> tuple[str, str]:

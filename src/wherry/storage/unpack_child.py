@@ -12,7 +12,6 @@ an errno and a clause.
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 
 from wherry.linux import confine
@@ -20,16 +19,15 @@ from wherry.linux import syscalls as calls
 from wherry.linux.overlay import mount_overlay
 from wherry.model.tarformat import BadTar, Limits, TarReader
 from wherry.storage.apply import Applier, MissingLink
-from wherry.storage.in_child import MEMORY, WRITES, failure
+from wherry.storage.in_child import WRITES, begin, failure, give_up
 from wherry.storage.streams import PLAIN, Buffered, Decompressed, Mapped, ReadAhead
 
 _FILES = 32
-_PIECE = 1 << 20
 
 
 def main(arguments: list[str]) -> None:
     """``FD unpack DIR WHITEOUTS COMPRESSION HASHED LIMITS MOUNT`` or ``FD decompress COMPRESSION LIMIT``."""
-    calls.prctl(calls.PR_SET_PDEATHSIG, 9)
+    begin()
     result_fd, role, *rest = arguments
     try:
         result = _unpack(rest) if role == "unpack" else _decompress(rest)
@@ -63,7 +61,7 @@ def _unpack(arguments: list[str]) -> tuple[bytes, ...]:
     if mount:
         mount_overlay("overlay", directory, 0, mount.split(","))
     confine.enter_root(directory)
-    _give_up(bound, size)
+    _give_up(size)
     if next_piece is not None:
         next_piece = ReadAhead(next_piece).next_piece
         source = Buffered(next_piece)
@@ -86,7 +84,7 @@ def _decompress(arguments: list[str]) -> tuple[bytes, ...]:
     confine.new_namespaces()
     calls.mount("none", "/proc", "tmpfs", calls.MS_RDONLY, "size=4k")
     confine.enter_root("/proc")
-    _give_up(resource.RLIM_INFINITY, 0)
+    _give_up(0)
     while piece := stream.next_piece():
         view = memoryview(piece)
         while view:
@@ -94,13 +92,6 @@ def _decompress(arguments: list[str]) -> tuple[bytes, ...]:
     return (b"ok", b"-", b"0", b"0", b"0", str(stream.size).encode())
 
 
-def _give_up(file_size: int, mapped: int) -> None:
-    confine.drop_capabilities(WRITES)
-    confine.limit(
-        {
-            resource.RLIMIT_AS: MEMORY + mapped,
-            resource.RLIMIT_CORE: 0,
-            resource.RLIMIT_NOFILE: _FILES,
-        }
-    )
+def _give_up(mapped: int) -> None:
+    give_up(WRITES, files=_FILES, mapped=mapped)
     confine.deny_system_calls()

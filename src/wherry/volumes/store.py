@@ -326,10 +326,6 @@ class VolumeStore:
         """Ids of the volumes that any container has."""
         return self._rows.used()
 
-    def used_by(self, container_id: str) -> tuple[str, ...]:
-        """Ids of the volumes a container has."""
-        return tuple(self._rows.used_by(container_id))
-
     def copy_up(self, source_root: Path | int, inner_path: str, driver: str, path: Path) -> None:
         """:func:`wherry.volumes.fill.copy_up`, for a volume of ``driver`` that is mounted at ``path``."""
         marked = not self._driver(driver or "local").remote

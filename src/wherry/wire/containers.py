@@ -55,7 +55,7 @@ def summary(view: ContainerView) -> dict[str, Any]:
             "Status": state.health.status if state.health is not None else "none",
             "FailingStreak": state.health.failing_streak if state.health is not None else 0,
         },
-        "NetworkSettings": {"Networks": {e.network_name: endpoint(e, view) for e in view.endpoints}},
+        "NetworkSettings": {"Networks": {e.network_name: endpoint(e) for e in view.endpoints}},
         "Mounts": [mount_point(m) for m in view.mounts],
     }
     if record.host_config.annotations:
@@ -102,7 +102,7 @@ def mount_point(point: MountPoint) -> dict[str, Any]:
     return {**out, "Mode": point.mode, "RW": point.rw, "Propagation": point.propagation}
 
 
-def endpoint(view: EndpointView, container: ContainerView) -> dict[str, Any]:
+def endpoint(view: EndpointView) -> dict[str, Any]:
     request: EndpointRequest = view.request
     return {
         "IPAMConfig": to_builtins(request.ipam_config) if request.ipam_config else None,
@@ -225,7 +225,7 @@ def _network_settings(view: ContainerView, version: tuple[int, int]) -> dict[str
         "SandboxID": view.record.id if view.sandbox_key else "",
         "SandboxKey": view.sandbox_key,
         "Ports": port_map(view.ports),
-        "Networks": {e.network_name: endpoint(e, view) for e in view.endpoints},
+        "Networks": {e.network_name: endpoint(e) for e in view.endpoints},
     }
     if version < (1, 52):
         # The default bridge's endpoint once more, flat, as clients before 1.52 read it.

@@ -13,6 +13,8 @@ from fakedaemon import Exchange, FakeDaemon, Reply, frame
 
 from wherry.cli import commands
 from wherry.cli.main import main
+from wherry.client import manifests
+from wherry.errors import NotFound
 
 ID = "a" * 64
 
@@ -86,6 +88,23 @@ def test_going_on_past_failures(serve: Serve, wherry: Run) -> None:
     )
     assert daemon.asked("DELETE /containers/one")[0].query == {"v": "1"}
     assert wherry(daemon, "rm", "-f", "two")[0] == 0
+
+
+def test_a_list_of_manifests_without_a_good_name_is_not_in_the_way_of_others(
+    wherry: Run, tmp_path: Path
+) -> None:
+    store = manifests.Store(str(tmp_path / "config"))
+    kept, *gone = (f"docker.io/library/{name}:1" for name in "abc")
+    for name in (kept, *gone):
+        store.put(name, [])
+    bad, pinned = "BAD", f"a@sha256:{'0' * 64}"
+    code, out, err = wherry(None, "manifest", "rm", "b:1", bad, pinned, "none:1", "c:1")
+    assert (code, out) == (1, "")
+    assert [bad in err, pinned in err, "none:1" in err] == [True] * 3 and len(err.splitlines()) == 3
+    assert store.get(kept) == []
+    for name in gone:
+        with pytest.raises(NotFound):
+            store.get(name)
 
 
 def test_stopping_what_is_stopped(serve: Serve, wherry: Run) -> None:

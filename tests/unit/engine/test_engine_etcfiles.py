@@ -89,7 +89,7 @@ def test_files_and_mounts(resolver: dict[str, str], tmp_path: Path) -> None:
     settings = Settings(tmp_path, tmp_path)
     mounted = record(mounts=[MountPoint(type="bind", source="/x", destination="/etc/hosts")])
     settings.container_directory(mounted.id).mkdir(parents=True)
-    found = etcfiles.write_etc_files(mounted, OWN, settings, tmp_path)
+    found = etcfiles.write_etc_files(mounted, OWN, settings)
     assert [m.destination for m in found] == ["/etc/resolv.conf", "/etc/hostname"]
     assert (settings.container_directory(mounted.id) / "hostname").read_text() == "box\n"
     etcfiles.add_addresses(mounted, OWN, settings, ["10.0.0.2", "fd00::2"], "")

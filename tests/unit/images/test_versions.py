@@ -68,7 +68,7 @@ def test_versions_are_references(library: Library, three: list[Digest]) -> None:
 
 
 def test_a_removed_name_that_comes_back_is_one_version(library: Library, three: list[Digest]) -> None:
-    library.images.untag(APP, why="untag")
+    library.images.rows.move(str(APP.with_default_tag()), None, actor="", why="untag")
     assert versions.of_name(library.images, APP)[0].until > 0
     library.images.tag(APP, three[2], why="tag")
     assert targets(library) == [three[2], three[1], three[0]]

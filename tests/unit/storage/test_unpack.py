@@ -369,13 +369,13 @@ def _children() -> set[str]:
 def test_the_child_is_shut_in(tmp_path: Path) -> None:
     """The same steps the child takes, then looking around from inside."""
     script = """
-import ctypes, os, signal, sys
+import ctypes, mmap, os, signal, sys
 from wherry.linux import confine
 from wherry.storage.unpack_child import _give_up
 confine.new_namespaces()
 confine.enter_root(sys.argv[1])
-_give_up(1 << 30, 0)
-found = [os.listdir("/") == ["only"], os.listdir("/..") == ["only"]]
+_give_up(0)
+found = [sorted(os.listdir(place)) == ["module.py", "only"] for place in ("/", "/..")]
 libc = ctypes.CDLL(None, use_errno=True)
 for call in (
     lambda: libc.mount(b"none", b"/", b"tmpfs", 0, None),
@@ -399,10 +399,20 @@ try:
     os.setxattr("/only", "trusted.overlay.opaque", b"y")
 except PermissionError:
     found.append(True)
-print(all(found) and len(found) == 11, found)
+try:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)
+except PermissionError:
+    found.append(True)
+sys.path.append("/")
+try:
+    import module
+except ImportError:
+    found.append(True)
+print(all(found) and len(found) == 13, found)
 """
     (tmp_path / "only").write_text("#!/bin/sh\n")
     (tmp_path / "only").chmod(0o755)
+    (tmp_path / "module.py").touch()
     import sys
 
     done = subprocess.run(

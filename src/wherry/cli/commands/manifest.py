@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
+from wherry.cli.command import UNLIMITED, Command, Failure, each, safe
 from wherry.cli.flags import Flag
 from wherry.cli.progress import show
 from wherry.cli.values import BOOL, STRING, STRINGS
 from wherry.client import credentials, manifests, registries
-from wherry.errors import NotFound
+from wherry.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _name(text: str) -> Reference:
 def _list_name(text: str) -> str:
     name = _name(text)
     if name.digest is not None:
-        raise Failure(f"invalid reference {text!r}: a list of manifests needs a tag, not a digest")
+        raise InvalidArgument(f"invalid reference {text!r}: a list of manifests needs a tag, not a digest")
     return str(name)
 
 
@@ -148,15 +148,8 @@ def push(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def remove(ctx: Context, _options: Options, args: list[str]) -> int:
-    problems = []
-    for text in args:
-        try:
-            manifests.Store(ctx.config_dir).remove(_list_name(text))
-        except NotFound as e:
-            problems.append(e.message)
-    for problem in problems:
-        ctx.complain(safe(problem))
-    return 1 if problems else 0
+    store = manifests.Store(ctx.config_dir)
+    return each(ctx, args, lambda text: store.remove(_list_name(text)))
 
 
 CREATE = Command(

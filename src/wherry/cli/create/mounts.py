@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 CREATE_MOUNTPOINT = ("create-mountpoint", "bind-create-mountpoint", "bind-create-src")
 """All names under which "make the source where it is missing" is known."""
-PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
 def split_volumes(specs: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -73,7 +73,7 @@ def endpoints(options: Options) -> tuple[str, dict[str, Endpoint]]:
     :raises InvalidArgument: options that contradict each other, in Docker's words.
     """
     wanted: list[Endpoint] = [dict(one) for one in options.get("network")] or [{"Target": "default"}]
-    _apply_flags(wanted[0], options, len(wanted))
+    _apply_flags(wanted[0], options)
     found: dict[str, Endpoint] = {}
     for endpoint in wanted:
         name = str(endpoint.pop("Target"))
@@ -93,7 +93,7 @@ def endpoints(options: Options) -> tuple[str, dict[str, Endpoint]]:
     return mode, found
 
 
-def _apply_flags(first: Endpoint, options: Options, count: int) -> None:
+def _apply_flags(first: Endpoint, options: Options) -> None:
     """Add ``--ip``, ``--network-alias`` and their like to the first network."""
     addresses: dict[str, Any] = {}
     for flag, member, version in (("ip", "IPv4Address", 4), ("ip6", "IPv6Address", 6)):

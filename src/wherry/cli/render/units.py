@@ -15,9 +15,9 @@ def size(count: float, precision: int = 3) -> str:
     return _scaled(count, 1000, DECIMAL, precision)
 
 
-def binary_size(count: float, precision: int = 4) -> str:
+def binary_size(count: float) -> str:
     """Bytes as ``7.75GiB``, in powers of 1024."""
-    return _scaled(count, 1024, BINARY, precision)
+    return _scaled(count, 1024, BINARY, 4)
 
 
 def _scaled(count: float, base: int, units: tuple[str, ...], precision: int) -> str:

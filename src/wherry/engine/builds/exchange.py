@@ -9,7 +9,6 @@ or as a directory on the client's side, which comes and goes as an archive. Othe
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as with_fields
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,6 @@ from wherry.storage.leases import Lease
 if TYPE_CHECKING:
     from wherry.engine.builds.finishing import PlatformResult
 
-log = logging.getLogger(__name__)
 
 Tell = Callable[[dict[str, Any]], None]
 LABEL = "io.wherry.cache.v1"

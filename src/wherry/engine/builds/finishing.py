@@ -115,7 +115,8 @@ class Finisher:
         if output.kind in (LOCAL, TAR):
             if len(results) > 1:
                 raise InvalidArgument(f"output {output.kind} takes one platform")
-            await asyncio.to_thread(self._outputs.tree, ready, number, results[0].files)
+            _check_rewrite(output, inputs.epoch)
+            await asyncio.to_thread(self._outputs.tree, ready, number, results[0].files, inputs.epoch)
             return None
         if output.kind not in (IMAGE, OCI, DOCKER):
             return None
@@ -192,11 +193,16 @@ class Finisher:
 def image_form(request: BuildRequest, epoch: int | None, output: Output) -> ImageForm:
     """What the request and one output of it ask of the image. :raises InvalidArgument: they contradict."""
     layers = output.form
+    _check_rewrite(output, epoch)
     if output.rewrite:
-        if epoch is None:
-            raise InvalidArgument("rewrite-timestamp needs SOURCE_DATE_EPOCH")
         layers = replace(layers, epoch=epoch)
     return ImageForm(layers, epoch, {**request.annotations, **output.annotations}, squash=request.squash)
+
+
+def _check_rewrite(output: Output, epoch: int | None) -> None:
+    """:raises InvalidArgument: times are to be rewritten, and there is none to rewrite them to."""
+    if output.rewrite and epoch is None:
+        raise InvalidArgument("rewrite-timestamp needs SOURCE_DATE_EPOCH")
 
 
 def replace_platform(target: Descriptor, platform: Platform) -> Descriptor:

@@ -42,13 +42,15 @@ class OutputStore:
         self._cache, self._images = cache, images
         self._ready: dict[str, Ready] = {}
 
-    def tree(self, ready: Ready, number: int, result: Result) -> None:
-        """An archive of a result's files. Blocks."""
+    def tree(self, ready: Ready, number: int, result: Result, epoch: int | None) -> None:
+        """An archive of a result's files, none of them later than ``epoch`` (seconds). Blocks."""
         key, mount = self._cache.prepare(result)
         ready.undo.callback(self._cache.discard, key)
 
+        role = ("export",) if epoch is None else ("export", str(epoch * 10**9))
+
         def produce(out: BinaryIO) -> None:
-            Job().run(Layer(mount), ("export",), what="cannot write the output", stdout=out.fileno())
+            Job().run(Layer(mount), role, what="cannot write the output", stdout=out.fileno())
 
         ready.produce[number] = produce
 

@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from wherry.errors import InvalidArgument
 from wherry.linux import syscalls
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
 
 class Stubs:
     """For one root, by its descriptor."""

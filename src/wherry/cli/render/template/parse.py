@@ -8,7 +8,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any, NoReturn
 
 SPACE = " \t\r\n"
@@ -335,7 +334,7 @@ class _Parser:
     def _operand(self) -> Node:
         node = self._term()
         if not self.text.startswith(".", self.at) or isinstance(node, (Call, Literal)):
-            self._end_of_operand(node)
+            self._end_of_operand()
             return node
         position = self.at
         fields = self._fields()
@@ -344,7 +343,7 @@ class _Parser:
             return Path(position, source, node.base, node.fields + fields)
         return Path(position, source, node, fields)
 
-    def _end_of_operand(self, node: Node) -> None:
+    def _end_of_operand(self) -> None:
         if self.at < len(self.text) and self.text[self.at] not in SPACE + "|)(,=:" and not self._closes():
             char = self.text[self.at]
             self.fail(f"bad character U+{ord(char):04X} '{char}'")
@@ -365,7 +364,7 @@ class _Parser:
         position = self.at
         char = self.text[position]
         if char == "(":
-            return self._parenthesised(position)
+            return self._parenthesised()
         if char in "\"`'":
             return self._quoted(position, char)
         if char == ".":
@@ -397,7 +396,7 @@ class _Parser:
         word = self._take_word()
         return Path(position, f".{word}", None, [word])
 
-    def _parenthesised(self, position: int) -> Node:
+    def _parenthesised(self) -> Node:
         self.at += 1
         self.parens += 1
         if self.parens > DEPTH_MAX:
@@ -472,25 +471,3 @@ class _Parser:
             return Literal(position, source, float(source))
         except ValueError:
             self.fail(f'bad number syntax: "{source}"')
-
-
-def walk(nodes: Sequence[Node]) -> list[Path]:
-    """Every field path in the nodes, in order: what a table's header row is made of."""
-    found: list[Path] = []
-    for node in nodes:
-        if isinstance(node, Action):
-            found += _paths(node.pipeline)
-        elif isinstance(node, Branch):
-            found += _paths(node.pipeline) + walk(node.body) + walk(node.otherwise)
-    return found
-
-
-def _paths(pipeline: Pipeline) -> list[Path]:
-    found: list[Path] = []
-    for command in pipeline.commands:
-        for operand in command:
-            if isinstance(operand, Path):
-                found.append(operand)
-            elif isinstance(operand, Pipeline):
-                found += _paths(operand)
-    return found

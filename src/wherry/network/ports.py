@@ -21,9 +21,7 @@ from wherry.linux.packetfilter import drop_everything
 from wherry.network.ruleset import ANY4, ANY6
 from wherry.network.types import PROTOCOLS, PortMapping, PublishedPort
 
-ANY = ANY4
 _ANYWHERE = (ANY4, ANY6)
-
 _NO_SCTP = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT)
 
 

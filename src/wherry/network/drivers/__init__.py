@@ -48,10 +48,6 @@ class Driver(Protocol):
     def name(self) -> str: ...
 
     @property
-    def isolated(self) -> bool:
-        """Whether a container on it has a namespace of its own."""
-
-    @property
     def publishes(self) -> bool:
         """Whether ports of containers on it can be published by the host."""
 

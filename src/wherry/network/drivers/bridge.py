@@ -30,7 +30,6 @@ Interface = IPv4Interface | IPv6Interface
 
 class BridgeDriver(Local):
     name = "bridge"
-    isolated = True
     publishes = True
 
     def __init__(self, instance: Instance, mtu: int = DEFAULT_MTU) -> None:

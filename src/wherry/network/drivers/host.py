@@ -11,7 +11,6 @@ from wherry.network.types import Endpoint, Network
 
 class HostDriver(Local):
     name = "host"
-    isolated = False
 
     publishes = False
 

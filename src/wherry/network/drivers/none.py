@@ -13,7 +13,6 @@ class NoneDriver(Local):
     """The loopback interface is the sandbox's own, so there is nothing to do."""
 
     name = "null"
-    isolated = True
 
     publishes = False
 

@@ -23,7 +23,6 @@ from wherry.network.types import Endpoint, Network, Subnet
 
 
 class RemoteDriver:
-    isolated = True
     publishes = False
 
     def __init__(self, plugin: Plugin) -> None:

@@ -30,7 +30,6 @@ class _ParentDriver(Local):
     """What the two have in common: a parent, made where it can be."""
 
     name = ""
-    isolated = True
     publishes = False
 
     def __init__(self, instance: Instance) -> None:

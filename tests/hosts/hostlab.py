@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import signal
 import ssl
@@ -13,6 +14,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,23 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from daemonlab import LabDaemon, new_base, wait_until
 from test_daemon_listeners import certificate
 
-from wherry.linux import netns
+from wherry.linux import netns, xfrm
 
-TTL = 3
+TTL = int(patiently(3))
 _ETCD = "10.99.0.100"
+
+
+def no_esp() -> str:
+    """Why this kernel cannot have encrypted networks, ``""`` if it can."""
+    loop = ip_address("127.0.0.1")
+    association = xfrm.Association(loop, loop, 0xABCDE, 0xABCDE)
+    try:
+        with xfrm.XfrmSocket() as sock:
+            sock.add(association, secrets.token_bytes(xfrm.KEY_SIZE), 9)
+            sock.remove(association)
+    except OSError as e:
+        return str(e)
+    return ""
 
 
 class Switch:
@@ -48,7 +63,12 @@ class Switch:
         netns.create(path, lambda: None)
         self.run("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(path))
         self.run("link", "set", f"to-{name}", "master", "br0", "up")
-        for line in ("link set lo up", f"addr add {address}/24 dev eth0", "link set eth0 up"):
+        for line in (
+            "link set lo up",
+            f"addr add {address}/24 dev eth0",
+            f"addr add {six(address)}/64 dev eth0 nodad",
+            "link set eth0 up",
+        ):
             ip(path, *line.split())
         return path
 
@@ -66,6 +86,11 @@ class Switch:
             if path.is_file():
                 netns.unpin(path)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def six(address: str) -> str:
+    """The IPv6 address that a host has besides."""
+    return f"fd99::{address.rpartition('.')[2]}"
 
 
 def ip(where: Path, *words: str) -> str:
@@ -103,6 +128,7 @@ class EtcdServer:
         """:param certificates: those of :func:`make_certificates`: TLS, for clients that have one as well."""
         self.where = where
         self.data = Path(tempfile.mkdtemp(prefix="wh-etcd-"))
+        self.address = _ETCD
         self.url = f"{'https' if certificates else 'http'}://{_ETCD}:2379"
         self._certificates = certificates
         self._context = None
@@ -199,12 +225,18 @@ class Host(LabDaemon):
 
 
 class Cluster:
-    def __init__(self, count: int, certificates: Path | None = None) -> None:
+    def __init__(
+        self, count: int, *options: str, certificates: Path | None = None, ipv6: bool = False
+    ) -> None:
+        """:param options: as of :class:`Host`. :param certificates: as of :class:`EtcdServer`.
+        :param ipv6: the hosts speak to each other by IPv6.
+        """
         self.switch = Switch(Path(tempfile.mkdtemp(prefix="wh-hosts-")))
         self.etcd = EtcdServer(self.switch.plug("etcd", _ETCD), certificates)
         self.hosts: list[Host] = []
         self._count = count
-        self._options = () if certificates is None else store_options(certificates)
+        self._options = (*options, *(() if certificates is None else store_options(certificates)))
+        self._ipv6 = ipv6
 
     def __enter__(self) -> Cluster:
         try:
@@ -221,7 +253,8 @@ class Cluster:
         """One more host, with these options for the store."""
         number = len(self.hosts) + 1
         name, address = f"h{number}", f"10.99.0.{number}"
-        self.hosts.append(Host(name, self.switch.plug(name, address), address, *options))
+        where = self.switch.plug(name, address)
+        self.hosts.append(Host(name, where, six(address) if self._ipv6 else address, *options))
         self.hosts[-1].start()
         return self.hosts[-1]
 
@@ -231,3 +264,15 @@ class Cluster:
         self.etcd.destroy()
         time.sleep(0)
         self.switch.destroy()
+
+
+def left_in(cluster: Cluster) -> list[str]:
+    """Keys of networks and what is on them."""
+    return [k for k in cluster.etcd.list_keys() if "/hosts/" not in k and not k.endswith("/guard")]
+
+
+def overlay(hosts: list[Host], name: str, *arguments: str) -> None:
+    """An overlay network that all hosts have heard of."""
+    hosts[0].docker("network", "create", "-d", "overlay", "--attachable", *arguments, name).ok()
+    for host in hosts:
+        wait_until(lambda h=host: name in h.networks(), f"{host.name} to hear of {name}")  # type: ignore[misc]

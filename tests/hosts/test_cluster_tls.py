@@ -30,7 +30,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster(certificates: Path) -> Iterator[Cluster]:
-    with Cluster(2, certificates) as made:
+    with Cluster(2, certificates=certificates) as made:
         yield made
 
 

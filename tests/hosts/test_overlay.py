@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hostlab import Cluster, Host, ip, wait_until
+from hostlab import Cluster, Host, ip, left_in, no_esp, overlay, wait_until
 from patience import patiently
 
 pytestmark = [
@@ -26,11 +26,6 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-def left(cluster: Cluster) -> list[str]:
-    """Keys of networks and what is on them."""
-    return [k for k in cluster.etcd.list_keys() if "/hosts/" not in k and not k.endswith("/guard")]
-
-
 @pytest.fixture
 def hosts(cluster: Cluster) -> Iterator[list[Host]]:
     """Three hosts; afterwards nothing of the test is left, on them or in etcd."""
@@ -40,16 +35,9 @@ def hosts(cluster: Cluster) -> Iterator[list[Host]]:
         host.remove_containers()
     for network in cluster.hosts[0].networks() - {"bridge", "host", "none"}:
         cluster.hosts[0].api("DELETE", f"/networks/{network}")
-    wait_until(lambda: not left(cluster), "etcd to hold nothing of the test")
+    wait_until(lambda: not left_in(cluster), "etcd to hold nothing of the test")
     for host in cluster.hosts:
         wait_until(lambda h=host: h.links() == before[h.name], f"{host.name}: {host.links()}")  # type: ignore[misc]
-
-
-def overlay(hosts: list[Host], name: str, *arguments: str) -> None:
-    """An overlay network that all hosts have heard of."""
-    hosts[0].docker("network", "create", "-d", "overlay", "--attachable", *arguments, name).ok()
-    for host in hosts:
-        wait_until(lambda h=host: name in h.networks(), f"{host.name} to hear of {name}")  # type: ignore[misc]
 
 
 def test_containers_of_several_hosts_meet(hosts: list[Host]) -> None:
@@ -93,8 +81,13 @@ def test_addresses_are_chosen_with_all_hosts(hosts: list[Host]) -> None:
     assert "network with name narrow already exists" in again.errors
     overlapping = two.docker("network", "create", "-d", "overlay", "--subnet", "10.51.0.0/24", "x")
     assert "Pool overlaps" in overlapping.errors
-    refused = two.docker("network", "create", "-d", "overlay", "-o", "encrypted", "x")
-    assert "encrypted overlay networks" in refused.errors
+
+
+@pytest.mark.skipif(not no_esp(), reason="the kernel has IPsec ESP")
+def test_a_kernel_without_esp_makes_no_encrypted_network(hosts: list[Host]) -> None:
+    refused = hosts[0].docker("network", "create", "-d", "overlay", "-o", "encrypted", "x")
+    assert "cannot make network x: this kernel has no IPsec ESP with AES-GCM" in refused.errors
+    assert "x" not in hosts[0].networks()
 
 
 def test_a_container_moves(hosts: list[Host]) -> None:

@@ -11,7 +11,7 @@ from wherry.network.cluster.etcd import parse_places
 from wherry.network.types import ClusterConfig
 
 _FILES = {"kv.cacertfile": "ca_file", "kv.certfile": "cert_file", "kv.keyfile": "key_file"}
-_TTL = range(3, 3601)
+_SECONDS = {"ttl": range(3, 3601), "rekey": range(10, 7 * 86400 + 1)}
 
 
 def configured(
@@ -27,21 +27,25 @@ def configured(
         raise InvalidArgument("cluster-store needs cluster-advertise: this host's address for the others")
     pairs = given.items() if isinstance(given, Mapping) else [_pair(text) for text in given or ()]
     values: dict[str, str] = {}
-    ttl = ClusterConfig.ttl
+    seconds = {"ttl": ClusterConfig.ttl, "rekey": ClusterConfig.rekey}
     for name, value in pairs:
         if name in _FILES:
             values[_FILES[name]] = value
-        elif name == "ttl" and value.isdecimal() and int(value) in _TTL:
-            ttl = int(value)
-        elif name == "ttl":
-            raise InvalidArgument(
-                f"invalid cluster store option ttl={value[:32]}: it must be 3 to 3600 seconds"
-            )
+        elif name in _SECONDS:
+            allowed = _SECONDS[name]
+            if not value.isdecimal() or int(value) not in allowed:
+                raise InvalidArgument(
+                    f"invalid cluster store option {name}={value[:32]}: "
+                    f"it must be {allowed.start} to {allowed.stop - 1} seconds"
+                )
+            seconds[name] = int(value)
         else:
             raise InvalidArgument(
-                f"unknown cluster store option {name[:64]!r}: known are ttl, {', '.join(_FILES)}"
+                f"unknown cluster store option {name[:64]!r}: known are {', '.join((*_SECONDS, *_FILES))}"
             )
-    return ClusterConfig(store=store, advertise=_address(advertise), ttl=ttl, **values)
+    return ClusterConfig(
+        store=store, advertise=_address(advertise), ttl=seconds["ttl"], rekey=seconds["rekey"], **values
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:

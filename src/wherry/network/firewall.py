@@ -43,15 +43,21 @@ class Firewall:
         self._obey_host = obey_host
 
     def rebuild(
-        self, bridges: Sequence[Bridged], ports: Iterable[Sequence[PublishedRow]], *, missing: bool = False
+        self,
+        bridges: Sequence[Bridged],
+        ports: Iterable[Sequence[PublishedRow]],
+        *,
+        sealed: int = 0,
+        missing: bool = False,
     ) -> None:
         """Put the whole table in place of what there was; connections live on, they are the kernel's.
 
-        :param ports: those of each container by themselves. :param missing: there is no table, so that every
+        :param ports: those of each container by themselves. :param sealed: as ``ruleset.head``.
+        :param missing: there is no table, so that every
             network stands open: what keeps them apart comes first, published ports in a second transaction.
         :raises Internal: the kernel refused, with nft's words.
         """
-        text = ruleset.head(self._table, obey_host=self._obey_host)
+        text = ruleset.head(self._table, obey_host=self._obey_host, sealed=sealed)
         text += self._text("add", ruleset.together(ruleset.of_network(b) for b in bridges))
         published = self._text("add", ruleset.together(ruleset.of_ports(rows) for rows in ports))
         if missing:

@@ -20,6 +20,7 @@ from wherry.linux.plugins import Plugins
 from wherry.network import create, hostsetup, ipam
 from wherry.network import plugins as remote
 from wherry.network.catalog import Catalog
+from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.create import NetworkRequest, Surroundings
 from wherry.network.defaults import default_networks
 from wherry.network.dns.server import DnsServer
@@ -63,7 +64,9 @@ class NetworkManager(Sandboxes):
         rows = Networks(db)
         catalog = Catalog(rows)
         cluster = self._config.cluster
-        overlay = OverlayDriver(self._instance, cluster.advertise if cluster is not None else "")
+        host = host_id(Meta(db).set_default("cluster_host", secrets.token_hex(16))) if cluster else ""
+        self._ipsec = Ipsec(self._instance, host, cluster.advertise, rekey=cluster.rekey) if cluster else None
+        overlay = OverlayDriver(self._instance, cluster.advertise if cluster else "", self._ipsec)
         drivers: dict[str, Driver] = {
             d.name: d
             for d in (
@@ -80,13 +83,14 @@ class NetworkManager(Sandboxes):
         dns = DnsServer(catalog.all, self._config.host_gateway_ip)
         super().__init__(rows, run / "netns", catalog, drivers, publishing, dns, plugins or Plugins())
         self._host = hostsetup.HostSetup(self._instance, self._config, catalog)
-        if cluster is not None:
+        if cluster is not None and self._ipsec is not None:
             self._overlays = Overlays(
                 cluster,
-                host_id=host_id(Meta(db).set_default("cluster_host", secrets.token_hex(16))),
+                host_id=host,
                 rows=rows,
                 catalog=catalog,
                 driver=overlay,
+                ipsec=self._ipsec,
                 publishing=publishing,
                 dns=dns,
             )
@@ -107,6 +111,11 @@ class NetworkManager(Sandboxes):
         for network in self._catalog.all().values():
             lines += self._start_network(network)
         lines += self._host.enable_forwarding(ipv6=any(n.enable_ipv6 for n in self._catalog.all().values()))
+        if self._ipsec is not None:
+            try:
+                self._ipsec.sweep()
+            except WherryError as e:
+                lines.append(e.message)
         self._publishing.rebuild()
         lines += self._host.remove_strange_bridges()
         lines += [
@@ -173,6 +182,8 @@ class NetworkManager(Sandboxes):
         """End what runs by itself, so that nobody changes anything from here on."""
         if self._overlays is not None:
             self._overlays.member.close()
+        if self._ipsec is not None:
+            self._ipsec.close()
         self._host.close()
         self._leases.close()
         self._dns.close()

@@ -17,8 +17,9 @@ from wherry.model.container import EndpointIpamConfig, EndpointRequest
 from wherry.network import ipam, options
 from wherry.network.catalog import Catalog
 from wherry.network.cluster.etcd import Etcd, parse_places
+from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.cluster.member import Member
-from wherry.network.cluster.records import Host, Remote
+from wherry.network.cluster.records import Host, Offer, Remote
 from wherry.network.dns.server import DnsServer
 from wherry.network.drivers.overlay import OverlayDriver
 from wherry.network.endpoints import endpoint_of
@@ -41,6 +42,7 @@ class Overlays:
         rows: Networks,
         catalog: Catalog,
         driver: OverlayDriver,
+        ipsec: Ipsec,
         publishing: Publishing,
         dns: DnsServer,
     ) -> None:
@@ -48,15 +50,19 @@ class Overlays:
         self._rows = rows
         self._catalog = catalog
         self._driver = driver
+        self._ipsec = ipsec
         self._publishing = publishing
         self._dns = dns
         self._lock = threading.Lock()
         self.making = threading.RLock()
         """Held while a network is made here, so that what the cluster says of it meanwhile waits."""
         self._remotes: dict[str, dict[str, Remote]] = {}
+        self._impossible: set[str] = set()
+        """Networks of other hosts that cannot be made here, which was said."""
         store = Etcd(parse_places(config.store), _context(config))
         host = Host(id=host_id, address=config.advertise, name=socket.gethostname())
         self.member = Member(store, host, self, ttl=config.ttl)
+        ipsec.changed = self.member.resync
 
     # -- for this host's containers --------------------------------------------------------------------
 
@@ -104,6 +110,7 @@ class Overlays:
             for network_id, network in present.items():
                 if network_id not in networks:
                     self._vanish(network)
+            self._impossible &= networks.keys()
 
     def _appear(self, network: Network) -> None:
         try:
@@ -117,11 +124,19 @@ class Overlays:
             )
             return
         try:
-            self._catalog.put(network)
-            self._driver.start(network)
-            self._publishing.add_network(network)
+            with ExitStack() as undo:
+                self._catalog.put(network)
+                undo.callback(self._catalog.remove, network)
+                undo.callback(self._driver.stop, network)
+                self._driver.start(network)
+                self._publishing.add_network(network)
+                undo.pop_all()
         except WherryError as e:
-            _log.error("network %s of another host cannot be made here: %s", network.name, e.message)
+            if network.id not in self._impossible:
+                _log.error("network %s of another host cannot be made here: %s", network.name, e.message)
+            self._impossible.add(network.id)
+        else:
+            self._impossible.discard(network.id)
 
     def _vanish(self, network: Network) -> None:
         if self._rows.endpoints(network_id=network.id):
@@ -152,6 +167,18 @@ class Overlays:
             self._driver.reach(network, remotes)
         except WherryError as e:
             _log.error("%s", e.message)
+
+    def public_key(self) -> str:
+        return self._ipsec.public
+
+    def starts_over(self) -> None:
+        self._ipsec.start_over()
+
+    def hosts_are(self, hosts: Sequence[Host], offers: Mapping[str, Offer]) -> list[Offer]:
+        return self._ipsec.settle(hosts, offers)
+
+    def look_after(self) -> None:
+        self._ipsec.check()
 
     def local_endpoints(self) -> list[Endpoint]:
         overlay = {i for i, n in self._catalog.all().items() if n.driver == "overlay"}

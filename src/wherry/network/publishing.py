@@ -18,6 +18,7 @@ from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import conntrack
 from wherry.linux.nft import Nft, NftError, TableWatch, table_exists
 from wherry.network import options, ruleset
+from wherry.network.cluster import ipsec
 from wherry.network.endpoints import gateway_of
 from wherry.network.firewall import Bridged, FamilyRules, Firewall
 from wherry.network.ports import HostPorts, Target
@@ -72,6 +73,7 @@ class Publishing:
         self._lock = threading.RLock()
         self._leaving: set[str] = set()
         self._ports = HostPorts()
+        self._sealed = 0
         self._watch: TableWatch | None = None
 
     # -- the table -------------------------------------------------------------------------------------
@@ -92,16 +94,26 @@ class Publishing:
             for row in self._rows.published():
                 if row.container_id not in self._leaving:
                     by_container.setdefault(row.container_id, []).append(row)
-            self._firewall.rebuild(networks, by_container.values(), missing=missing)
+            self._sealed = self._sealed_port()
+            self._firewall.rebuild(networks, by_container.values(), sealed=self._sealed, missing=missing)
 
     def add_network(self, network: Network) -> None:
         """Keep a new network apart from the others. :raises Internal: the kernel refused."""
         with self._lock:
-            self._change({}, ruleset.of_network(bridged(network)))
+            if self._sealed_port() != self._sealed:
+                self.rebuild()
+            else:
+                self._change({}, ruleset.of_network(bridged(network)))
 
     def remove_network(self, network: Network) -> None:
         with self._lock:
             self._firewall.remove_elements(ruleset.of_network(bridged(network)))
+            if self._sealed_port() != self._sealed:
+                self.rebuild()
+
+    def _sealed_port(self) -> int:
+        """The port of encrypted overlay networks, while there is one."""
+        return ipsec.PORT if any(map(ipsec.wanted, self._networks().values())) else 0
 
     def _change(self, before: ruleset.Elements, after: ruleset.Elements) -> None:
         try:

@@ -35,6 +35,8 @@ With ``obey_host`` a published port answers only whom the host's own input rules
 packets never see those rules, so a caller's first one is not translated but goes up to the host's input
 hook; if it comes as far as the last chain there, which is ours, its caller is remembered for a minute
 (``passed``) and the packet dropped; the caller sends it again, and that one is translated.
+
+With encrypted overlay networks nothing passes to or from their UDP port in the clear, in two chains more.
 """
 
 from __future__ import annotations
@@ -154,6 +156,12 @@ add rule inet {t} into_bridge {ip} daddr . meta l4proto . th dport @open{n} acce
 add rule inet {t} into_bridge oifname @unprotected{n} meta nfproto ipv{n} accept
 add rule inet {t} into_bridge oifname @routed{n} meta l4proto {icmp} accept
 """
+_SEALED = """\
+add chain inet {t} sealed_in {{ type filter hook input priority filter; policy accept; }}
+add chain inet {t} sealed_out {{ type filter hook output priority filter; policy accept; }}
+add rule inet {t} sealed_in udp dport {port} meta ipsec missing drop
+add rule inet {t} sealed_out udp dport {port} rt ipsec missing drop
+"""
 
 
 @dataclass(frozen=True)
@@ -177,8 +185,10 @@ class Bridged:
     trusted: tuple[str, ...] = ()
 
 
-def head(table: str, *, obey_host: bool = False) -> str:
-    """A new empty table in the place of what there was."""
+def head(table: str, *, obey_host: bool = False, sealed: int = 0) -> str:
+    """A new empty table in the place of what there was. :param sealed: a UDP port to and from which nothing
+    passes but by IPsec, 0 for none.
+    """
     parts: dict[str, str] = {}
     for n, a, ip, loopback, icmp in (
         (4, "ipv4_addr", "ip", "127.0.0.0/8", "icmp"),
@@ -191,7 +201,8 @@ def head(table: str, *, obey_host: bool = False) -> str:
         parts[f"into{n}"] = _INTO.format(**values)
     if obey_host:
         parts["sets6"] += _OBEY_CHAIN.format(t=table)
-    return _HEAD.format(t=table, **parts)
+    text = _HEAD.format(t=table, **parts)
+    return text + _SEALED.format(t=table, port=sealed) if sealed else text
 
 
 def of_network(network: Bridged) -> Elements:

@@ -194,12 +194,13 @@ class Sandbox:
 @dataclass(frozen=True)
 class ClusterConfig:
     """Where daemons tell each other of overlay networks. ``store`` is ``etcd://host:port[,…]``, ``advertise``
-    this host's address for the others, ``ttl`` the seconds of silence after which a host is forgotten; files
-    are PEM."""
+    this host's address for the others, ``ttl`` the seconds of silence after which a host is forgotten,
+    ``rekey`` those after which it takes a new key for encrypted networks; files are PEM."""
 
     store: str
     advertise: str
     ttl: int = 30
+    rekey: int = 12 * 3600
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from wherry.daemon import clusters
 from wherry.errors import Conflict, Forbidden, InvalidArgument, Unavailable
 from wherry.network.cluster import etcd, records
 from wherry.network.cluster.etcd import Change, Etcd, Pair, Place
 from wherry.network.cluster.member import Member, number_of
-from wherry.network.cluster.records import Host, Remote
+from wherry.network.cluster.records import Host, Offer, Remote
 from wherry.network.types import ClusterConfig, Endpoint, Network, Subnet
 
 NET = Network(
@@ -123,6 +124,12 @@ class Ear:
         self.networks: Mapping[str, Network] = {}
         self.remotes: dict[str, list[Remote]] = {}
         self.local: list[Endpoint] = []
+        self.key = ""
+        self.hosts: dict[str, Host] = {}
+        self.offers: dict[str, Offer] = {}
+        self.mine: list[Offer] = []
+        self.overs = 0
+        self.times_alone = 0
 
     def networks_are(self, networks: Mapping[str, Network]) -> None:
         self.networks = dict(networks)
@@ -132,6 +139,20 @@ class Ear:
 
     def local_endpoints(self) -> list[Endpoint]:
         return self.local
+
+    def public_key(self) -> str:
+        return self.key
+
+    def starts_over(self) -> None:
+        self.overs += 1
+
+    def hosts_are(self, hosts: Sequence[Host], offers: Mapping[str, Offer]) -> list[Offer]:
+        self.hosts, self.offers = {h.id: h for h in hosts}, dict(offers)
+        self.times_alone += not self.hosts
+        return self.mine
+
+    def look_after(self) -> None:
+        pass
 
 
 def until(condition: Any) -> None:
@@ -231,6 +252,55 @@ def test_while_the_store_is_away(pair: tuple[Store, list[Member], list[Ear]]) ->
     assert f"{records.ADDRESSES}{NET.id}/10.5.0.2" not in store.data
 
 
+def test_keys_and_offers_go_from_host_to_host(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    store, (one, _two), (first, second) = pair
+    first.key = "K1"
+    one.resync()
+    until(lambda: second.hosts["h1"].key == "K1")
+    offer = Offer(host="h2", to="h1", spi=0x1000, public="P", answers="K1")
+    other = Offer(host="h2", to="h9", spi=0x1001, public="P", answers="K9")
+    second.mine = [offer, other]
+    first.key = "K1'"
+    one.resync()
+    until(lambda: first.offers == {"h2": offer})
+    assert set(first.hosts) == {"h2"} and set(second.hosts) == {"h1"}
+    second.mine = []
+    first.key = "K2"
+    one.resync()
+    until(lambda: first.offers == {})
+    assert not [k for k in store.data if k.startswith(records.OFFERS)]
+
+
+def test_what_is_told_under_a_lease_that_ended_is_agreed_anew(
+    pair: tuple[Store, list[Member], list[Ear]],
+) -> None:
+    store, (one, two), (first, second) = pair
+    first.key, second.mine = "K1", [Offer(host="h2", to="h1", spi=0x1000, public="P", answers="K1")]
+    one.resync()
+    until(lambda: first.offers)
+    overs, alone = second.overs, first.times_alone
+    store.expire(two._lease)
+    until(lambda: first.times_alone > alone)
+    until(lambda: first.hosts and first.offers)
+    assert second.overs == overs + 1
+
+
+def test_offers_that_make_no_sense_are_not_heard(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    store, (one, _two), (first, _second) = pair
+    good = Offer(host="h2", to="h1", spi=0x1000, public="P", answers="K")
+    for key, text in (
+        (f"{records.OFFERS}h2/h1", "{"),
+        (f"{records.OFFERS}h3/h1", records.write(good)),
+        (f"{records.OFFERS}h2/h1", records.write(good).replace("4096", "5")),
+        (f"{records.OFFERS}h2/h1", records.write(good).replace("4096", "4294967296")),
+        (f"{records.OFFERS}h2/h1", records.write(good).replace("4096", '"x"')),
+    ):
+        store.transact([], [etcd.put(key, text)])
+    one.announce(place(2))
+    store.transact([], [etcd.put(f"{records.OFFERS}h4/h1", records.write(replace(good, host="h4")))])
+    until(lambda: set(first.offers) == {"h4"})
+
+
 def test_what_another_host_writes_is_not_trusted(pair: tuple[Store, list[Member], list[Ear]]) -> None:
     store, (one, _two), ears = pair
     one.create(NET, 0)
@@ -255,12 +325,16 @@ def test_configuration() -> None:
     assert clusters.configured(None, None, None) is None
     found = clusters.configured("etcd://a:1", "192.0.2.1:2376", ["ttl=5", "kv.cacertfile=/ca"])
     assert found == ClusterConfig(store="etcd://a:1", advertise="192.0.2.1", ttl=5, ca_file="/ca")
+    assert clusters.configured("etcd://a:1", "::1", {"rekey": "60"}) == ClusterConfig(
+        store="etcd://a:1", advertise="::1", rekey=60
+    )
     assert clusters.configured("etcd://a:1", "lo", {}) is not None
     for store, advertise, given, words in (
         (None, "192.0.2.1", None, "need cluster-store"),
         ("etcd://a:1", None, None, "needs cluster-advertise"),
         ("etcd://a:1", "nosuch0", None, "no address and no interface"),
         ("etcd://a:1", "192.0.2.1", ["ttl=1"], "3 to 3600"),
+        ("etcd://a:1", "192.0.2.1", ["rekey=9"], "10 to 604800"),
         ("etcd://a:1", "192.0.2.1", ["x=1"], "unknown cluster store option 'x'"),
         ("etcd://a:1", "192.0.2.1", ["x"], "expected KEY=VALUE"),
     ):

@@ -97,13 +97,10 @@ class Etcd:
         answer = self._call("/v3/lease/keepalive", {"ID": lease})
         return int((answer.get("result") or {}).get("TTL", 0)) > 0
 
-    def revoke(self, lease: str) -> None:
-        self._call("/v3/lease/revoke", {"ID": lease})
-
     def watch(
         self, prefix: str, revision: int, opened: list[http.client.HTTPConnection]
     ) -> Iterator[list[Change]]:
-        """Changes from ``revision`` on, as they come.
+        """Changes from ``revision`` on, as they come; first none, when the watch stands.
 
         :param opened: gets the connection, which another thread may close to end the watch.
         :raises Unavailable: the connection is lost. :raises Compacted: see there.
@@ -121,6 +118,7 @@ class Etcd:
                 connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 for option, value in _KEEPALIVE:
                     connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            yield []
             while True:
                 try:
                     line = response.readline()

@@ -21,7 +21,7 @@ import msgspec
 from wherry.errors import Conflict, Forbidden, Unavailable
 from wherry.network.cluster import etcd, records
 from wherry.network.cluster.etcd import Change, Compacted, Etcd, Pair
-from wherry.network.cluster.records import Host, Remote
+from wherry.network.cluster.records import Host, Offer, Remote
 from wherry.network.create import OVERLAPS
 from wherry.network.options import VNI_OPTION
 from wherry.network.types import Endpoint, Network
@@ -29,7 +29,8 @@ from wherry.network.types import Endpoint, Network
 _log = logging.getLogger(__name__)
 TTL = 30
 """Seconds after which a host that says nothing is forgotten."""
-_RETRY = 1.0
+_RETRY, _SOON = 1.0, 0.05
+"""Seconds until all is read again: after something broke, and when that is asked for."""
 _VNI_FIRST, _VNI_LAST = 4096, (1 << 24) - 1
 _TRIES = 8
 _AT_ONCE = 100
@@ -48,6 +49,18 @@ class Listener(Protocol):
     def local_endpoints(self) -> Sequence[Endpoint]:
         """The places on overlay networks that this host has."""
 
+    def public_key(self) -> str:
+        """This host's, for encrypted networks; ``""`` while it has none."""
+
+    def starts_over(self) -> None:
+        """The other hosts may have forgotten this one: what was agreed with them is void."""
+
+    def hosts_are(self, hosts: Sequence[Host], offers: Mapping[str, Offer]) -> Sequence[Offer]:
+        """These are the other hosts, and by host what they offer this one. :returns: what it offers."""
+
+    def look_after(self) -> None:
+        """Called now and then, from the thread of the lease."""
+
 
 class Member:
     """Safe to use from any thread."""
@@ -62,9 +75,14 @@ class Member:
         self._networks: dict[str, Network] = {}
         self._remotes: dict[str, Remote] = {}
         self._hosts: dict[str, Host] = {}
+        self._offers: dict[str, Offer] = {}
+        """What other hosts offer this one, by key."""
+        self._offered: dict[str, str] = {}
+        """What the store says that this host offers, by key."""
         self._claimed: set[str] = set()
         """Addresses that were claimed for places that are not announced yet."""
         self._stopping = threading.Event()
+        self._again = threading.Event()
         self._watching: list[http.client.HTTPConnection] = []
         self._threads: list[threading.Thread] = []
         self._away = False
@@ -80,12 +98,13 @@ class Member:
     def close(self) -> None:
         """Say no more; the lease ends by itself, unless this daemon is back before."""
         self._stopping.set()
-        self._interrupt()
+        self.resync()
         for thread in self._threads:
             thread.join()
 
-    def _interrupt(self) -> None:
-        """End the watch, so that everything is read again."""
+    def resync(self) -> None:
+        """Tell all and read all again: ends the watch, also one that is about to begin."""
+        self._again.set()
         for connection in list(self._watching):
             if connection.sock is not None:
                 with suppress(OSError):
@@ -198,7 +217,7 @@ class Member:
             self._store.transact([], changes)
         except Unavailable as e:
             _log.warning("not told to the other hosts yet: %s", e.message)
-            self._interrupt()
+            self.resync()
 
     def _leased(self) -> str:
         with self._lock:
@@ -210,6 +229,10 @@ class Member:
 
     def _keep(self) -> None:
         while not self._stopping.wait(self._ttl / 3):
+            try:
+                self._listener.look_after()
+            except Exception:
+                _log.exception("encrypted networks cannot be looked after")  # the lease matters more
             with self._lock:
                 lease = self._lease
             if not lease:
@@ -225,26 +248,27 @@ class Member:
                 )
                 with self._lock:
                     self._lease = ""
-                self._interrupt()
+                self.resync()
 
     # -- following -------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
+            self._again.clear()
             try:
                 revision = self._read_all()
                 for changes in self._store.watch(records.ROOT, revision + 1, self._watching):
-                    if self._stopping.is_set():
-                        return
+                    if self._again.is_set() or self._stopping.is_set():
+                        break
                     self._apply(changes)
             except Compacted:
                 continue
             except Unavailable as e:
-                if not self._stopping.is_set():
+                if not self._again.is_set():
                     self._say_away(e)
             except Exception:
                 _log.exception("what another host says cannot be followed")
-            self._stopping.wait(_RETRY)
+            self._stopping.wait(_SOON if self._again.is_set() else _RETRY)
 
     def _say_away(self, error: Unavailable) -> None:
         if not self._away:
@@ -260,9 +284,9 @@ class Member:
             lease = self._lease
         if not lease:
             lease = self._store.grant(self._ttl)
-        changes: list[object] = [
-            etcd.put(f"{records.HOSTS}{self._host.id}", records.write(self._host), lease)
-        ]
+            self._listener.starts_over()
+        host = msgspec.structs.replace(self._host, key=self._listener.public_key())
+        changes: list[object] = [etcd.put(f"{records.HOSTS}{host.id}", records.write(host), lease)]
         for endpoint in local:
             changes += self._told(endpoint, lease)
         for start in range(0, len(changes), _AT_ONCE):
@@ -298,6 +322,7 @@ class Member:
 
     def _learn(self, pairs: Sequence[Pair]) -> None:
         networks, remotes, hosts = {}, {}, {}
+        offers, offered = {}, {}
         for pair in pairs:
             if pair.key.startswith(records.NETWORKS) and (network := records.read_network(pair.value)):
                 networks[network.id] = network
@@ -306,15 +331,21 @@ class Member:
                     remotes[pair.key] = remote
             elif pair.key.startswith(records.HOSTS) and (host := records.read_host(pair.value)):
                 hosts[host.id] = host
+            elif pair.key.startswith(self._own_offers):
+                offered[pair.key] = pair.value
+            elif pair.key.startswith(records.OFFERS) and (offer := self._offer(pair.key, pair.value)):
+                offers[pair.key] = offer
         with self._lock:
             self._networks, self._remotes, self._hosts = networks, remotes, hosts
+            self._offers, self._offered = offers, offered
         self._listener.networks_are(networks)
         for network_id in networks:
             self._tell_endpoints(network_id)
+        self._tell_hosts()
 
     def _apply(self, changes: Sequence[Change]) -> None:
         touched: set[str] = set()
-        networks_changed = False
+        networks_changed = hosts_changed = False
         with self._lock:
             for change in changes:
                 if change.key.startswith(records.NETWORKS):
@@ -322,18 +353,17 @@ class Member:
                 elif change.key.startswith(records.ENDPOINTS):
                     touched |= self._apply_endpoint(change)
                 elif change.key.startswith(records.HOSTS):
-                    name = change.key.removeprefix(records.HOSTS)
-                    host = records.read_host(change.value) if change.value is not None else None
-                    if host is None:
-                        self._hosts.pop(name, None)
-                    else:
-                        self._hosts[name] = host
+                    hosts_changed |= self._apply_host(change)
+                elif change.key.startswith(records.OFFERS):
+                    hosts_changed |= self._apply_offer(change)
             networks = dict(self._networks)
         if networks_changed:
             self._listener.networks_are(networks)
             touched |= set(networks)
         for network_id in touched & set(networks):
             self._tell_endpoints(network_id)
+        if hosts_changed:
+            self._tell_hosts()
 
     def _apply_network(self, change: Change) -> bool:
         network_id = change.key.removeprefix(records.NETWORKS)
@@ -349,6 +379,51 @@ class Member:
         if remote is not None and remote.host != self._host.id:
             self._remotes[change.key] = remote
         return {r.endpoint.network_id for r in (before, self._remotes.get(change.key)) if r is not None}
+
+    def _apply_host(self, change: Change) -> bool:
+        name = change.key.removeprefix(records.HOSTS)
+        host = records.read_host(change.value) if change.value is not None else None
+        before = self._hosts.pop(name, None)
+        if host is not None:
+            self._hosts[name] = host
+        return before != host
+
+    def _apply_offer(self, change: Change) -> bool:
+        if change.key.startswith(self._own_offers):
+            if change.value is None:
+                self._offered.pop(change.key, None)
+            else:
+                self._offered[change.key] = change.value
+            return False
+        before = self._offers.pop(change.key, None)
+        offer = self._offer(change.key, change.value) if change.value is not None else None
+        if offer is not None:
+            self._offers[change.key] = offer
+        return before != offer
+
+    @property
+    def _own_offers(self) -> str:
+        return f"{records.OFFERS}{self._host.id}/"
+
+    def _offer(self, key: str, text: str) -> Offer | None:
+        """An offer to this host; those to others are not read."""
+        return records.read_offer(key, text) if key.endswith(f"/{self._host.id}") else None
+
+    def _tell_hosts(self) -> None:
+        """Have the listener act on the other hosts and what they offer, and offer them what it says."""
+        with self._lock:
+            hosts = [h for h in self._hosts.values() if h.id != self._host.id]
+            offers = {o.host: o for o in self._offers.values()}
+            offered, lease = dict(self._offered), self._lease
+        if not lease:
+            return  # it has ended: all is told again in a moment
+        mine = {records.offer_key(o): records.write(o) for o in self._listener.hosts_are(hosts, offers)}
+        changes = [etcd.put(k, v, lease) for k, v in mine.items() if offered.get(k) != v]
+        changes += [etcd.delete(k) for k in offered.keys() - mine.keys()]
+        for start in range(0, len(changes), _AT_ONCE):
+            self._store.transact([], changes[start : start + _AT_ONCE])
+        with self._lock:
+            self._offered = mine
 
     def _tell_endpoints(self, network_id: str) -> None:
         with self._lock:

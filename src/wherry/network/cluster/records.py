@@ -5,6 +5,7 @@
     /wherry/1/networks/<id>              a network, as ``types.Network`` is written
     /wherry/1/addresses/<id>/<address>   <host>: who has the address      lease of the host
     /wherry/1/endpoints/<id>/<endpoint>  Remote                          lease of the host
+    /wherry/1/offers/<host>/<other>      Offer, of a host to another     lease of the host
 
 Values come from other machines: what cannot be read is left out, and said once.
 """
@@ -17,6 +18,7 @@ from ipaddress import ip_address
 import msgspec
 
 from wherry.errors import WherryError
+from wherry.linux.xfrm import SPI_FIRST, SPI_LAST
 from wherry.network import options
 from wherry.network.create import check_name
 from wherry.network.types import Endpoint, Network
@@ -25,17 +27,30 @@ _log = logging.getLogger(__name__)
 
 ROOT = "/wherry/1/"
 GUARD = f"{ROOT}guard"
-HOSTS, NETWORKS, ADDRESSES, ENDPOINTS = (
-    f"{ROOT}{n}/" for n in ("hosts", "networks", "addresses", "endpoints")
+HOSTS, NETWORKS, ADDRESSES, ENDPOINTS, OFFERS = (
+    f"{ROOT}{n}/" for n in ("hosts", "networks", "addresses", "endpoints", "offers")
 )
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """A daemon: where its VXLAN packets go, and its machine's name."""
+    """A daemon: where its VXLAN packets go, and its machine's name; with encrypted networks its public key
+    besides, in base64 (``ipsec``)."""
 
     id: str
     address: str
     name: str = ""
+    key: str = ""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """How a host is ready to receive from another, as an answer to that one's key: the SPI of an IPsec
+    association, and a public key for that alone."""
+
+    host: str
+    to: str
+    spi: int
+    public: str
+    answers: str
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +71,10 @@ def address_key(network_id: str, address: str) -> str:
 
 def endpoint_key(endpoint: Endpoint) -> str:
     return f"{ENDPOINTS}{endpoint.network_id}/{endpoint.id}"
+
+
+def offer_key(offer: Offer) -> str:
+    return f"{OFFERS}{offer.host}/{offer.to}"
 
 
 def read_network(text: str) -> Network | None:
@@ -84,6 +103,17 @@ def read_host(text: str) -> Host | None:
         _log.warning("a host in the cluster store cannot be read: %s", e)
         return None
     return host
+
+
+def read_offer(key: str, text: str) -> Offer | None:
+    try:
+        offer = msgspec.json.decode(text, type=Offer)
+        if offer_key(offer) != key or not SPI_FIRST <= offer.spi <= SPI_LAST:
+            raise ValueError(f"it stands at {key[:160]!r} with SPI {offer.spi}")
+    except (msgspec.MsgspecError, ValueError) as e:
+        _log.warning("an offer in the cluster store cannot be read: %s", e)
+        return None
+    return offer
 
 
 def read_remote(text: str) -> Remote | None:

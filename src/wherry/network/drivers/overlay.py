@@ -2,7 +2,8 @@
 
 On each host a bridge, as of a bridge network, with the gateway's address, so that every host is the way out
 for its own containers; and on it a VXLAN device ``vx-<id>`` that learns and floods nothing: which host has
-which container is told to it, from what the hosts tell each other (``cluster``).
+which container is told to it, from what the hosts tell each other (``cluster``). The device of an encrypted
+network has another UDP port, where nothing passes that IPsec does not carry (``cluster/ipsec.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from wherry.linux import rtkinds as kinds
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
 from wherry.network import options
+from wherry.network.cluster import ipsec
+from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.cluster.member import number_of
 from wherry.network.cluster.records import Remote
 from wherry.network.drivers.bridge import BridgeDriver
@@ -27,16 +30,21 @@ from wherry.network.types import Endpoint, Instance, Network
 PORT = 4789
 _OVERHEAD = {4: 50, 6: 70}
 """Bytes that VXLAN, UDP, IP and Ethernet add to a packet."""
+_ESP_HEADER, _ESP_TAIL, _ESP_UNIT = 16, 2 + 16, 4
+"""Bytes that ESP adds besides (RFC 4303, 4106): SPI, sequence number and IV before; padding's length, next
+header and check value behind, with what is enciphered filled up to a multiple of the unit."""
 
 
 class OverlayDriver(BridgeDriver):
     name = "overlay"
 
-    def __init__(self, instance: Instance, advertise: str, port: int = PORT) -> None:
-        """:param advertise: this host's address for the others, ``""`` where it is part of no cluster."""
+    def __init__(self, instance: Instance, advertise: str = "", ipsec: Ipsec | None = None) -> None:
+        """:param advertise: this host's address for the others, ``""`` where it is part of no cluster.
+        :param ipsec: for encrypted networks, where it is part of one.
+        """
         super().__init__(instance)
         self._advertise = advertise
-        self._port = port
+        self._ipsec = ipsec
 
     def check(self, network: Network, others: Sequence[Network]) -> Network:
         if not self._advertise:
@@ -44,22 +52,28 @@ class OverlayDriver(BridgeDriver):
                 f"cannot make overlay network {network.name}: this daemon is part of no cluster "
                 "(--cluster-store etcd://host:port --cluster-advertise ADDRESS)"
             )
-        if options.overlay(network.options).encrypted:
-            raise Unavailable(
-                f"cannot make network {network.name}: encrypted overlay networks are not implemented"
-            )
+        if self._ipsec is not None and ipsec.wanted(network):
+            try:
+                self._ipsec.probe()
+            except Unavailable as e:
+                raise Unavailable(f"cannot make network {network.name}: {e.message}") from e
         return msgspec.structs.replace(
             network, bridge_name=f"br-{network.id[:12]}", scope="global", attachable=True
         )
 
     def mtu(self, network: Network) -> int:
-        return options.common(network.options).mtu or self._inner_mtu()
+        asked = options.overlay(network.options)
+        return asked.mtu or self._inner_mtu(asked.encrypted)
 
-    def _inner_mtu(self) -> int:
+    def _inner_mtu(self, encrypted: bool) -> int:
         address = ip_address(self._advertise) if self._advertise else ip_address("0.0.0.0")
         with NetlinkSocket() as sock:
             index = next((i for i, a in rt.addresses(sock) if a.ip == address), 0)
             outer = next((link.mtu for link in rt.links(sock) if link.index == index), 1500)
+        if encrypted:
+            ip_header = 20 if address.version == 4 else 40
+            room = outer - ip_header - _ESP_HEADER - _ESP_TAIL + 2
+            outer = ip_header + room // _ESP_UNIT * _ESP_UNIT - 2
         return outer - _OVERHEAD[address.version]
 
     def start(self, network: Network) -> None:
@@ -67,6 +81,8 @@ class OverlayDriver(BridgeDriver):
             raise Unavailable(
                 f"cannot set up network {network.name}: this daemon is part of no cluster any more"
             )
+        if self._ipsec is not None and ipsec.wanted(network):
+            self._ipsec.require(network.id)
         super().start(network)
         try:
             with NetlinkSocket() as sock:
@@ -83,7 +99,7 @@ class OverlayDriver(BridgeDriver):
                 name,
                 number=number_of(network),
                 local=local,
-                port=self._port,
+                port=ipsec.PORT if ipsec.wanted(network) else PORT,
                 mtu=self.mtu(network),
                 mac=mac_for(network.subnets[0].gateway)[:-2] + "fe"
                 if network.subnets
@@ -113,6 +129,10 @@ class OverlayDriver(BridgeDriver):
             if e.errno != errno.ENODEV:
                 raise Internal(f"cannot remove network {network.name}: {e.strerror or e}") from e
         super().stop(network)
+        if self._ipsec is not None:
+            self._ipsec.release(network.id)
+        elif ipsec.wanted(network):
+            ipsec.clear(self._instance)
 
     def reach(self, network: Network, remotes: Iterable[Remote]) -> None:
         """These are the containers on other hosts; what the device knows besides is forgotten.

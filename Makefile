@@ -7,7 +7,7 @@ MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
 PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
 
 .PHONY: help setup setup-tests setup-kernel run test test-faults lint types bench clean
-.PHONY: test-kernel test-kernel-engine test-kernel-networks
+.PHONY: test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,14 +30,18 @@ test-faults: setup-tests ## the long fault and load runs
 setup-kernel:    ## what test-kernel needs besides: QEMU, and Debian's kernel in .cache
 	@scripts/setup --with-kernel
 
-test-kernel: setup-kernel ## what tells about a kernel, on Debian's own, in QEMU: two machines at once, six minutes
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-kernel-engine test-kernel-networks
+test-kernel: setup-kernel ## what tells about a kernel, on Debian's own, in QEMU: two machines at once, ten minutes
+	@$(MAKE) --no-print-directory -j2 --output-sync=target $(addprefix test-kernel-,parts engine networks)
 
 # containers, with cgroup version 2 alone
 test-kernel-engine: setup-kernel
 	$(MACHINE) $(PYTEST_THERE) @tests/kernels/engine.args
 
-# overlay networks on several hosts, macvlan, ipvlan, VLANs
+# what the tests cannot meet where the host's kernel lacks it: IPsec ESP, ipvlan, VLANs
+test-kernel-parts: setup-kernel
+	$(MACHINE) $(PYTEST_THERE) @tests/kernels/parts.args
+
+# overlay networks on several hosts, macvlan
 test-kernel-networks: setup-kernel
 	$(MACHINE) $(PYTEST_THERE) @tests/kernels/networks.args
 

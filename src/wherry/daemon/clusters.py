@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from wherry.errors import InvalidArgument
 from wherry.network.cluster.etcd import parse_places
+from wherry.network.cluster.records import check_address
 from wherry.network.types import ClusterConfig
 
 _FILES = {"kv.cacertfile": "ca_file", "kv.certfile": "cert_file", "kv.keyfile": "key_file"}
@@ -56,7 +57,17 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _address(text: str) -> str:
-    """An address, or that of an interface of this host. A port, which Docker wanted there, is left out."""
+    """An address for the other hosts, or that of an interface of this one. Raises as :func:`configured`."""
+    address = _named(text)
+    try:
+        check_address(address)
+    except ValueError as e:
+        raise InvalidArgument(f"invalid cluster-advertise {text[:64]!r}: {e}") from e
+    return address
+
+
+def _named(text: str) -> str:
+    """An address, or that of an interface. A port, which Docker wanted there, is left out."""
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
     except ValueError:

@@ -12,7 +12,7 @@ from wherry.linux import netlink as nl
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
 
-_RTM_NEWLINK, _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 16, 28, 29, 30
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 16, 18, 28, 29, 30
 _IFLA_ADDRESS, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 4, 5, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS, _IFLA_VLAN_ID = 1, 1, 2, 1
@@ -84,6 +84,16 @@ def create_vxlan(name: str, *, number: int, local: Address, port: int, mtu: int,
         nl.be16(_IFLA_VXLAN_PORT, port),
     )
     return _create(name, "vxlan", *data, mtu=mtu, mac=mac)
+
+
+def vxlan_local(sock: NetlinkSocket, name: str) -> Address | None:
+    """The address that a VXLAN device sends from. :raises NetlinkError: ENODEV."""
+    payload = _IFINFO.pack(0, 0, 0, 0, 0) + nl.string(3, name, limit=rt.IFNAMSIZ - 1)
+    (answer,) = sock.request(Message(_RTM_GETLINK, 0, payload))
+    info = nl.attributes(nl.attributes(answer.payload[_IFINFO.size :]).get(_IFLA_LINKINFO, b""))
+    data = nl.attributes(info.get(_IFLA_INFO_DATA, b""))
+    found = data.get(_IFLA_VXLAN_LOCAL) or data.get(_IFLA_VXLAN_LOCAL6)
+    return ipaddress.ip_address(found) if found else None
 
 
 def _neighbour(

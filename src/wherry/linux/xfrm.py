@@ -9,6 +9,7 @@ An association is known by its SPI and its destination; a policy says by its sel
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import select
 import socket
@@ -20,17 +21,21 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
+from wherry.errors import Internal
 from wherry.linux import netlink as nl
 from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket, Received
 
+_log = logging.getLogger(__name__)
 Direction = Literal["in", "out"]
 
 _NETLINK_XFRM = 6
 _NEWSA, _DELSA, _GETSA, _NEWPOLICY, _DELPOLICY, _GETPOLICY = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15
-_UPDPOLICY, _EXPIRE, _FLUSHSA, _FLUSHPOLICY = 0x19, 0x18, 0x1C, 0x1D
+_UPDPOLICY, _FLUSHSA, _FLUSHPOLICY = 0x19, 0x1C, 0x1D
 _XFRMNLGRP_SA, _XFRMNLGRP_POLICY = 3, 4
 _XFRMA_TMPL, _XFRMA_ALG_AEAD, _XFRMA_REPLAY_ESN_VAL = 5, 18, 23
 _STATE_ESN = 128
+_QUIET, _AT_ONCE = 20, 1000
+"""Milliseconds without news after which all of it is taken to have come; times it is waited for."""
 _TRANSPORT, _ALLOW, _BLOCK = 0, 0, 1
 _DIRECTIONS: dict[Direction, int] = {"in": 0, "out": 1}
 _INFINITE = (1 << 64) - 1
@@ -148,7 +153,7 @@ class XfrmSocket(NetlinkSocket):
         self._gone(Message(_DELSA, 0, payload))
 
     def associations(self, reqid: int) -> list[Association]:
-        """Those of ours, oldest first."""
+        """Those of ours, oldest first, as far as whole seconds tell."""
         answers = self.request(Message(_GETSA, nl.NLM_F_DUMP, b""))
         found = [a for a in map(_association, answers) if a is not None and a.reqid == reqid]
         return sorted(found, key=lambda a: a.added)
@@ -198,16 +203,15 @@ class XfrmWatch:
                 undo.enter_context(XfrmSocket(group=g)) for g in (_XFRMNLGRP_SA, _XFRMNLGRP_POLICY)
             ]
             self._stop = os.eventfd(0, os.EFD_CLOEXEC)
-            undo.pop_all()
-        self._thread = threading.Thread(target=self._run, name="ipsec-watch", daemon=True)
-        self._thread.start()
+            undo.callback(os.close, self._stop)
+            self._thread = threading.Thread(target=self._run, name="ipsec-watch", daemon=True)
+            self._thread.start()
+            self._open = undo.pop_all()
 
     def close(self) -> None:
         os.eventfd_write(self._stop, 1)
         self._thread.join()
-        for sock in self._sockets:
-            sock.close()
-        os.close(self._stop)
+        self._open.close()
 
     def _run(self) -> None:
         poll = select.poll()
@@ -216,23 +220,29 @@ class XfrmWatch:
             poll.register(fd, select.POLLIN)
         while True:
             lost = False
-            for fd, _ in poll.poll():
-                if fd == self._stop:
+            # what is taken away in one go is looked at once
+            for _ in range(_AT_ONCE):
+                ready = [fd for fd, _ in poll.poll(_QUIET if lost else None)]
+                if self._stop in ready:
                     return
-                lost |= self._read(by_fd[fd])
+                if not ready:
+                    break
+                for fd in ready:
+                    lost |= self._read(by_fd[fd])
             if lost:
-                self._changed()
+                try:
+                    self._changed()
+                except Exception:
+                    _log.exception("what was taken from IPsec cannot be put back")
 
     @staticmethod
     def _read(sock: XfrmSocket) -> bool:
         """:returns: whether something was taken away, or may have been."""
         try:
             received = sock.notifications()
-        except OSError as e:
-            if e.errno == errno.ENOBUFS:
-                return True
-            raise
-        return any(m.kind in (_DELSA, _DELPOLICY, _EXPIRE, _FLUSHSA, _FLUSHPOLICY) for m in received)
+        except (OSError, Internal):
+            return True  # ENOBUFS: some were lost
+        return any(m.kind in (_DELSA, _DELPOLICY, _FLUSHSA, _FLUSHPOLICY) for m in received)
 
 
 def _family(version: int) -> int:
@@ -307,6 +317,8 @@ def _association(received: Received) -> Association | None:
     reqid, family = tail[4], tail[5]
     if protocol != socket.IPPROTO_ESP or family not in (socket.AF_INET, socket.AF_INET6):
         return None
+    if not tail[8] & _STATE_ESN:
+        return None  # where a key daemon listens, the kernel keeps the place of one that it lacks (larval)
     return Association(
         _unpacked(source, family),
         _unpacked(destination, family),

@@ -20,6 +20,7 @@ from wherry.linux.plugins import Plugins
 from wherry.network import create, hostsetup, ipam
 from wherry.network import plugins as remote
 from wherry.network.catalog import Catalog
+from wherry.network.cluster import ipsec
 from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.create import NetworkRequest, Surroundings
 from wherry.network.defaults import default_networks
@@ -111,13 +112,13 @@ class NetworkManager(Sandboxes):
         for network in self._catalog.all().values():
             lines += self._start_network(network)
         lines += self._host.enable_forwarding(ipv6=any(n.enable_ipv6 for n in self._catalog.all().values()))
-        if self._ipsec is not None:
+        lines += self._host.remove_strange_bridges()
+        if self._ipsec is not None and not any(map(ipsec.wanted, self._catalog.all().values())):
             try:
                 self._ipsec.sweep()
             except WherryError as e:
                 lines.append(e.message)
         self._publishing.rebuild()
-        lines += self._host.remove_strange_bridges()
         lines += [
             f"chain {chain} of the host drops forwarded packets: containers reach other hosts, and other "
             f"hosts their ports, only as far as it lets interface {self._instance.bridge} through"
@@ -138,6 +139,8 @@ class NetworkManager(Sandboxes):
         except WherryError as e:
             if network.predefined:
                 raise
+            if network.driver == "overlay" and self._overlays is not None:
+                self._overlays.try_again(network.id)
             return [f"network {network.name} is not there: {e.message}"]
         return []
 
@@ -264,10 +267,11 @@ class NetworkManager(Sandboxes):
             undo.callback(self._forget, network)
             driver.create(network)
             undo.callback(self._quietly, driver, network)
+            if network.bridge_name:
+                undo.callback(self._publishing.remove_network, network)
             undo.callback(driver.stop, network)
             driver.start(network)
             if network.bridge_name:
-                undo.callback(self._publishing.remove_network, network)
                 self._publishing.add_network(network)
             if network.enable_ipv6:
                 for line in self._host.enable_forwarding(ipv6=True):
@@ -299,9 +303,11 @@ class NetworkManager(Sandboxes):
                 self._overlays.member.remove(network)
             self._forget(network)
             if not network.config_only:
-                if network.bridge_name:
-                    self._publishing.remove_network(network)
-                self._driver(network.driver).stop(network)
+                # what keeps it apart goes when there is nothing any more that it would keep
+                with ExitStack() as after:
+                    if network.bridge_name:
+                        after.callback(self._publishing.remove_network, network)
+                    self._driver(network.driver).stop(network)
                 self._quietly(self._driver(network.driver), network)
             if network.pools:
                 with suppress(WherryError):

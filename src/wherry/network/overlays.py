@@ -58,7 +58,7 @@ class Overlays:
         """Held while a network is made here, so that what the cluster says of it meanwhile waits."""
         self._remotes: dict[str, dict[str, Remote]] = {}
         self._impossible: set[str] = set()
-        """Networks of other hosts that cannot be made here, which was said."""
+        """Networks that cannot be made here, which was said, and is tried again."""
         store = Etcd(parse_places(config.store), _context(config))
         host = Host(id=host_id, address=config.advertise, name=socket.gethostname())
         self.member = Member(store, host, self, ttl=config.ttl)
@@ -138,6 +138,18 @@ class Overlays:
         else:
             self._impossible.discard(network.id)
 
+    def try_again(self, network_id: str) -> None:
+        """A network that was here before could not be set up when the daemon started."""
+        self._impossible.add(network_id)
+
+    def _recover(self, network: Network) -> None:
+        try:
+            self._driver.start(network)
+        except WherryError:
+            return
+        self._impossible.discard(network.id)
+        _log.info("network %s could be set up now", network.name)
+
     def _vanish(self, network: Network) -> None:
         if self._rows.endpoints(network_id=network.id):
             _log.warning(
@@ -146,8 +158,8 @@ class Overlays:
             return
         try:
             self._catalog.remove(network)
-            self._publishing.remove_network(network)
             self._driver.stop(network)
+            self._publishing.remove_network(network)
         except WherryError as e:
             _log.error("network %s cannot be removed: %s", network.name, e.message)
 
@@ -179,6 +191,15 @@ class Overlays:
 
     def look_after(self) -> None:
         self._ipsec.check()
+        if not self._impossible:
+            return
+        with self.making:
+            known, here = self.member.networks, self._catalog.all()
+            for network_id in sorted(self._impossible):
+                if network_id in here:
+                    self._recover(here[network_id])
+                elif network_id in known:
+                    self._appear(known[network_id])
 
     def local_endpoints(self) -> list[Endpoint]:
         overlay = {i for i, n in self._catalog.all().items() if n.driver == "overlay"}

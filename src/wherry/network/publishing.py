@@ -15,7 +15,7 @@ from ipaddress import ip_address
 import msgspec
 
 from wherry.errors import Internal, InvalidArgument, WherryError
-from wherry.linux import conntrack
+from wherry.linux import conntrack, xfrm
 from wherry.linux.nft import Nft, NftError, TableWatch, table_exists
 from wherry.network import options, ruleset
 from wherry.network.cluster import ipsec
@@ -86,16 +86,20 @@ class Publishing:
     def drops_of_others(self) -> list[str]:
         return self._firewall.drops_of_others()
 
-    def rebuild(self, *, missing: bool = False) -> None:
-        """Make the table anew from rows. :raises Internal: the kernel refused, with nft's words."""
-        networks = [bridged(n) for n in self._networks().values() if n.bridge_name]
+    def rebuild(self, *, missing: bool = False, without: str = "") -> None:
+        """Make the table anew from rows. :param without: the id of a network that goes.
+
+        :raises Internal: the kernel refused, with nft's words.
+        """
+        networks = [bridged(n) for n in self._networks().values() if n.bridge_name and n.id != without]
         with self._lock:
             by_container: dict[str, list[PublishedRow]] = {}
             for row in self._rows.published():
                 if row.container_id not in self._leaving:
                     by_container.setdefault(row.container_id, []).append(row)
-            self._sealed = self._sealed_port()
-            self._firewall.rebuild(networks, by_container.values(), sealed=self._sealed, missing=missing)
+            sealed = self._sealed_port(without)
+            self._firewall.rebuild(networks, by_container.values(), sealed=sealed, missing=missing)
+            self._sealed = sealed
 
     def add_network(self, network: Network) -> None:
         """Keep a new network apart from the others. :raises Internal: the kernel refused."""
@@ -108,12 +112,14 @@ class Publishing:
     def remove_network(self, network: Network) -> None:
         with self._lock:
             self._firewall.remove_elements(ruleset.of_network(bridged(network)))
-            if self._sealed_port() != self._sealed:
-                self.rebuild()
+            if self._sealed_port(network.id) != self._sealed:
+                self.rebuild(without=network.id)
 
-    def _sealed_port(self) -> int:
-        """The port of encrypted overlay networks, while there is one."""
-        return ipsec.PORT if any(map(ipsec.wanted, self._networks().values())) else 0
+    def _sealed_port(self, without: str = "") -> int:
+        """The port of encrypted overlay networks, while there is one. A kernel without IPsec has none, and
+        would refuse a table that speaks of it."""
+        some = any(ipsec.wanted(n) for n in self._networks().values() if n.id != without)
+        return ipsec.PORT if some and xfrm.available() else 0
 
     def _change(self, before: ruleset.Elements, after: ruleset.Elements) -> None:
         try:

@@ -36,7 +36,7 @@ packets never see those rules, so a caller's first one is not translated but goe
 hook; if it comes as far as the last chain there, which is ours, its caller is remembered for a minute
 (``passed``) and the packet dropped; the caller sends it again, and that one is translated.
 
-With encrypted overlay networks nothing passes to or from their UDP port in the clear, in two chains more.
+With encrypted overlay networks nothing passes to their UDP port in the clear, in two chains more.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ class Bridged:
 
 
 def head(table: str, *, obey_host: bool = False, sealed: int = 0) -> str:
-    """A new empty table in the place of what there was. :param sealed: a UDP port to and from which nothing
-    passes but by IPsec, 0 for none.
+    """A new empty table in the place of what there was. :param sealed: a UDP port to which nothing is sent or
+    let in but by IPsec, 0 for none.
     """
     parts: dict[str, str] = {}
     for n, a, ip, loopback, icmp in (

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import http.server
+import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -12,6 +16,8 @@ from msgspec.structs import replace
 
 from wherry.daemon import clusters
 from wherry.errors import Conflict, Forbidden, InvalidArgument, Unavailable
+from wherry.linux import rtnetlink as rt
+from wherry.linux.netlink import NetlinkSocket
 from wherry.network.cluster import etcd, records
 from wherry.network.cluster.etcd import Change, Etcd, Pair, Place
 from wherry.network.cluster.member import Member, number_of
@@ -301,6 +307,96 @@ def test_offers_that_make_no_sense_are_not_heard(pair: tuple[Store, list[Member]
     until(lambda: set(first.offers) == {"h4"})
 
 
+def test_a_record_that_another_program_removes_is_told_again(
+    pair: tuple[Store, list[Member], list[Ear]],
+) -> None:
+    store, (one, _two), (first, second) = pair
+    one.announce(place(2))
+    overs, lease = first.overs, one._lease
+    store.transact([], [etcd.delete(f"{records.HOSTS}h1")])
+    until(lambda: first.overs == overs + 1 and "h1" in second.hosts)
+    assert one._lease != lease
+
+
+def test_hosts_that_are_none_are_not_heard(pair: tuple[Store, list[Member], list[Ear]]) -> None:
+    store, _members, (_first, second) = pair
+    good = Host(id="h9", address="192.0.2.9", key="K")
+    for key, host in (
+        ("h8", good),
+        ("x/h9", replace(good, id="x/h9")),
+        ("h9", replace(good, address="0.0.0.0")),
+        ("h9", replace(good, address="127.0.0.1")),
+        ("h9", replace(good, address="255.255.255.255")),
+        ("h9", replace(good, address="fe80::1%lo")),
+        ("h9", replace(good, address="fe80::1")),
+        ("h9", replace(good, address="::ffff:192.0.2.9")),
+        ("h9", replace(good, address="ff02::1")),
+    ):
+        store.transact([], [etcd.put(f"{records.HOSTS}{key}", records.write(host))])
+    store.transact([], [etcd.put(f"{records.HOSTS}h7", records.write(replace(good, id="h7")))])
+    until(lambda: set(second.hosts) == {"h1", "h7"})
+
+
+class _Gateway(http.server.BaseHTTPRequestHandler):
+    """etcd's gateway as far as a host needs it that is alone; its watches have no news."""
+
+    protocol_version = "HTTP/1.1"
+    watches = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        answers: dict[str, Any] = {
+            "/v3/lease/grant": {"ID": "1"},
+            "/v3/kv/txn": {"succeeded": True},
+            "/v3/kv/range": {"header": {"revision": "1"}},
+            "/v3/lease/keepalive": {"result": {"TTL": "9"}},
+            "/v3/watch": {"result": {"created": True}},
+        }
+        line = json.dumps(answers[self.path]).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
+        if self.path == "/v3/watch":
+            type(self).watches += 1
+            self.wfile.flush()
+            self.connection.recv(1)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_watch_that_is_about_to_begin_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whoever wants all of it read anew, or closes: whenever that is, nobody waits for news in vain."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Gateway)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked = Etcd._request
+
+    def slowly(self: Etcd, path: str, body: dict[str, Any]) -> Any:
+        if path == "/v3/watch":
+            time.sleep(0.1)
+        return asked(self, path, body)
+
+    monkeypatch.setattr(Etcd, "_request", slowly)
+    store = Etcd([Place("127.0.0.1", server.server_address[1])])
+    member = Member(store, Host(id="h1", address="192.0.2.1"), Ear(), ttl=30)
+    member.start()
+    until(lambda: member._lease)
+    for _ in range(3):
+        before = _Gateway.watches
+        member.resync()
+        until(lambda n=before: _Gateway.watches > n)  # type: ignore[misc]
+    member.resync()
+    closing = threading.Thread(target=member.close)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
+    server.shutdown()
+    server.server_close()
+
+
 def test_what_another_host_writes_is_not_trusted(pair: tuple[Store, list[Member], list[Ear]]) -> None:
     store, (one, _two), ears = pair
     one.create(NET, 0)
@@ -325,14 +421,24 @@ def test_configuration() -> None:
     assert clusters.configured(None, None, None) is None
     found = clusters.configured("etcd://a:1", "192.0.2.1:2376", ["ttl=5", "kv.cacertfile=/ca"])
     assert found == ClusterConfig(store="etcd://a:1", advertise="192.0.2.1", ttl=5, ca_file="/ca")
-    assert clusters.configured("etcd://a:1", "::1", {"rekey": "60"}) == ClusterConfig(
-        store="etcd://a:1", advertise="::1", rekey=60
+    assert clusters.configured("etcd://a:1", "fd00::1", {"rekey": "60"}) == ClusterConfig(
+        store="etcd://a:1", advertise="fd00::1", rekey=60
     )
-    assert clusters.configured("etcd://a:1", "lo", {}) is not None
+    with NetlinkSocket() as sock:
+        named = {link.index: link.name for link in rt.links(sock)}
+        found = [(named[i], a.ip) for i, a in rt.addresses(sock) if a.ip.is_private and not a.ip.is_loopback]
+    for name in {name for name, _ in found}:
+        made = clusters.configured("etcd://a:1", name, {})
+        assert made is not None and (name, ip_address(made.advertise)) in found
     for store, advertise, given, words in (
         (None, "192.0.2.1", None, "need cluster-store"),
         ("etcd://a:1", None, None, "needs cluster-advertise"),
         ("etcd://a:1", "nosuch0", None, "no address and no interface"),
+        ("etcd://a:1", "lo", None, "no host's address"),
+        ("etcd://a:1", "0.0.0.0", None, "no host's address"),
+        ("etcd://a:1", "ff02::1", None, "no host's address"),
+        ("etcd://a:1", "fe80::1%lo", None, "not the address of a host by itself"),
+        ("etcd://a:1", "::ffff:192.0.2.1", None, "not the address of a host by itself"),
         ("etcd://a:1", "192.0.2.1", ["ttl=1"], "3 to 3600"),
         ("etcd://a:1", "192.0.2.1", ["rekey=9"], "10 to 604800"),
         ("etcd://a:1", "192.0.2.1", ["x=1"], "unknown cluster store option 'x'"),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import errno
-from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any, Self
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from ipsec_fakes import Kernel, Socket, Watch
 from msgspec.structs import replace
 
 from wherry.errors import Unavailable
 from wherry.linux import xfrm
-from wherry.linux.netlink import NetlinkError
 from wherry.linux.xfrm import Association, Policy
 from wherry.network.cluster import ipsec
 from wherry.network.cluster.ipsec import Ipsec
@@ -21,75 +21,6 @@ from wherry.network.cluster.records import Host, Offer
 from wherry.network.types import Instance
 
 PORT = ipsec.PORT
-
-
-class Kernel:
-    """What one host's kernel holds, and every key it was ever given."""
-
-    def __init__(self) -> None:
-        self.associations: dict[tuple[Any, int], Association] = {}
-        self.keys: dict[tuple[Any, int], bytes] = {}
-        self.given: list[bytes] = []
-        self.rules: dict[tuple[str, Any], Policy] = {}
-        self.lacks = 0
-        self.clock = 0
-
-    def used(self, association: Association) -> None:
-        """Traffic came by it."""
-        at = (association.destination, association.spi)
-        found = self.associations[at]
-        self.associations[at] = Association(
-            found.source, found.destination, found.spi, found.reqid, found.packets + 1, found.added
-        )
-
-
-class Socket:
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def add(self, a: Association, key: bytes, port: int) -> None:
-        assert port == PORT and len(key) == xfrm.KEY_SIZE
-        if self.kernel.lacks:
-            raise NetlinkError(self.kernel.lacks)
-        at = (a.destination, a.spi)
-        if at in self.kernel.associations:
-            raise NetlinkError(errno.EEXIST)
-        self.kernel.clock += 1
-        self.kernel.associations[at] = Association(
-            a.source, a.destination, a.spi, a.reqid, 0, self.kernel.clock
-        )
-        self.kernel.keys[at] = key
-        self.kernel.given.append(key)
-
-    def remove(self, a: Association) -> None:
-        self.kernel.associations.pop((a.destination, a.spi), None)
-
-    def associations(self, reqid: int) -> list[Association]:
-        found = [a for a in self.kernel.associations.values() if a.reqid == reqid]
-        return sorted(found, key=lambda a: a.added)
-
-    def put_policy(self, policy: Policy) -> None:
-        self.kernel.rules[policy.direction, policy.flow] = policy
-
-    def remove_policy(self, policy: Policy) -> None:
-        self.kernel.rules.pop((policy.direction, policy.flow), None)
-
-    def policies(self, port: int) -> list[Policy]:
-        return [p for p in self.kernel.rules.values() if p.flow.port == port]
-
-
-class Watch:
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self.changed = changed
-
-    def close(self) -> None:
-        pass
 
 
 class Side:
@@ -137,6 +68,7 @@ def exchange(*sides: Side, rounds: int = 3) -> None:
 
 @pytest.fixture
 def sides(monkeypatch: pytest.MonkeyPatch) -> list[Side]:
+    monkeypatch.setattr(ipsec, "_PAUSE", 0)
     made = [Side(monkeypatch, number) for number in (1, 2, 3)]
     for side in made:
         with side as it:
@@ -173,6 +105,7 @@ def test_a_new_key_is_used_once_its_receiver_has_it(sides: list[Side]) -> None:
     assert agree(one, two) != before
     inbound = [a for a in two.kernel.associations.values() if a.destination == ip_address(two.address)]
     assert len(inbound) == 2, "the former stays for what is under way"
+    assert [o.spi for o in two.offers.values()] == [inbound[-1].spi]
     two.kernel.used(inbound[-1])
     exchange(one, two, rounds=1)
     inbound = [a for a in two.kernel.associations.values() if a.destination == ip_address(two.address)]
@@ -200,6 +133,8 @@ def test_an_offer_is_made_use_of_once(sides: list[Side]) -> None:
     told = one.told
     with one as it:
         it.settle([two.host], {"h2": two.offers["h1"]})
+        assert one.sends_by(two) == 0
+        it.check()
     assert one.sends_by(two) == 0 and one.told == told + 1, "it asks for another"
     exchange(one, two)
     assert agree(one, two) != before
@@ -267,8 +202,9 @@ def test_the_last_network_takes_all_of_it_along(sides: list[Side]) -> None:
         it.require("m")
         it.release("n")
         assert one.kernel.rules and it.public
+        told = one.told
         it.release("m")
-        assert it.public == ""
+        assert it.public == "" and one.told == told + 1, "the others are told"
     assert not one.kernel.rules and not one.kernel.associations
     exchange(one, two, three)
     assert not one.kernel.rules and not one.kernel.associations
@@ -297,14 +233,17 @@ def test_what_others_have_in_the_kernel_is_left_alone(sides: list[Side]) -> None
 def test_keys_that_are_none(sides: list[Side], key: str) -> None:
     one, two, three = sides
     exchange(one, two)
-    before = agree(one, two)
     with one as it:
         offers = it.settle([replace(two.host, key=key), three.host], {})
         assert {o.to for o in offers} >= {"h3"}, "the other host is served all the same"
         bad = Offer(host="h3", to="h1", spi=0x5000, public=key, answers=it.public)
         it.settle([two.host, three.host], {"h3": bad})
     assert one.sends_by(three) == 0
-    assert before in one.kernel.given
+    exchange(one, two)
+    with one as it:
+        it.check()
+    exchange(one, two)
+    assert agree(one, two) and agree(two, one)
 
 
 def test_hosts_that_cannot_be_peers(sides: list[Side]) -> None:
@@ -312,6 +251,96 @@ def test_hosts_that_cannot_be_peers(sides: list[Side]) -> None:
     with one as it:
         strange = [replace(two.host, address="fd00::1"), replace(two.host, address=one.address), one.host]
         assert it.settle(strange, {}) == []
+        same = [two.host, replace(two.host, id="h9")]
+        assert [o.to for o in it.settle(same, {})] == ["h2"], "an address is one host's"
+        many = [
+            Host(id=f"m{n}", address=f"198.18.{n >> 8}.{n & 255}", key=two.ipsec.public) for n in range(1200)
+        ]
+        assert len(it.settle(many, {})) == 1000
+
+
+def test_a_host_has_another_address(sides: list[Side]) -> None:
+    one, two, _ = sides
+    exchange(one, two)
+    before = agree(one, two)
+    two.kernel, two.address = Kernel(), "192.0.2.22"
+    two.ipsec = Ipsec(Instance("default"), two.id, two.address, rekey=3600)
+    with two as it:
+        it.require("n")
+    two.offers = {}
+    exchange(one, two)
+    assert agree(one, two) != before and agree(two, one)
+    old = ip_address("192.0.2.2")
+    assert not [a for a in one.kernel.associations.values() if old in (a.source, a.destination)]
+    assert not [p for p in one.kernel.rules.values() if old in (p.flow.source, p.flow.destination)]
+
+
+def test_this_host_has_another_address(sides: list[Side], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two, _ = sides
+    exchange(one, two)
+    again = Side(monkeypatch, 1)
+    again.kernel, again.address = one.kernel, "192.0.2.11"
+    again.ipsec = Ipsec(Instance("default"), again.id, again.address, rekey=3600)
+    with again as it:
+        it.require("n")
+    exchange(again, two)
+    assert agree(again, two) and agree(two, again)
+    old = ip_address(one.address)
+    assert not [a for a in one.kernel.associations.values() if old in (a.source, a.destination)]
+    assert not [p for p in one.kernel.rules.values() if old in (p.flow.source, p.flow.destination)]
+
+
+def test_what_the_kernel_refuses_is_tried_again(sides: list[Side]) -> None:
+    one, two, three = sides
+    one.kernel.lacks = errno.ENOMEM
+    with one as it:
+        assert it.settle([two.host, three.host], {}) == []
+        told = one.told
+        it.check()
+        assert one.told == told + 1
+        one.kernel.lacks = 0
+    exchange(one, two, three)
+    assert agree(one, two) and agree(two, one) and agree(one, three)
+    with one as it:
+        told = one.told
+        it.check()
+        assert one.told == told
+
+
+def test_two_daemons_of_one_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share what blocks, and leave each other what else is theirs."""
+    one, other = Side(monkeypatch, 1), Side(monkeypatch, 2)
+    other.kernel = one.kernel
+    other.ipsec = Ipsec(Instance("0123abcd"), other.id, other.address, rekey=3600)
+    with one as it:
+        it.require("n")
+    before = dict(one.kernel.rules)
+    with other as it:
+        it.sweep()
+        assert one.kernel.rules == before
+        it.require("n")
+        it.release("n")
+    with one as it:
+        it.check()
+    assert one.kernel.rules == before
+
+
+@pytest.mark.parametrize("what", ["spi", "public", "sender", "receiver", "sender key", "receiver key"])
+def test_all_that_is_agreed_is_in_the_key(what: str) -> None:
+    mine, theirs = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    public = base64.b64encode(theirs.public_key().public_bytes_raw()).decode()
+    other = base64.b64encode(mine.public_key().public_bytes_raw()).decode()
+    plain: dict[str, Any] = {"spi": 0x1000, "public": public, "sender": ("a", "A"), "receiver": ("b", "B")}
+    changed = {
+        "spi": {"spi": 0x1001},
+        "public": {"public": other},
+        "sender": {"sender": ("c", "A")},
+        "receiver": {"receiver": ("c", "B")},
+        "sender key": {"sender": ("a", "C")},
+        "receiver key": {"receiver": ("b", "C")},
+    }[what]
+    assert ipsec.derive(mine, **plain) == ipsec.derive(mine, **plain)
+    assert ipsec.derive(mine, **plain) != ipsec.derive(mine, **{**plain, **changed})
 
 
 @pytest.mark.parametrize("lacks", [errno.EPROTONOSUPPORT, errno.ENOSYS])

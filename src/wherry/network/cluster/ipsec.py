@@ -1,9 +1,9 @@
 """IPsec between the hosts of a cluster, for overlay networks that ask for it.
 
-Encrypted networks have their VXLAN packets on a UDP port of their own, which is never seen on a wire: from
-and to there, the kernel lets nothing pass that ESP does not carry (RFC 4303, transport mode, AES-GCM). Two
-policies see to that for every peer there is or will be; the nft table does it once more, on its own
-(``ruleset``), should another program flush the policies.
+Encrypted networks have their VXLAN packets on a UDP port of their own, which is never seen on a wire: to
+there, the kernel lets nothing pass that ESP does not carry (RFC 4303, transport mode, AES-GCM). Policies see
+to that for every peer there is or will be; the nft table does it once more, on its own (``ruleset``), should
+another program flush the policies. It alone stands on the loopback interface, where the kernel asks for none.
 
 Every association, one for each direction between two hosts, has a key that no other has or had:
 
@@ -15,8 +15,8 @@ Every association, one for each direction between two hosts, has a key that no o
   two (HKDF, RFC 5869).
 - the host, when it sees the offer that answers its key, makes its side and sends by it from then on.
 
-So a packet is sent by a new key only when its receiver has that; the former association stays until the first
-one has come. What is in the store tells nobody the keys; who may write there could pretend to be a host.
+So a packet is sent by a new key only when its receiver has that; former associations stay until the first one
+has come. What is in the store tells nobody the keys; who may write there could pretend to be a host.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import secrets
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -43,9 +44,14 @@ from wherry.network.types import Instance, Network
 
 _log = logging.getLogger(__name__)
 PORT = 4790
-_PRIORITY, _BLOCKED = 100, 101
+_PRIORITY = 100
 _CONTEXT = b"wherry overlay esp 1"
 _TRIES = 8
+_FORMER = 8
+"""Associations for what a host sends that are kept beside the present one until that has carried some."""
+_PAUSE = 1.0
+"""Seconds between two keys, whatever happens."""
+_PEERS = 1000
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ class Ipsec:
         self._outbound: dict[str, Association] = {}
         self._peers: frozenset[Address] | None = None
         """The other hosts' addresses, None before anything was heard of them."""
+        self._spoilt = False
+        """Whether an offer or an association is lost, so that another key has to be taken."""
+        self._failed = False
+        """Whether the kernel refused something, which is tried again."""
+        self._said: set[str] = set()
         self._watch: XfrmWatch | None = None
         self.changed: Callable[[], None] = lambda: None
         """Called when the other hosts have to be told something anew."""
@@ -95,10 +106,8 @@ class Ipsec:
         loop = Association(self._local, self._local, secrets.randbelow(1 << 24) + xfrm.SPI_FIRST, self._reqid)
         try:
             with XfrmSocket() as sock:
-                try:
-                    sock.add(loop, secrets.token_bytes(xfrm.KEY_SIZE), PORT)
-                finally:
-                    sock.remove(loop)
+                sock.add(loop, secrets.token_bytes(xfrm.KEY_SIZE), PORT)
+                sock.remove(loop)
         except OSError as e:
             if xfrm.unsupported(e):
                 raise Unavailable(
@@ -121,8 +130,6 @@ class Ipsec:
                 if self._watch is None:
                     self._watch = XfrmWatch(self.check)
             except OSError as e:
-                if first:
-                    _clear(self._reqid)
                 raise Internal(f"cannot set up IPsec: {e.strerror or e}") from e
             self._users.add(network_id)
             if first:
@@ -143,8 +150,10 @@ class Ipsec:
             self._inbound.clear()
             self._outbound.clear()
         _close(watch)  # without the lock, which its thread may be waiting for
-        self.sweep()
-        self.changed()
+        try:
+            self.sweep()
+        finally:
+            self.changed()
 
     def sweep(self) -> None:
         """Remove what is left in the kernel while there is no encrypted network, by a killed daemon too.
@@ -178,8 +187,8 @@ class Ipsec:
         with self._lock:
             if not self._users:
                 return []
-            peers = {h.id: h for h in hosts if h.id != self._host and h.key and self._is_peer(h)}
-            stale = False
+            peers = self._peers_of(hosts)
+            failures: list[OSError] = []
             try:
                 with XfrmSocket() as sock:
                     for mine in (self._inbound, self._outbound):
@@ -187,49 +196,69 @@ class Ipsec:
                             del mine[gone]
                     for peer in peers.values():
                         try:
-                            self._receive(sock, peer)
-                            offer = offers.get(peer.id)
-                            if offer is not None and offer.answers == self._public:
-                                stale |= not self._send(sock, peer, offer)
-                        except ValueError as e:
-                            _log.warning("host %s offers a key that is none: %s", peer.id[:12], e)
+                            self._agree(sock, peer, offers.get(peer.id))
+                        except OSError as e:
+                            failures.append(e)
                     self._peers = frozenset(ip_address(p.address) for p in peers.values())
                     self._tidy(sock)
             except OSError as e:
-                _log.error("cannot set up IPsec with the other hosts: %s", e)
-            if stale:
-                self._renew()
-            mine_offers = [i.offer for i in self._inbound.values()]
-        if stale:
-            self.changed()
-        return mine_offers
+                failures.append(e)
+            self._fail(failures)
+            return [i.offer for i in self._inbound.values()]
 
     def check(self) -> None:
         """Put right what is not as it was left, and take a new key when it is time."""
         with self._lock:
             if not self._users:
                 return
+            anew = self._failed
             try:
-                anew = self._repair()
+                anew |= self._repair()
             except OSError as e:
-                _log.error("cannot look after IPsec: %s", e)
-                return
+                self._fail([e])
+                anew = True
         if anew:
             self.changed()
 
     # -- with the lock held ----------------------------------------------------------------------------
 
-    def _is_peer(self, host: Host) -> bool:
-        address = ip_address(host.address)
-        return address.version == self._local.version and address != self._local
+    def _fail(self, failures: Sequence[OSError]) -> None:
+        if failures and not self._failed:
+            _log.error("cannot set up IPsec with the other hosts, and try again: %s", failures[0])
+        self._failed = bool(failures)
+
+    def _say(self, message: str) -> None:
+        """Warn, once."""
+        if message not in self._said:
+            self._said.add(message)
+            _log.warning("%s", message)
+
+    def _peers_of(self, hosts: Iterable[Host]) -> dict[str, Host]:
+        """Those of the other hosts that can be spoken to, by id; one for an address."""
+        found: dict[Address, Host] = {}
+        for host in sorted(hosts, key=lambda h: h.id):
+            address = ip_address(host.address)
+            if host.id == self._host or not host.key or address.version != self._local.version:
+                continue
+            if address == self._local or address in found:
+                self._say(f"two hosts of the cluster say that they have the address {address}")
+            elif len(found) == _PEERS:
+                self._say(
+                    f"there are more than {_PEERS} hosts: no traffic of encrypted networks with the rest"
+                )
+            else:
+                found[address] = host
+        return {h.id: h for h in found.values()}
 
     def _flow(self, source: Address | None, destination: Address | None) -> Flow:
         return Flow(source, destination, PORT, self._local.version)
 
-    def _barriers(self) -> tuple[Policy, Policy]:
-        """Nothing leaves but by a peer's own policy, which counts before; nothing comes in but by ESP."""
+    def _barriers(self) -> tuple[Policy, ...]:
+        """Nothing leaves but by a peer's own policy, and nothing comes in but by ESP to the one address that
+        the other hosts know: both count before what blocks. Whose a block is, its priority tells."""
         return (
-            Policy("out", self._flow(self._local, None), _BLOCKED, block=True),
+            Policy("out", self._flow(None, None), self._reqid, block=True),
+            Policy("in", self._flow(None, None), self._reqid, block=True),
             Policy("in", self._flow(None, self._local), _PRIORITY, self._reqid),
         )
 
@@ -249,7 +278,16 @@ class Ipsec:
         self._private = X25519PrivateKey.generate()
         self._public = _text(self._private.public_key().public_bytes_raw())
         self._renewed = time.monotonic()
+        self._spoilt = False
         self._spent.clear()
+
+    def _agree(self, sock: XfrmSocket, peer: Host, offer: Offer | None) -> None:
+        try:
+            self._receive(sock, peer)
+            if offer is not None and offer.answers == self._public:
+                self._spoilt |= not self._send(sock, peer, offer)
+        except ValueError as e:
+            self._say(f"host {peer.id[:64]!r} of the cluster has a key that is none: {e}")
 
     def _receive(self, sock: XfrmSocket, peer: Host) -> None:
         """Be ready for what a peer sends by its present key. :raises ValueError: that is none."""
@@ -309,27 +347,32 @@ class Ipsec:
     def _tidy(self, sock: XfrmSocket) -> None:
         """Remove associations and policies that nobody needs any more.
 
-        Of a peer whose new association has carried nothing yet the former one stays, as it may still send by
-        that; so does what a daemon before this one has left, until there is another.
+        Of a peer whose new association has carried nothing yet the former ones stay, as it may still send by
+        any of them; so does what a daemon before this one has left, until there is another.
         """
         peers = self._peers or frozenset()
         inbound = {i.association.spi for i in self._inbound.values()}
         outbound = {a.destination: a.spi for a in self._outbound.values()}
         there = sock.associations(self._reqid)
         proven = {a.source for a in there if a.destination == self._local and a.spi in inbound and a.packets}
-        former = {a.source: a.spi for a in there if a.destination == self._local and a.spi not in inbound}
-        for a in there:
+        former = Counter[Address]()
+        for a in reversed(there):
             if a.destination == self._local:
-                last = a.source not in proven and former.get(a.source) == a.spi
-                needed = a.source in peers and (a.spi in inbound or last)
+                needed = a.source in peers and a.spi in inbound
+                if not needed and a.source in peers and a.source not in proven:
+                    former[a.source] += 1
+                    needed = former[a.source] <= _FORMER
             else:
                 current = outbound.get(a.destination, a.spi) == a.spi
                 needed = a.source == self._local and a.destination in peers and current
             if not needed:
                 sock.remove(a)
+        wanted = {*self._barriers(), *map(self._outward, self._outbound.values())}
         for policy in sock.policies(PORT):
-            to = policy.flow.destination
-            if policy.reqid == self._reqid and policy.direction == "out" and to not in peers:
+            flow = policy.flow
+            undecided = flow.destination in peers and flow.destination not in outbound
+            kept = policy.direction == "out" and flow.source == self._local and undecided
+            if _is_ours(policy, self._reqid) and policy not in wanted and not kept:
                 sock.remove_policy(policy)
 
     def _repair(self) -> bool:
@@ -343,8 +386,10 @@ class Ipsec:
                 del self._inbound[host]
             for host in lost_out:
                 del self._outbound[host]
-            due = time.monotonic() - self._renewed >= self._rekey
-            if lost_out or due:
+            self._spoilt |= bool(lost_out)
+            age = time.monotonic() - self._renewed
+            renewing = age >= self._rekey or (self._spoilt and age >= _PAUSE)
+            if renewing:
                 self._renew()
             policies = sock.policies(PORT)
             for association in self._outbound.values():
@@ -354,7 +399,7 @@ class Ipsec:
                 self._tidy(sock)
             if lost_in or lost_out:
                 _log.warning("another program has removed IPsec associations of ours: made anew")
-        return bool(lost_in or lost_out or due)
+        return bool(lost_in or renewing)
 
 
 def clear(instance: Instance) -> None:
@@ -367,13 +412,17 @@ def _reqid(instance: Instance) -> int:
     return 0x57480000 | zlib.crc32(instance.key.encode()) & 0xFFFF
 
 
+def _is_ours(policy: Policy, reqid: int) -> bool:
+    return reqid in (policy.reqid, policy.priority if policy.block else 0)
+
+
 def _clear(reqid: int) -> None:
     try:
         with XfrmSocket() as sock:
             for association in sock.associations(reqid):
                 sock.remove(association)
             for policy in sock.policies(PORT):
-                if policy.reqid == reqid or (policy.block and policy.priority == _BLOCKED):
+                if _is_ours(policy, reqid):
                     sock.remove_policy(policy)
     except OSError as e:
         if not xfrm.unsupported(e):

@@ -106,15 +106,22 @@ class Member:
         """Tell all and read all again: ends the watch, also one that is about to begin."""
         self._again.set()
         for connection in list(self._watching):
-            if connection.sock is not None:
+            sock = connection.sock  # once, as the thread that watches takes it away
+            if sock is not None:
                 with suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    sock.shutdown(socket.SHUT_RDWR)
 
     @property
     def hosts(self) -> list[Host]:
         """Every host there is, this one included."""
         with self._lock:
             return sorted({**self._hosts, self._host.id: self._host}.values(), key=lambda h: h.id)
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """Those that all hosts have, as far as this one has heard."""
+        with self._lock:
+            return dict(self._networks)
 
     # -- networks --------------------------------------------------------------------------------------
 
@@ -230,25 +237,26 @@ class Member:
     def _keep(self) -> None:
         while not self._stopping.wait(self._ttl / 3):
             try:
+                self._keep_lease()
                 self._listener.look_after()
-            except Exception:
-                _log.exception("encrypted networks cannot be looked after")  # the lease matters more
-            with self._lock:
-                lease = self._lease
-            if not lease:
-                continue
-            try:
-                lasts = self._store.keep(lease)
             except Unavailable as e:
                 self._say_away(e)
-                continue
-            if not lasts:
-                _log.warning(
-                    "the other hosts have forgotten this one, as it was silent for too long: tell all again"
-                )
-                with self._lock:
-                    self._lease = ""
-                self.resync()
+            except Exception:
+                _log.exception("this host's lease cannot be looked after")
+
+    def _keep_lease(self) -> None:
+        with self._lock:
+            lease = self._lease
+        if lease and not self._store.keep(lease):
+            self._lose_lease(lease)
+
+    def _lose_lease(self, lease: str) -> None:
+        with self._lock:
+            if self._lease != lease:
+                return
+            self._lease = ""
+        _log.warning("the other hosts have forgotten this one, as it was silent for too long: tell all again")
+        self.resync()
 
     # -- following -------------------------------------------------------------------------------------
 
@@ -329,7 +337,7 @@ class Member:
             elif pair.key.startswith(records.ENDPOINTS) and (remote := records.read_remote(pair.value)):
                 if remote.host != self._host.id:
                     remotes[pair.key] = remote
-            elif pair.key.startswith(records.HOSTS) and (host := records.read_host(pair.value)):
+            elif pair.key.startswith(records.HOSTS) and (host := records.read_host(pair.key, pair.value)):
                 hosts[host.id] = host
             elif pair.key.startswith(self._own_offers):
                 offered[pair.key] = pair.value
@@ -346,7 +354,9 @@ class Member:
     def _apply(self, changes: Sequence[Change]) -> None:
         touched: set[str] = set()
         networks_changed = hosts_changed = False
+        forgotten = Change(f"{records.HOSTS}{self._host.id}", None) in changes
         with self._lock:
+            lease = self._lease
             for change in changes:
                 if change.key.startswith(records.NETWORKS):
                     networks_changed |= self._apply_network(change)
@@ -364,6 +374,8 @@ class Member:
             self._tell_endpoints(network_id)
         if hosts_changed:
             self._tell_hosts()
+        if forgotten and lease:
+            self._lose_lease(lease)
 
     def _apply_network(self, change: Change) -> bool:
         network_id = change.key.removeprefix(records.NETWORKS)
@@ -381,11 +393,10 @@ class Member:
         return {r.endpoint.network_id for r in (before, self._remotes.get(change.key)) if r is not None}
 
     def _apply_host(self, change: Change) -> bool:
-        name = change.key.removeprefix(records.HOSTS)
-        host = records.read_host(change.value) if change.value is not None else None
-        before = self._hosts.pop(name, None)
+        host = records.read_host(change.key, change.value) if change.value is not None else None
+        before = self._hosts.pop(change.key.removeprefix(records.HOSTS), None)
         if host is not None:
-            self._hosts[name] = host
+            self._hosts[host.id] = host
         return before != host
 
     def _apply_offer(self, change: Change) -> bool:
@@ -407,7 +418,8 @@ class Member:
 
     def _offer(self, key: str, text: str) -> Offer | None:
         """An offer to this host; those to others are not read."""
-        return records.read_offer(key, text) if key.endswith(f"/{self._host.id}") else None
+        offer = records.read_offer(key, text) if key.endswith(f"/{self._host.id}") else None
+        return offer if offer is not None and offer.to == self._host.id else None
 
     def _tell_hosts(self) -> None:
         """Have the listener act on the other hosts and what they offer, and offer them what it says."""

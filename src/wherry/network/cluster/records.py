@@ -13,7 +13,7 @@ Values come from other machines: what cannot be read is left out, and said once.
 from __future__ import annotations
 
 import logging
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 import msgspec
 
@@ -95,10 +95,22 @@ def read_network(text: str) -> Network | None:
     return msgspec.structs.replace(network, bridge_name=f"br-{network.id[:12]}", pools={}, config_only=False)
 
 
-def read_host(text: str) -> Host | None:
+def check_address(text: str) -> None:
+    """Whether a host can have this address for the others. :raises ValueError: it cannot."""
+    address = ip_address(text)
+    six = address if isinstance(address, IPv6Address) else None
+    if address.is_unspecified or address.is_multicast or address.is_loopback or text == "255.255.255.255":
+        raise ValueError(f"{text} is no host's address")
+    if six is not None and (six.scope_id or six.is_link_local or six.ipv4_mapped):
+        raise ValueError(f"{text} is not the address of a host by itself")
+
+
+def read_host(key: str, text: str) -> Host | None:
     try:
         host = msgspec.json.decode(text, type=Host)
-        ip_address(host.address)
+        check_address(host.address)
+        if f"{HOSTS}{host.id}" != key or "/" in host.id:
+            raise ValueError(f"{host.id[:64]!r} stands at {key[:160]!r}")
     except (msgspec.MsgspecError, ValueError) as e:
         _log.warning("a host in the cluster store cannot be read: %s", e)
         return None
@@ -119,9 +131,9 @@ def read_offer(key: str, text: str) -> Offer | None:
 def read_remote(text: str) -> Remote | None:
     try:
         remote = msgspec.json.decode(text, type=Remote)
-        for address in (remote.address, remote.endpoint.ip, remote.endpoint.ip6):
-            if address:
-                ip_address(address)
+        check_address(remote.address)
+        for address in remote.endpoint.addresses:
+            ip_address(address)
         if len(bytes.fromhex(remote.endpoint.mac.replace(":", ""))) != 6:
             raise ValueError(f"{remote.endpoint.mac!r} is no MAC address")
     except (msgspec.MsgspecError, ValueError) as e:

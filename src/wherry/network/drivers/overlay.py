@@ -92,9 +92,12 @@ class OverlayDriver(BridgeDriver):
 
     def _ensure_vxlan(self, sock: NetlinkSocket, network: Network) -> None:
         name, alias = _device(network), self._instance.alias(f"network:{network.id}")
+        local = ip_address(self._advertise)
         link = rt.link(sock, name)
+        if link is not None and kinds.vxlan_local(sock, name) != local:
+            sock.transact(rt.delete_link(link.index))  # this host had another address for the others
+            link = None
         if link is None:
-            local = ip_address(self._advertise)
             message = kinds.create_vxlan(
                 name,
                 number=number_of(network),
@@ -131,8 +134,16 @@ class OverlayDriver(BridgeDriver):
         super().stop(network)
         if self._ipsec is not None:
             self._ipsec.release(network.id)
-        elif ipsec.wanted(network):
+        elif ipsec.wanted(network) and not self._some_left():
             ipsec.clear(self._instance)
+
+    def _some_left(self) -> bool:
+        """Whether there are devices of networks of a cluster that this daemon is no part of any more."""
+        with NetlinkSocket() as sock:
+            return any(
+                link.name.startswith("vx-") and link.alias.startswith(self._instance.alias_prefix)
+                for link in rt.links(sock)
+            )
 
     def reach(self, network: Network, remotes: Iterable[Remote]) -> None:
         """These are the containers on other hosts; what the device knows besides is forgotten.

@@ -196,7 +196,7 @@ def test_another_program_flushes_ipsec(cluster: Cluster, hosts: list[Host]) -> N
             pings.terminate()
             pings.communicate()
         assert wire.of(ESP) and not wire.tunnels
-        assert ipsec_of(host).count("dir ") == 3
+        assert ipsec_of(host).count("dir ") == 4
         wait_until(lambda: len(spis(*hosts)) == 1 == len(spis(*reversed(hosts))), "the former ones to go")
 
 
@@ -215,7 +215,7 @@ def test_networks_come_and_go(cluster: Cluster, hosts: list[Host]) -> None:
     assert hosts[0].api("DELETE", "/networks/aa").status == 204
     for host in hosts:
         wait_until(lambda h=host: "aa" not in h.networks(), "the others to hear")  # type: ignore[misc]
-        assert ipsec_of(host).count("dir ") == 3 and "sealed_out" in rules(host)
+        assert ipsec_of(host).count("dir ") == 4 and "sealed_out" in rules(host)
     assert hosts[1].api("DELETE", "/networks/bb").status == 204
     for host in hosts:
         wait_until(lambda h=host: not ipsec_of(h), f"{host.name} to remove all of it")  # type: ignore[misc]

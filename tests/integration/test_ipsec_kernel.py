@@ -17,6 +17,8 @@ from wherry.linux import netns, xfrm
 from wherry.linux.nft import Nft
 from wherry.linux.xfrm import Flow, Policy, XfrmSocket, XfrmWatch
 from wherry.network import ruleset
+from wherry.network.cluster.ipsec import Ipsec
+from wherry.network.types import Instance
 
 pytestmark = [
     pytest.mark.kernel,
@@ -25,31 +27,29 @@ pytestmark = [
 ]
 PORT = 4790
 HERE, THERE = ip_address("198.51.100.1"), ip_address("198.51.100.2")
-BARS = (
-    Policy("out", Flow(HERE, None, PORT), 101, block=True),
-    Policy("in", Flow(None, HERE, PORT), 100, 0x1234),
-)
+BARS = Ipsec(Instance("default"), "h1", str(HERE), rekey=60)._barriers()
 
 
-def passing(where: Path, port: int = PORT) -> tuple[bool, bool]:
-    """Whether a UDP packet comes in from the other host, and whether one goes out to it."""
+def passing(where: Path, port: int = PORT, at: str = str(HERE)) -> tuple[bool, bool]:
+    """Whether a UDP packet comes in from the other host, and whether one goes out to it, of this address."""
 
     def bound(address: str) -> Callable[[], socket.socket]:
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             sock.settimeout(QUIET)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sock.bind((address, port))
             return sock
 
         return make
 
-    with bound(str(HERE))() as here, netns.inside(where, bound(str(THERE))) as there:
-        return _arrives(there, here, HERE), _arrives(here, there, THERE)
+    with bound(at)() as here, netns.inside(where, bound(str(THERE))) as there:
+        return _arrives(there, here), _arrives(here, there)
 
 
-def _arrives(sender: socket.socket, receiver: socket.socket, to: xfrm.Address) -> bool:
+def _arrives(sender: socket.socket, receiver: socket.socket) -> bool:
     try:
-        sender.sendto(b"x", (str(to), receiver.getsockname()[1]))
+        sender.sendto(b"x", receiver.getsockname())
         return receiver.recv(9) == b"x"
     except (TimeoutError, PermissionError):
         return False
@@ -84,11 +84,15 @@ def test_policies_are_what_was_put(tmp_path: Path) -> None:
 @on_a_host
 def test_policies_let_nothing_pass_in_the_clear(tmp_path: Path) -> None:
     there = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    shell("ip", "addr", "add", "198.51.100.9/24", "broadcast", "+", "dev", "lan")
     until(lambda: passing(there) == (True, True), "the wire")
+    assert passing(there, at="198.51.100.9") == (True, True)
+    assert passing(there, at="198.51.100.255")[0]
     with XfrmSocket() as sock:
         for policy in BARS:
             sock.put_policy(policy)
-        assert passing(there) == (False, False)
+        for address in (str(HERE), "198.51.100.9", "198.51.100.255"):
+            assert passing(there, at=address) == (False, False), address
         assert passing(there, PORT + 1) == (True, True), "nothing else is concerned"
         sock.put_policy(Policy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0x999))
         assert passing(there) == (False, False), "nor by a policy whose association is not there"

@@ -112,6 +112,16 @@ def test_a_new_key_is_used_once_its_receiver_has_it(sides: list[Side]) -> None:
     assert len(inbound) == 1
 
 
+def test_who_starts_over_makes_new_offers(sides: list[Side]) -> None:
+    one, two, _ = sides
+    exchange(one, two)
+    before, key = two.offers["h1"], two.ipsec.public
+    with two as it:
+        it.start_over()
+        (offer,) = it.settle([one.host], {})
+    assert offer.spi != before.spi and two.ipsec.public != key
+
+
 def test_no_key_is_ever_given_twice(sides: list[Side]) -> None:
     for turn in range(4):
         exchange(*sides)
@@ -273,6 +283,18 @@ def test_a_host_has_another_address(sides: list[Side]) -> None:
     old = ip_address("192.0.2.2")
     assert not [a for a in one.kernel.associations.values() if old in (a.source, a.destination)]
     assert not [p for p in one.kernel.rules.values() if old in (p.flow.source, p.flow.destination)]
+
+
+def test_a_record_moves_a_host_to_another_address(sides: list[Side]) -> None:
+    """As only a stranger writes it: a host that moves has another key as well."""
+    one, two, _ = sides
+    exchange(one, two)
+    moved = replace(two.host, address="192.0.2.99")
+    with one as it:
+        it.settle([moved], {"h2": two.offers["h1"]})
+    there = {ip_address(one.address): a for a in one.kernel.associations.values()}
+    assert there[ip_address(one.address)].source == ip_address(moved.address)
+    assert one.sends_by(two) == 0, "by no association that was another address's"
 
 
 def test_this_host_has_another_address(sides: list[Side], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,9 +191,11 @@ class Ipsec:
             failures: list[OSError] = []
             try:
                 with XfrmSocket() as sock:
-                    for mine in (self._inbound, self._outbound):
-                        for gone in mine.keys() - peers.keys():
-                            del mine[gone]
+                    places = {(h, ip_address(p.address)) for h, p in peers.items()}
+                    self._inbound = {
+                        h: i for h, i in self._inbound.items() if (h, i.association.source) in places
+                    }
+                    self._outbound = {h: a for h, a in self._outbound.items() if (h, a.destination) in places}
                     for peer in peers.values():
                         try:
                             self._agree(sock, peer, offers.get(peer.id))
@@ -216,7 +218,6 @@ class Ipsec:
                 anew |= self._repair()
             except OSError as e:
                 self._fail([e])
-                anew = True
         if anew:
             self.changed()
 
@@ -295,7 +296,7 @@ class Ipsec:
 
         address = ip_address(peer.address)
         current = self._inbound.get(peer.id)
-        if current and current.offer.answers == peer.key and current.association.source == address:
+        if current and current.offer.answers == peer.key:
             return
         private = X25519PrivateKey.generate()
         public = _text(private.public_key().public_bytes_raw())
@@ -321,7 +322,7 @@ class Ipsec:
         """
         address = ip_address(peer.address)
         current = self._outbound.get(peer.id)
-        if current and current.spi == offer.spi and current.destination == address:
+        if current and current.spi == offer.spi:
             return True
         if (peer.id, offer.spi) in self._spent:
             return False

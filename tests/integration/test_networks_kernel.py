@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +227,6 @@ def serve6(where: Path, port: int, word: str) -> None:
             with connection:
                 connection.sendall(f"{word} {peer[0]}".encode())
 
-    import threading
-
     threading.Thread(target=run, daemon=True).start()
 
 
@@ -263,6 +262,46 @@ def test_ipv6_is_published_beside_ipv4(tmp_path: Path) -> None:
     assert ask6(lan, web.endpoints[0].ip6, 80, QUIET) == "silence", "only what is published is reached"
     serve6(lan, 99, "lan")
     assert ask6(client.path, "2001:db8::2", 99) == "lan 2001:db8::1", "out by the host's address"
+
+
+@on_a_host
+def test_the_hosts_own_programs_reach_ports_by_the_ipv6_loopback(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    for where, address in ((None, "2001:db8::1"), (lan, "2001:db8::2")):
+        device = "lan" if where is None else "eth0"
+        shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad", where=where)
+    network(m, "six", ipv6=True)
+    network(m, "back", ipv6=True)
+    network(m, "four")
+    everywhere = PortMapping(container_port=80, host_port=8080)
+    here = PortMapping(container_port=80, host_port=9090, host_ip="::1")
+    web = container(m, "six", ports=(everywhere, here))
+    serve6(web.path, 80, "web")
+    old = container(m, "four", ports=(PortMapping(container_port=80, host_port=7070, host_ip="::1"),))
+    serve(old.path, 80, "old")
+    for port, word in ((8080, "web"), (9090, "web"), (7070, "old")):
+        assert ask6(None, "::1", port).startswith(f"{word} ")
+    assert ask6(lan, "2001:db8::1", 8080) == "web 2001:db8::2", "others by translation, as before"
+    for port in (9090, 7070):
+        assert ask6(lan, "2001:db8::1", port, QUIET) in ("Connection refused", "silence")
+    client = container(m, "six")
+    assert ask6(client.path, "::1", 8080, QUIET) == "Connection refused", "its own loopback is another"
+    with pytest.raises(InvalidArgument, match="cannot publish on ::1: for udp that is not implemented"):
+        m.publish(web.container_id, [PortMapping(container_port=53, host_ip="::1", proto="udp")])
+    m.connect(web.container_id, "back", EndpointRequest(gw_priority=1))
+    assert ask6(None, "::1", 9090).startswith("web "), "led to where the container is reached now"
+    m.unpublish(web.container_id, [p for p in web.ports if p.host_port == 9090])
+    assert ask6(None, "::1", 9090) == "Connection refused"
+    assert ask6(None, "::1", 8080).startswith("web ")
+    m.shutdown()
+    again = started(tmp_path)
+    assert again.restore({box.container_id: 0 for box in (web, old, client)}) == []
+    assert ask6(None, "::1", 8080).startswith("web ") and ask6(None, "::1", 7070).startswith("old ")
+    again.delete_sandbox(old.container_id)
+    assert ask6(None, "::1", 7070) == "Connection refused"
+    again.shutdown()
+    assert not [t for t in threading.enumerate() if t.name == "loopback"]
 
 
 @on_a_host
@@ -456,8 +495,6 @@ def test_questions_for_others_are_asked_from_where_they_may(tmp_path: Path) -> N
             data, asker = sock.recvfrom(4096)
             record = message.address_record(asker[0])
             sock.sendto(message.answer(message.parse(data), 0, [record]), asker)
-
-    import threading
 
     threading.Thread(target=answer, daemon=True).start()
     box = container(m, "mine", name="box", resolving=Resolving(servers=(ip(upstream),), inside=True))

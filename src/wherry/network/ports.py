@@ -17,7 +17,8 @@ from ipaddress import ip_address, ip_network
 
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import portholders, sysctl
-from wherry.linux.packetfilter import drop_everything
+from wherry.linux.packetfilter import drop_all_but_loopback6, drop_everything
+from wherry.network.relay import LOOPBACK6, Relay
 from wherry.network.ruleset import ANY4, ANY6
 from wherry.network.types import PROTOCOLS, PortMapping, PublishedPort
 
@@ -69,6 +70,12 @@ class Target:
     def routed(self, family: int) -> bool:
         return self.routed6 if family == 6 else self.routed4
 
+    def to(self, place: str) -> str:
+        """The container's address that a port of one of the host's addresses leads to."""
+        if place == LOOPBACK6:
+            return self.ip6 or self.ip4  # carried, not translated
+        return self.ip(ip_address(place).version)
+
     def places(self, mapping: PortMapping) -> list[str]:
         """The host's addresses to publish on.
 
@@ -81,11 +88,20 @@ class Target:
             if self.ip6 and self.binding == ANY4:
                 places.append(ANY6)
         for place in places:
-            if not self.ip(ip_address(place).version):
+            if place == LOOPBACK6 and mapping.proto != "tcp":
+                raise InvalidArgument(
+                    f"cannot publish on {place}: for {mapping.proto} that is not implemented"
+                )
+            if not self.to(place):
                 raise InvalidArgument(
                     f"cannot publish on {place}: the container has no IPv{ip_address(place).version} address"
                 )
-        return [self.ip(f) if self.routed(f := ip_address(p).version) else p for p in places]
+        return [p if p == LOOPBACK6 else self._opened(p) for p in places]
+
+    def _opened(self, place: str) -> str:
+        """The container's own address instead of the host's, where that is routed."""
+        family = ip_address(place).version
+        return self.ip(family) if self.routed(family) else place
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,9 @@ class _Held:
 class HostPorts:
     """The ports this daemon holds, by container. Safe to use from any thread of the host's namespace."""
 
-    def __init__(self) -> None:
+    def __init__(self, relay: Relay | None = None) -> None:
+        """:param relay: for those that the host's own programs reach by ``::1``."""
+        self._relay = relay
         self._lock = threading.Lock()
         self._by_port: dict[tuple[str, int], dict[str, str]] = {}
         self._by_container: dict[str, list[_Held]] = {}
@@ -170,12 +188,16 @@ class HostPorts:
             if not holders:
                 del self._by_port[key]
             if held.socket is not None:
+                if self._relay is not None:
+                    self._relay.drop(held.socket)
                 held.socket.close()
 
     def _keep(self, container_id: str, held: _Held) -> None:
         port = held.port
         self._by_port.setdefault((port.proto, port.host_port), {})[port.host_ip] = container_id
         self._by_container.setdefault(container_id, []).append(held)
+        if self._relay is not None and held.socket is not None and _is_relayed(port.proto, port.host_ip):
+            self._relay.serve(held.socket)
 
     def _reserve_one(self, container_id: str, mapping: PortMapping, target: Target) -> None:
         places = target.places(mapping)
@@ -264,6 +286,10 @@ def _shown(ip: str, number: int) -> str:
     return f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
 
 
+def _is_relayed(proto: str, ip: str) -> bool:
+    return proto == "tcp" and ip in (ANY6, LOOPBACK6)
+
+
 def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
     """Hold a port. None for sctp where the kernel has no such sockets, so that no host program can either.
 
@@ -278,7 +304,11 @@ def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
             return None
         raise
     try:
-        drop_everything(held)
+        relayed = _is_relayed(proto, ip)
+        if relayed:
+            drop_all_but_loopback6(held)
+        else:
+            drop_everything(held)
         if family == socket.AF_INET6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if proto != "udp":
@@ -287,7 +317,7 @@ def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
         held.bind((ip, number))
         if proto != "udp":
             # only a listener keeps out programs that set SO_REUSEADDR, as most servers do
-            held.listen(0)
+            held.listen(socket.SOMAXCONN if relayed else 0)
     except BaseException:
         held.close()
         raise

@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
 
 import msgspec
 
@@ -22,6 +21,7 @@ from wherry.network.cluster import ipsec
 from wherry.network.endpoints import gateway_of
 from wherry.network.firewall import Bridged, FamilyRules, Firewall
 from wherry.network.ports import HostPorts, Target
+from wherry.network.relay import LOOPBACK6, Relay
 from wherry.network.types import Endpoint, Instance, Network, NetworkConfig, PortMapping, PublishedPort
 from wherry.state.networks import Networks, PublishedRow
 
@@ -72,7 +72,8 @@ class Publishing:
         self._firewall = Firewall(instance, self._nft, obey_host=config.obey_host_firewall)
         self._lock = threading.RLock()
         self._leaving: set[str] = set()
-        self._ports = HostPorts()
+        self._relay = Relay(self._lead_to)
+        self._ports = HostPorts(self._relay)
         self._sealed = 0
         self._watch: TableWatch | None = None
 
@@ -147,6 +148,7 @@ class Publishing:
     def close(self) -> None:
         self.unwatch()
         self._ports.close()
+        self._relay.close()
         self._nft.close()
 
     def unwatch(self) -> None:
@@ -185,6 +187,11 @@ class Publishing:
             return options.BridgeOptions()
         return options.bridge(network.options)
 
+    def _lead_to(self, host_port: int) -> tuple[str, int] | None:
+        """Where a connection of this host's to ``[::1]:<host_port>`` goes. Runs on the relay's thread."""
+        row = self._rows.published_at("tcp", (LOOPBACK6, ruleset.ANY6), host_port)
+        return (row.ip, row.container_port) if row is not None else None
+
     def hold(
         self, container_id: str, wanted: Sequence[PortMapping], target: Target, endpoint: str
     ) -> list[PublishedRow]:
@@ -201,7 +208,7 @@ class Publishing:
             raise Internal(
                 f"driver failed programming external connectivity on endpoint {endpoint}: {e.message}"
             ) from e
-        return [row_of(p, container_id, target.ip(ip_address(p.host_ip).version)) for p in held]
+        return [row_of(p, container_id, target.to(p.host_ip)) for p in held]
 
     def release(self, container_id: str, rows: Sequence[PublishedRow] | None = None) -> None:
         """Let go of held ports, all of a container's without ``rows``."""
@@ -272,7 +279,7 @@ class Publishing:
         before = self._rows.published(container_id=container_id)
         gone, moved = [], []
         for row in before:
-            ip = target.ip(ip_address(row.host_ip).version)
+            ip = target.to(row.host_ip)
             if not ip or (row.host_ip == row.ip and row.ip != ip):
                 gone.append(row)  # it opened a port of the address that has gone
             elif ip != row.ip:
@@ -281,8 +288,8 @@ class Publishing:
             return
         after = [
             PublishedRow(
-                r.proto, r.host_ip, r.host_port, r.container_id, target.ip(ip_address(r.host_ip).version),
-                r.container_port, r.sources,
+                r.proto, r.host_ip, r.host_port, r.container_id, target.to(r.host_ip), r.container_port,
+                r.sources,
             )
             for r in moved
         ]  # fmt: skip

@@ -22,7 +22,8 @@ Sets and maps, each once a family (``4``, ``6``; the rest of this page leaves th
     nat prerouting  to an address of this host: look the port up. Never for 127.0.0.0/8, which no packet from
                     a wire may seek, so that a port published on 127.0.0.1 stays there. A port with a list of
                     callers drops the others
-    nat output      the same for the host's own programs, 127.0.0.0/8 included, and without lists
+    nat output      the same for the host's own programs, 127.0.0.0/8 included, and without lists. Not for
+                    ::1, to which the kernel lets no answer back (``relay``)
     nat postrouting leaving the subnet: masquerade. Host loopback into a bridge: masquerade, the container
                     could not answer 127.0.0.1. From a subnet by a published port back into it: masquerade,
                     or the answer would go straight to the asker, who asked someone else
@@ -113,6 +114,7 @@ add rule inet {t} guard iifname @bridges ip6 daddr ::1 drop
 add rule inet {t} prerouting ip daddr 127.0.0.0/8 return
 add rule inet {t} prerouting fib daddr type local \
 meta nfproto vmap {{ ipv4 : goto arrive4, ipv6 : goto arrive6 }}
+add rule inet {t} output ip6 daddr ::1 return
 add rule inet {t} output fib daddr type local \
 meta nfproto vmap {{ ipv4 : goto publish4, ipv6 : goto publish6 }}
 {rules4}{rules6}\
@@ -247,6 +249,8 @@ def of_ports(ports: Iterable[PublishedRow]) -> Elements:
     for key, group in groupby(sorted(ports, key=_order), key=_same_target):
         rows = list(group)
         host_ip, ip = ip_address(key[0]), ip_address(key[2])
+        if host_ip.is_loopback and host_ip.version == 6:
+            continue  # carried, not translated
         if host_ip.version != ip.version:
             raise Internal(f"cannot publish {host_ip} for {ip}: they are of different families")
         for run in _runs(rows):

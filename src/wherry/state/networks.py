@@ -23,7 +23,7 @@ the host's ports still lead there.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wherry.errors import Conflict
@@ -268,6 +268,13 @@ class Networks:
                 " WHERE proto = ? AND host_ip = ? AND host_port = ? AND container_id = ?",
                 [(r.proto, r.host_ip, r.host_port, r.container_id) for r in rows],
             )
+
+    def published_at(self, proto: str, host_ips: Sequence[str], host_port: int) -> PublishedRow | None:
+        """A host port at one of some addresses."""
+        marks = ", ".join("?" * len(host_ips))
+        condition = f" WHERE proto = ? AND host_port = ? AND host_ip IN ({marks})"
+        rows = self.db.all(_PUBLISHED + condition, (proto, host_port, *host_ips))
+        return PublishedRow(*rows[0]) if rows else None
 
     def published(self, *, container_id: str | None = None, kept: bool = False) -> list[PublishedRow]:
         """All published ports, or a container's, by protocol and port; with ``kept`` only those of a

@@ -41,8 +41,20 @@ def test_bad_mappings(bad: dict[str, Any]) -> None:
 
 
 def test_a_family_that_the_container_lacks_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="cannot publish on ::1: the container has no IPv6 address"):
-        HostPorts().reserve("c", [PortMapping(container_port=80, host_ip="::1")], HERE_TARGET)
+    with pytest.raises(InvalidArgument, match="cannot publish on ::: the container has no IPv6 address"):
+        HostPorts().reserve("c", [PortMapping(container_port=80, host_ip="::")], HERE_TARGET)
+    with pytest.raises(InvalidArgument, match="cannot publish on ::1: for sctp that is not implemented"):
+        HostPorts().reserve("c", [PortMapping(container_port=80, host_ip="::1", proto="sctp")], HERE_TARGET)
+
+
+def test_the_ipv6_loopback_leads_to_whatever_the_container_has() -> None:
+    port = PortMapping(container_port=80, host_ip="::1")
+    for target, ip in (
+        (Target(ip4="10.0.0.2"), "10.0.0.2"),
+        (Target(ip4="10.0.0.2", ip6="fd00::2"), "fd00::2"),
+    ):
+        assert target.places(port) == ["::1"] and target.to("::1") == ip
+    assert Target(ip6="fd00::2", routed6=True).places(port) == ["::1"], "not the container's own address"
 
 
 def test_no_address_is_every_address_of_both_families(ports: HostPorts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ ONLY_IN: dict[str, set[str]] = {
     "subprocess": {"linux", "cli", "client"},
     "sqlite3": {"state"},
     "aiohttp": {"api", "registry", "hub"},
+}
+
+
+# What only one module may call, as it does so safely.
+CALLED_ONLY_IN: dict[str, str] = {
+    r"msgspec\.json\.decode\([^()]*(\([^()]*\)[^()]*)*type=": "model/typed.py",
+    r"msgspec\.convert\(": "model/typed.py",
+    r"msgspec\.json\.Decoder\(": "model/typed.py",
 }
 
 
@@ -95,3 +104,9 @@ def test_no_file_outgrows_its_purpose() -> None:
     """About 500 lines a file; a longer one wants to be two."""
     long = {str(p.relative_to(SOURCE)): n for p in modules() if (n := len(p.read_text().splitlines())) > 560}
     assert not long, long
+
+
+@pytest.mark.parametrize("call", CALLED_ONLY_IN)
+def test_calls_that_belong_to_one_module(call: str) -> None:
+    callers = {str(p.relative_to(SOURCE)) for p in modules() if re.search(call, p.read_text())}
+    assert callers == {CALLED_ONLY_IN[call]}

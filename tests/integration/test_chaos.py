@@ -288,8 +288,8 @@ def chaos(kills: int, seed: int) -> None:
             wait_until(lambda: not left(daemon, before), timeout=patiently(10))
         except AssertionError:
             pytest.fail("\n  ".join(left(daemon, before)))
-    except AssertionError as e:
-        raise AssertionError(f"seed {seed}: {e}\n{daemon.log[-20000:]}") from e
+    except (AssertionError, *LOST) as e:
+        raise AssertionError(f"seed {seed}: {e!r}\n{daemon.log[-20000:]}") from e
     finally:
         daemon.destroy()
 

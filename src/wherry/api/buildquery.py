@@ -12,7 +12,7 @@ from wherry.api.progress import parse_platform
 from wherry.engine.builds.cache import Bounds, Usage
 from wherry.engine.builds.requests import BuildRequest, Limits, NamedContext, Output, outputs
 from wherry.errors import InvalidArgument
-from wherry.model import reference
+from wherry.model import reference, typed
 from wherry.model.base import convert
 from wherry.model.container import HostConfig, Ulimit
 from wherry.model.credentials import Credentials
@@ -70,7 +70,7 @@ def _json(query: MultiMapping[str], name: str, kind: type[T], default: Any) -> T
     if not text or text == "null":
         return convert(default, kind)
     try:
-        return msgspec.json.decode(text, type=kind)
+        return typed.from_json(text, kind)
     except (msgspec.DecodeError, RecursionError) as e:
         raise InvalidArgument(f"invalid {name}: {e}") from e
 
@@ -127,7 +127,7 @@ def _words(text: str) -> list[str]:
     if not text.startswith("["):
         return [text] if text and text != "null" else []
     try:
-        return msgspec.json.decode(text, type=list[str])
+        return typed.from_json(text, list[str])
     except msgspec.DecodeError as e:
         raise InvalidArgument(f"invalid securityopt: {e}") from e
 

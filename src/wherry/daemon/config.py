@@ -21,6 +21,7 @@ from wherry.errors import InvalidArgument
 from wherry.images.policy import Policy
 from wherry.images.versions import Keep
 from wherry.logs import options as log_options
+from wherry.model import typed
 from wherry.model.container import LogConfig
 from wherry.network.types import ClusterConfig
 from wherry.registry.config import ATTEMPTS, DOWNLOADS, UPLOADS, RegistryConfig
@@ -295,7 +296,7 @@ def _read_file(path: str | None) -> _File:
     if path is None and not file.exists():
         return _File()
     try:
-        return msgspec.json.decode(file.read_bytes(), type=_File)
+        return typed.from_json(file.read_bytes(), _File)
     except OSError as e:
         raise InvalidArgument(f"cannot read configuration {file}: {e.strerror}") from e
     except (msgspec.ValidationError, msgspec.DecodeError) as e:

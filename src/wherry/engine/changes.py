@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from wherry.engine.normalise import check_port
 from wherry.errors import InvalidArgument
 from wherry.linux.signals import parse_signal
+from wherry.model import typed
 from wherry.model.oci import Healthcheck, ImageRunConfig
 
 _SHELL = ("/bin/sh", "-c")
@@ -85,7 +86,7 @@ def _json_list(text: str) -> list[str] | None:
     if not text.startswith("["):
         return None
     try:
-        return msgspec.json.decode(text, type=list[str])
+        return typed.from_json(text, list[str])
     except (msgspec.ValidationError, msgspec.DecodeError):
         return None
 
@@ -127,7 +128,7 @@ def _healthcheck(text: str) -> Healthcheck:
         raise InvalidArgument("HEALTHCHECK needs NONE or CMD and a command")
     words = _json_list(rest.strip())
     test = ["CMD", *words] if words else ["CMD-SHELL", rest.strip()]
-    return msgspec.convert({"Test": test, **{_pascal(k): v for k, v in fields.items()}}, Healthcheck)
+    return typed.from_builtins({"Test": test, **{_pascal(k): v for k, v in fields.items()}}, Healthcheck)
 
 
 def _pascal(name: str) -> str:

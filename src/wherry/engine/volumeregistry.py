@@ -22,7 +22,7 @@ from wherry.engine.volumefiles import VolumeFileService
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.store import ImageStore
 from wherry.model import digest as digests
-from wherry.model import oci
+from wherry.model import oci, typed
 from wherry.model.credentials import Credentials
 from wherry.model.digest import Digest
 from wherry.model.oci import Descriptor, Manifest
@@ -172,7 +172,7 @@ class VolumeRegistryService:
     def _read_config(self, digest: Digest) -> _Config:
         data = self._images.content.read(digest, limit=_CONFIG_MAX)
         try:
-            return msgspec.json.decode(data, type=_Config)
+            return typed.from_json(data, _Config)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             raise InvalidArgument(f"cannot pull a volume: its description is malformed: {e}") from e
 

@@ -24,6 +24,7 @@ from wherry.logs.messages import Assembler, Message, Resume
 from wherry.logs.options import Backlog
 from wherry.logs.reader import Position, Reader
 from wherry.logs.records import Selection
+from wherry.model import typed
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Cursor(msgspec.Struct, frozen=True):
 def load_cursor(path: Path) -> Cursor:
     """One that is missing or damaged begins at the beginning: better twice than never."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Cursor)
+        return typed.from_json(path.read_bytes(), Cursor)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError):
         return Cursor()
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from wherry.errors import InvalidArgument
+from wherry.model import typed
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ def convert(raw: Any, kind: type[T]) -> T:
     :raises InvalidArgument: a value of the wrong type; the text names the place.
     """
     try:
-        return msgspec.convert(without_nulls(raw), kind)
+        return typed.from_builtins(without_nulls(raw), kind)
     except msgspec.ValidationError as e:
         raise InvalidArgument(f"invalid JSON: {e}") from e
     except RecursionError as e:

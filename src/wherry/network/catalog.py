@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from wherry.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from wherry.model import typed
 from wherry.network.types import IPNetwork, Network
 from wherry.state.networks import NetworkRow, Networks
 
@@ -21,7 +22,7 @@ class Catalog:
 
     def stored(self) -> list[Network]:
         """What the rows say, also before :meth:`load`."""
-        return [msgspec.json.decode(r.record, type=Network) for r in self._rows.networks()]
+        return [typed.from_json(r.record, Network) for r in self._rows.networks()]
 
     def load(self) -> None:
         with self._rows.db.transaction():

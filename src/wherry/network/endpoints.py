@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
+from wherry.model import typed
 from wherry.model.container import EndpointRequest
 from wherry.network import ipam, options
 from wherry.network.types import DHCP, Endpoint, Family, Network, Owner
@@ -253,7 +254,7 @@ def row_of(endpoint: Endpoint) -> EndpointRow:
 
 
 def endpoint_of(row: EndpointRow) -> Endpoint:
-    return msgspec.json.decode(row.record, type=Endpoint)
+    return typed.from_json(row.record, Endpoint)
 
 
 def gateway_of(endpoints: Sequence[Endpoint], family: Family) -> Endpoint | None:

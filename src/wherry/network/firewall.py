@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from wherry.linux.nft import Nft, NftError
+from wherry.model import typed
 from wherry.network import ruleset
 from wherry.network.ruleset import Bridged as Bridged
 from wherry.network.ruleset import Elements
@@ -99,7 +100,7 @@ class Firewall:
     def drops_of_others(self) -> list[str]:
         """Chains of other tables that drop what is forwarded unless they are told otherwise, as
         ``family table chain``: containers then reach no other host, which we leave to whoever decided it."""
-        listing = msgspec.json.decode(self._nft.run("list chains", json=True), type=_Listing)
+        listing = typed.from_json(self._nft.run("list chains", json=True), _Listing)
         return [
             f"{c.family} {c.table} {c.name}"
             for c in (entry.chain for entry in listing.nftables)

@@ -11,11 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-import msgspec
-
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import conntrack, xfrm
 from wherry.linux.nft import Nft, NftError, TableWatch, table_exists
+from wherry.model import typed
 from wherry.network import options, ruleset
 from wherry.network.cluster import ipsec
 from wherry.network.endpoints import gateway_of
@@ -332,4 +331,4 @@ def port_of(row: PublishedRow) -> PublishedPort:
         "host_port": row.host_port,
         "sources": tuple(filter(None, row.sources.split(","))),
     }
-    return msgspec.convert(record, PublishedPort)
+    return typed.from_builtins(record, PublishedPort)

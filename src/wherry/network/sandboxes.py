@@ -20,6 +20,7 @@ import msgspec
 from wherry.errors import Conflict, Forbidden, Internal, Unavailable, WherryError
 from wherry.linux import netns
 from wherry.linux.plugins import Plugins
+from wherry.model import typed
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints, requests, sandbox
 from wherry.network import plugins as remote
@@ -318,7 +319,7 @@ class Sandboxes:
 
     def _owner(self, container_id: str) -> Owner:
         rows = self._rows.sandboxes(container_id=container_id)
-        return msgspec.json.decode(rows[0].record, type=Owner) if rows else Owner()
+        return typed.from_json(rows[0].record, Owner) if rows else Owner()
 
     def _record(
         self,

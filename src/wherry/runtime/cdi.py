@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from wherry.errors import InvalidArgument
+from wherry.model import typed
 
 _log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def _read(path: Path) -> _Spec:
         if not stat.S_ISREG(info.st_mode) or info.st_size > _FILE_MAX:
             raise ValueError("not a regular file of a sane size")
         text = file.read(_FILE_MAX)
-    spec = msgspec.json.decode(text, type=_Spec) if path.suffix == ".json" else _yaml(text)
+    spec = typed.from_json(text, _Spec) if path.suffix == ".json" else _yaml(text)
     if not _KIND.fullmatch(spec.kind):
         raise ValueError(f"invalid kind {spec.kind!r}")
     for device in spec.devices:
@@ -182,7 +183,7 @@ def _yaml(text: bytes) -> _Spec:
     import yaml  # 20 ms: only hosts with such files pay for it
 
     try:
-        return msgspec.convert(yaml.safe_load(text), _Spec)
+        return typed.from_builtins(yaml.safe_load(text), _Spec)
     except (yaml.YAMLError, RecursionError) as e:
         raise ValueError(f"not YAML: {e}") from e
 

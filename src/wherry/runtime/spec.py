@@ -13,6 +13,7 @@ import msgspec
 from wherry.errors import InvalidArgument
 from wherry.linux import capabilities, seccomp, seccomp_bpf
 from wherry.linux.users import User
+from wherry.model import typed
 from wherry.model.container import HostConfig
 from wherry.runtime import limits
 from wherry.runtime.cdi import Injection
@@ -313,7 +314,7 @@ class _Filter:
 def _filter(value: str, caps: tuple[str, ...], architecture: str) -> _Filter:
     try:
         profile = (
-            seccomp.from_docker_profile(msgspec.json.decode(value, type=dict[str, Any]), caps, architecture)
+            seccomp.from_docker_profile(typed.from_json(value, dict[str, Any]), caps, architecture)
             if value
             else seccomp.default_profile(caps, architecture)
         )

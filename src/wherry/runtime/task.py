@@ -31,6 +31,7 @@ import msgspec
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import fifo
 from wherry.linux import process as programs
+from wherry.model import typed
 
 _CREATE_TIMEOUT = 120.0
 _COMMAND_TIMEOUT = 60.0
@@ -300,7 +301,7 @@ def _read_sync(fd: int) -> _SyncMessage:
             break
         data += chunk
     try:
-        return msgspec.json.decode(data.partition(b"\n")[0], type=_SyncMessage)
+        return typed.from_json(data.partition(b"\n")[0], _SyncMessage)
     except msgspec.DecodeError as e:
         raise Internal(f"cannot start container: conmon ended early: {data[:200]!r}") from e
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import msgspec
 
 from wherry.errors import Conflict, NotFound
+from wherry.model import typed
 from wherry.model.container import Container, ContainerState
 from wherry.state.database import Database, Row
 
@@ -48,8 +49,8 @@ class Containers:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._record = msgspec.json.Decoder(Container)
-        self._state = msgspec.json.Decoder(ContainerState)
+        self._record = typed.decoder(Container)
+        self._state = typed.decoder(ContainerState)
         self._decoded: dict[str, tuple[bytes, Container]] = {}
         """Records by id with the bytes they were decoded from: lists read a thousand, and few ever change."""
 

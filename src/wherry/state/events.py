@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from wherry.model import typed
 from wherry.model.base import decode
 from wherry.model.events import Event, Initiator
 from wherry.state.database import Database, Row
@@ -94,6 +95,6 @@ def _event(row: Row) -> Event:
         action=row["action"],
         actor=row["actor"],
         scope=row["scope"],
-        attributes=msgspec.json.decode(row["attributes"], type=dict[str, str]),
+        attributes=typed.from_json(row["attributes"], dict[str, str]),
         initiator=None if row["initiator"] is None else decode(row["initiator"], Initiator),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from wherry.model import typed
 from wherry.state.database import Database, Row
 
 TABLES = """
@@ -80,5 +81,5 @@ class Secrets:
 
 
 def _secret(row: Row) -> SecretRow:
-    labels = msgspec.json.decode(row["labels"], type=dict[str, str])
+    labels = typed.from_json(row["labels"], dict[str, str])
     return SecretRow(row["id"], row["name"], row["version"], row["created"], row["updated"], labels)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from wherry.model import typed
 from wherry.state.database import Database, Row
 
 TABLES = """
@@ -58,7 +59,7 @@ ALTER TABLE volume_users_with_ids RENAME TO volume_users;
 CREATE INDEX volume_users_by_container ON volume_users (container_id);
 """
 
-_TEXTS = msgspec.json.Decoder(dict[str, str])
+_TEXTS = typed.decoder(dict[str, str])
 """Made once: making it costs more than ten decodings, and lists are long."""
 
 

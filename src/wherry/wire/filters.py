@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from wherry.errors import InvalidArgument
+from wherry.model import typed
 
 Filters = Mapping[str, list[str]]
 
@@ -19,7 +20,7 @@ def parse(text: str | None, allowed: Collection[str]) -> dict[str, list[str]]:
     if not text:
         return {}
     try:
-        raw = msgspec.json.decode(text, type=dict[str, list[str] | dict[str, bool] | None])
+        raw = typed.from_json(text, dict[str, list[str] | dict[str, bool] | None])
     except (msgspec.ValidationError, msgspec.DecodeError) as e:
         raise InvalidArgument(f"invalid filters: {e}") from e
     out: dict[str, list[str]] = {}

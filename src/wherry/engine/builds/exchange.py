@@ -27,7 +27,7 @@ from wherry.engine.pulls import PullService
 from wherry.engine.pushes import PushService
 from wherry.errors import InvalidArgument, NotFound, WherryError
 from wherry.images.store import ImageStore
-from wherry.model import reference
+from wherry.model import reference, typed
 from wherry.model.digest import is_digest
 from wherry.model.images import Image
 from wherry.storage.leases import Lease
@@ -96,7 +96,7 @@ class Exchange:
         """Blocks. :raises InvalidArgument: the image holds no cache."""
         text = (image.config.config.labels or {}).get(LABEL, "")
         try:
-            steps = msgspec.json.decode(text, type=list[_Step]) if text else []
+            steps = typed.from_json(text, list[_Step]) if text else []
         except msgspec.DecodeError as e:
             raise InvalidArgument(f"its cache cannot be read: {e}") from e
         if not steps or len(steps) > _STEPS_MAX:

@@ -21,6 +21,7 @@ from wherry.engine.builds import git
 from wherry.engine.builds.cache import BuildCache
 from wherry.errors import InvalidArgument
 from wherry.linux import files, trees
+from wherry.model import typed
 from wherry.model.mount import Mount
 from wherry.registry.download import Answer, Known, download, shown
 from wherry.state.builds import REMOTE
@@ -155,7 +156,7 @@ def _unpack(archive: Path, directory: Path, op: FetchOp) -> None:
 
 def _read(place: Path) -> _Meta | None:
     try:
-        return msgspec.json.decode((place / "meta").read_bytes(), type=_Meta)
+        return typed.from_json((place / "meta").read_bytes(), _Meta)
     except (OSError, msgspec.DecodeError):
         return None
 

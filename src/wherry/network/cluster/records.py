@@ -19,6 +19,7 @@ import msgspec
 
 from wherry.errors import WherryError
 from wherry.linux.xfrm import SPI_FIRST, SPI_LAST
+from wherry.model import typed
 from wherry.network import options
 from wherry.network.create import check_name
 from wherry.network.types import Endpoint, Network
@@ -79,7 +80,7 @@ def offer_key(offer: Offer) -> str:
 
 def read_network(text: str) -> Network | None:
     try:
-        network = msgspec.json.decode(text, type=Network)
+        network = typed.from_json(text, Network)
         check_name(network.name)
         options.overlay(network.options)
         for subnet in network.subnets:
@@ -107,7 +108,7 @@ def check_address(text: str) -> None:
 
 def read_host(key: str, text: str) -> Host | None:
     try:
-        host = msgspec.json.decode(text, type=Host)
+        host = typed.from_json(text, Host)
         check_address(host.address)
         if f"{HOSTS}{host.id}" != key or "/" in host.id:
             raise ValueError(f"{host.id[:64]!r} stands at {key[:160]!r}")
@@ -119,7 +120,7 @@ def read_host(key: str, text: str) -> Host | None:
 
 def read_offer(key: str, text: str) -> Offer | None:
     try:
-        offer = msgspec.json.decode(text, type=Offer)
+        offer = typed.from_json(text, Offer)
         if offer_key(offer) != key or not SPI_FIRST <= offer.spi <= SPI_LAST:
             raise ValueError(f"it stands at {key[:160]!r} with SPI {offer.spi}")
     except (msgspec.MsgspecError, ValueError) as e:
@@ -130,7 +131,7 @@ def read_offer(key: str, text: str) -> Offer | None:
 
 def read_remote(text: str) -> Remote | None:
     try:
-        remote = msgspec.json.decode(text, type=Remote)
+        remote = typed.from_json(text, Remote)
         check_address(remote.address)
         for address in remote.endpoint.addresses:
             ip_address(address)

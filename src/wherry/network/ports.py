@@ -317,7 +317,8 @@ def _bind(proto: str, ip: str, number: int) -> socket.socket | None:
         held.bind((ip, number))
         if proto != "udp":
             # only a listener keeps out programs that set SO_REUSEADDR, as most servers do
-            held.listen(socket.SOMAXCONN if relayed else 0)
+            # with sctp 0 says the opposite, and is refused by a socket that does not listen yet
+            held.listen(socket.SOMAXCONN if relayed else int(proto == "sctp"))
     except BaseException:
         held.close()
         raise

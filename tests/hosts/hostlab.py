@@ -271,6 +271,20 @@ def left_in(cluster: Cluster) -> list[str]:
     return [k for k in cluster.etcd.list_keys() if "/hosts/" not in k and not k.endswith("/guard")]
 
 
+@contextlib.contextmanager
+def nothing_left(cluster: Cluster) -> Iterator[None]:
+    """A test's containers and networks are removed; then nothing of it is left, on the hosts or in etcd."""
+    before = {host.name: host.links() for host in cluster.hosts}
+    yield
+    for host in cluster.hosts:
+        host.remove_containers()
+    for network in cluster.hosts[0].networks() - {"bridge", "host", "none"}:
+        cluster.hosts[0].api("DELETE", f"/networks/{network}")
+    wait_until(lambda: not left_in(cluster), "etcd to hold nothing of the test")
+    for host in cluster.hosts:
+        wait_until(lambda h=host: h.links() == before[h.name], f"{host.name}: {host.links()}")  # type: ignore[misc]
+
+
 def overlay(hosts: list[Host], name: str, *arguments: str) -> None:
     """An overlay network that all hosts have heard of."""
     hosts[0].docker("network", "create", "-d", "overlay", "--attachable", *arguments, name).ok()

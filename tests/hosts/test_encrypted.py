@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from hostlab import TTL, Cluster, Host, inside, ip, left_in, no_esp, wait_until
+from hostlab import TTL, Cluster, Host, inside, ip, no_esp, nothing_left, wait_until
 from patience import patiently
 from wirelab import ESP, UDP, Wire, carried, ipsec_of, made, rules, sealed, spis, two_boxes
 
@@ -43,15 +43,9 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def hosts(cluster: Cluster) -> Iterator[list[Host]]:
     """Two hosts; afterwards nothing of the test is left, on them, in their kernel or in etcd."""
-    before = {host.name: host.links() for host in cluster.hosts}
-    yield cluster.hosts
+    with nothing_left(cluster):
+        yield cluster.hosts
     for host in cluster.hosts:
-        host.remove_containers()
-    for network in cluster.hosts[0].networks() - {"bridge", "host", "none"}:
-        cluster.hosts[0].api("DELETE", f"/networks/{network}")
-    wait_until(lambda: not left_in(cluster), "etcd to hold nothing of the test")
-    for host in cluster.hosts:
-        wait_until(lambda h=host: h.links() == before[h.name], f"{host.name}: its links")  # type: ignore[misc]
         wait_until(lambda h=host: not ipsec_of(h), f"{host.name} to have no IPsec")  # type: ignore[misc]
         assert "sealed" not in rules(host)
 

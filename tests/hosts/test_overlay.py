@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hostlab import Cluster, Host, ip, left_in, no_esp, overlay, wait_until
+from hostlab import Cluster, Host, ip, no_esp, nothing_left, overlay, wait_until
 from patience import patiently
 
 pytestmark = [
@@ -29,15 +29,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def hosts(cluster: Cluster) -> Iterator[list[Host]]:
     """Three hosts; afterwards nothing of the test is left, on them or in etcd."""
-    before = {host.name: host.links() for host in cluster.hosts}
-    yield cluster.hosts
-    for host in cluster.hosts:
-        host.remove_containers()
-    for network in cluster.hosts[0].networks() - {"bridge", "host", "none"}:
-        cluster.hosts[0].api("DELETE", f"/networks/{network}")
-    wait_until(lambda: not left_in(cluster), "etcd to hold nothing of the test")
-    for host in cluster.hosts:
-        wait_until(lambda h=host: h.links() == before[h.name], f"{host.name}: {host.links()}")  # type: ignore[misc]
+    with nothing_left(cluster):
+        yield cluster.hosts
 
 
 def test_containers_of_several_hosts_meet(hosts: list[Host]) -> None:

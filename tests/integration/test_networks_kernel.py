@@ -243,13 +243,18 @@ def ask6(where: Path | None, address: str, port: int, timeout: float = 5) -> str
     return run() if where is None else netns.inside(where, run)
 
 
+def other_host6(directory: Path) -> Path:
+    """Another host on a wire, 2001:db8::2, to this one, 2001:db8::1, with IPv4 addresses besides."""
+    lan = other_host(directory, "lan", "198.51.100")
+    for where, device, address in ((None, "lan", "2001:db8::1"), (lan, "eth0", "2001:db8::2")):
+        shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad", where=where)
+    return lan
+
+
 @on_a_host
 def test_ipv6_is_published_beside_ipv4(tmp_path: Path) -> None:
     m = started(tmp_path)
-    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
-    for where, address in ((None, "2001:db8::1"), (lan, "2001:db8::2")):
-        device = "lan" if where is None else "eth0"
-        shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad", where=where)
+    lan = other_host6(tmp_path / "hosts")
     network(m, "six", ipv6=True)
     web = container(m, "six", ports=(PortMapping(container_port=80, host_port=8080),))
     serve6(web.path, 80, "web")
@@ -267,10 +272,7 @@ def test_ipv6_is_published_beside_ipv4(tmp_path: Path) -> None:
 @on_a_host
 def test_the_hosts_own_programs_reach_ports_by_the_ipv6_loopback(tmp_path: Path) -> None:
     m = started(tmp_path)
-    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
-    for where, address in ((None, "2001:db8::1"), (lan, "2001:db8::2")):
-        device = "lan" if where is None else "eth0"
-        shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad", where=where)
+    lan = other_host6(tmp_path / "hosts")
     network(m, "six", ipv6=True)
     network(m, "back", ipv6=True)
     network(m, "four")

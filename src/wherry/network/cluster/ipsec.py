@@ -274,10 +274,7 @@ class Ipsec:
                 sock.put_policy(policy)
 
     def _renew(self) -> None:
-        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-        self._private = X25519PrivateKey.generate()
-        self._public = _text(self._private.public_key().public_bytes_raw())
+        self._private, self._public = _new_key()
         self._renewed = time.monotonic()
         self._spoilt = False
         self._spent.clear()
@@ -292,14 +289,11 @@ class Ipsec:
 
     def _receive(self, sock: XfrmSocket, peer: Host) -> None:
         """Be ready for what a peer sends by its present key. :raises ValueError: that is none."""
-        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
         address = ip_address(peer.address)
         current = self._inbound.get(peer.id)
         if current and current.offer.answers == peer.key:
             return
-        private = X25519PrivateKey.generate()
-        public = _text(private.public_key().public_bytes_raw())
+        private, public = _new_key()
         for _ in range(_TRIES):
             spi = xfrm.SPI_FIRST + secrets.randbelow(xfrm.SPI_LAST - xfrm.SPI_FIRST)
             association = Association(address, self._local, spi, self._reqid)
@@ -453,8 +447,12 @@ def derive(
     return HKDF(SHA256(), length=xfrm.KEY_SIZE, salt=None, info=info).derive(secret)
 
 
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def _new_key() -> tuple[Any, str]:
+    """A private key, and its public one in base64."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    private = X25519PrivateKey.generate()
+    return private, base64.b64encode(private.public_key().public_bytes_raw()).decode()
 
 
 def _close(watch: XfrmWatch | None) -> None:

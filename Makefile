@@ -1,13 +1,14 @@
 # The two commands of the README: make run, make test. `make help` lists the rest.
 PY := .venv/bin/python
 WORKERS ?= 3
+SAMPLE ?= 20
 
 # Emulated, everything takes about ten times as long.
 MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
 PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
 
-.PHONY: help setup setup-tests setup-kernel run test test-faults lint types bench clean
-.PHONY: test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
+.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench clean
+.PHONY: ci-versions test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,11 +22,36 @@ setup-tests:     ## what the tests need besides
 run: setup       ## build the Flask example and serve its page, from nothing (PORT=8080)
 	@scripts/demo
 
-test: setup-tests ## the whole suite, against the real kernel, conmon and crun (as root)
+setup-hub:       ## what wherry-hub needs besides
+	@scripts/setup --with-hub
+
+run-hub: setup-hub ## a registry on 127.0.0.1:5000: an account, a push, a pull; then it serves until Ctrl-C
+	@scripts/demo-hub
+
+test: setup-tests ## the suite, against the real kernel, conmon and crun (as root)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not thorough" tests
+
+test-all: setup-tests ## the same, and the thorough tests: matrices, attacks, kills (tests/thorough.txt)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests
 
-test-faults: setup-tests ## the long fault and load runs
-	$(PY) -m pytest -m slow tests
+test-faults: setup-tests ## the long fault and load runs, and what belongs to them; one table at the end
+	$(PY) -m pytest -m "slow or fault" tests
+
+test-clients: setup-tests ## clients of others, each as it is locked: docs/compatibility.md; the builder's long runs as well
+	scripts/fetch-plugins
+	scripts/fetch-clients
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup tests/clients tests/integration/test_api_sdk.py \
+		tests/unit/buildkit $(wildcard tests/integration/test_buildkit_*.py) tests/integration/test_compose_plugin.py
+
+test-versions: setup-tests ## the unit tests at the lowest versions declared, at the newest, and on Python 3.13
+	@scripts/test-versions minima newest python3.13
+
+# Python 3.13 takes a root of its own, so it is left to whoever changes what is declared.
+ci-versions: setup-tests
+	@WORKERS=1 scripts/test-versions minima newest
+
+test-mutants: setup-tests ## does a test notice? SAMPLE wrong lines of each room that guards data and isolation
+	$(PY) tests/mutants/run.py --sample $(SAMPLE)
 
 setup-kernel:    ## what test-kernel needs besides: QEMU, and Debian's kernel in .cache
 	@scripts/setup --with-kernel

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 
 class WherryError(Exception):
-    """Base of all errors that are answers rather than defects."""
+    """Base of all errors that are answers rather than defects.
+
+    ``expected`` marks one that is somebody else's doing (a registry's, the client's), whatever its code says.
+    """
+
+    expected = False
 
     @property
     def message(self) -> str:
-        return str(self.args[0]) if self.args else self.__class__.__name__
+        text = str(self.args[0]) if self.args else self.__class__.__name__
+        if text.isascii():
+            return text
+        # A file's name may be in it with bytes that are no text, which no document can hold.
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class InvalidArgument(WherryError):

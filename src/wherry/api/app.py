@@ -1,13 +1,18 @@
-"""All routes together."""
+"""Build the API from all routes."""
 
 from __future__ import annotations
 
+from wherry.api import upgrades
+from wherry.api.router import Route
 from wherry.api.routes import (
+    backup,
     build,
     commit,
     containers,
+    diskusage,
     files,
     images,
+    lost,
     missing,
     networks,
     registries,
@@ -20,10 +25,14 @@ from wherry.api.routes import (
     volumeversions,
 )
 from wherry.api.server import ApiServer
-from wherry.api.services import Services
+from wherry.api.upgrades import Http2
+from wherry.engine.engine import Engine
 
 MODULES = (
     system,
+    lost,
+    diskusage,
+    backup,
     build,
     containers,
     files,
@@ -41,6 +50,15 @@ MODULES = (
 )
 
 
-def make_server(services: Services) -> ApiServer:
-    """The API of ``services``, ready to be given to listeners."""
-    return ApiServer(services, [route for module in MODULES for route in module.ROUTES])
+def make_server(engine: Engine, http2: Http2) -> ApiServer:
+    """The application that serves ``engine``; listeners use it.
+
+    :param http2: receives the connections on which clients want to speak HTTP/2.
+    """
+    return ApiServer(engine, routes(http2))
+
+
+def routes(http2: Http2) -> list[Route]:
+    """Every route; the first that fits answers."""
+    found = [route for module in MODULES for route in module.ROUTES]
+    return [*upgrades.routes(http2), *found]

@@ -1,4 +1,4 @@
-"""Bodies too large for memory: an HTTP request's as a file to read, an answer's as a file to write.
+"""Bodies too large for memory: a request's body as a file to read, a response's body as a file to write.
 
 The engine reads and writes on a thread; the loop feeds and drains a pipe beside it, so that neither side
 holds more than the pipe does.
@@ -18,20 +18,32 @@ from aiohttp import web
 
 _CHUNK = 1 << 18
 _PIPE_SIZE = 1 << 20
+_WIDE_MAX = 16
+"""The maximum number of pipes of that size; any others have the kernel's default of 64 KiB."""
 _F_SETPIPE_SZ = 1031
 
 
-def _pipe() -> tuple[int, int]:
+class _Wide:
+    """Counts the large pipes; used on the loop."""
+
+    taken = 0
+
+
+def _pipe() -> tuple[int, int, bool]:
+    """Both ends of the pipe, and whether it is one of the large pipes."""
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    if _Wide.taken >= _WIDE_MAX:
+        return read_end, write_end, False
     with contextlib.suppress(OSError):
         fcntl.fcntl(write_end, _F_SETPIPE_SZ, _PIPE_SIZE)
-    return read_end, write_end
+    _Wide.taken += 1
+    return read_end, write_end, True
 
 
 @contextlib.asynccontextmanager
 async def request_file(request: web.BaseRequest) -> AsyncIterator[BinaryIO]:
-    """The body as a readable file for a thread. A body that breaks off reads as a short file."""
-    read_end, write_end = _pipe()
+    """The body as a readable file for a thread. If the body breaks off, the file is short."""
+    read_end, write_end, wide = _pipe()
     sink = os.fdopen(write_end, "wb", buffering=0)
     feeder = asyncio.create_task(_feed(request, sink))
     source = os.fdopen(read_end, "rb", buffering=_CHUNK)
@@ -41,7 +53,8 @@ async def request_file(request: web.BaseRequest) -> AsyncIterator[BinaryIO]:
         source.close()
         feeder.cancel()
         await asyncio.gather(feeder, return_exceptions=True)
-        sink.close()  # a task that is cancelled before its first step does nothing at all
+        sink.close()  # a task that is cancelled before its first step does not run its ``finally``
+        _Wide.taken -= wide
 
 
 async def _feed(request: web.BaseRequest, sink: RawIOBase) -> None:
@@ -57,7 +70,7 @@ async def _feed(request: web.BaseRequest, sink: RawIOBase) -> None:
                 except BlockingIOError:
                     await _ready(loop, write_end, write=True)
     except BrokenPipeError:
-        pass  # The reader has seen enough.
+        pass  # The reader has closed its end: it needs no more data.
     finally:
         sink.close()
 
@@ -83,7 +96,7 @@ class ResponseFile:
     """A file a thread writes to, whose bytes :meth:`chunks` yields on the loop."""
 
     def __init__(self) -> None:
-        self._read_end, write_end = _pipe()
+        self._read_end, write_end, self._wide = _pipe()
         os.set_blocking(self._read_end, False)
         self.file: BinaryIO = os.fdopen(write_end, "wb", buffering=_CHUNK)
 
@@ -100,7 +113,8 @@ class ResponseFile:
             yield chunk
 
     def close_write(self) -> None:
-        """The work is done (or failed): the reader sees the end. Blocks until the loop has read the rest."""
+        """The work has ended, successfully or not: close the writing end, so that the reader sees end of
+        file. Blocks until the loop has read the rest."""
         with contextlib.suppress(OSError):
             self.file.close()
 
@@ -108,4 +122,5 @@ class ResponseFile:
         if self._read_end >= 0:
             os.close(self._read_end)
             self._read_end = -1
+            _Wide.taken -= self._wide
         self.close_write()

@@ -1,30 +1,38 @@
-"""The query of ``POST /build``, the legacy builder's and our additions, as the engine's request."""
+"""Decode the query of ``POST /build`` (the legacy builder's parameters and our additions) into the engine's
+request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from multidict import MultiMapping
 
 from wherry.api.progress import parse_platform
-from wherry.engine.builds.cache import Bounds, Usage
-from wherry.engine.builds.requests import BuildRequest, Limits, NamedContext, Output, outputs
+from wherry.engine.builds.cache import Bounds, CacheUsage
+from wherry.engine.builds.requests import BuildLimits, BuildRequest, NamedContext, Output, outputs
 from wherry.errors import InvalidArgument
-from wherry.model import reference, typed
+from wherry.model import reference
 from wherry.model.base import convert
 from wherry.model.container import HostConfig, Ulimit
-from wherry.model.credentials import Credentials
 from wherry.wire import filters as wire_filters
+from wherry.wire.gojson import unmarshal
+from wherry.wire.numbers import atoi
 from wherry.wire.times import parse_timestamp
 
 T = TypeVar("T")
+_READING = {
+    "buildargs": "error reading build args",
+    "labels": "error reading labels",
+    "ulimits": "error reading ulimit settings",
+    "cachefrom": "error reading cache-from",
+}
+"""The beginning of Docker's error messages about these parameters."""
 _KINDS = ("image", "local", "http", "git", "target")
 
 
-def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) -> BuildRequest:
-    """:raises InvalidArgument: a value that cannot be, by its key."""
+def build_request(query: MultiMapping[str]) -> BuildRequest:
+    """:raises InvalidArgument: a value is not valid; the text names its key."""
     platforms = [one for one in query.get("platform", "").split(",") if one]
     if query.get("platform", "").startswith("{"):
         platforms = [query["platform"]]
@@ -39,6 +47,7 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
         target=query.get("target", ""),
         platforms=tuple(map(parse_platform, platforms)),
         build_args=arguments,
+        valueless_args=frozenset(given) - frozenset(arguments),
         labels=_json(query, "labels", dict[str, str], {}),
         contexts={name.lower(): _context(name, fields) for name, fields in contexts.items()},
         no_cache=_flag(query, "nocache"),
@@ -57,7 +66,7 @@ def build_request(query: MultiMapping[str], credentials: Sequence[Credentials]) 
         attestations=_json(query, "attest", dict[str, str], {}),
         name=query.get("buildid", ""),
         debug=_flag(query, "debug"),
-        credentials=credentials,
+        legacy=query.get("progress") != "steps",
     )
 
 
@@ -69,10 +78,7 @@ def _json(query: MultiMapping[str], name: str, kind: type[T], default: Any) -> T
     text = query.get(name, "")
     if not text or text == "null":
         return convert(default, kind)
-    try:
-        return typed.from_json(text, kind)
-    except (msgspec.DecodeError, RecursionError) as e:
-        raise InvalidArgument(f"invalid {name}: {e}") from e
+    return unmarshal(text, kind, _READING.get(name, f"invalid {name}"))
 
 
 def _tag(text: str) -> reference.Reference:
@@ -91,13 +97,10 @@ def _context(name: str, fields: Mapping[str, str]) -> NamedContext:
 
 def _integer(query: MultiMapping[str], name: str) -> int:
     text = query.get(name, "")
-    try:
-        return int(text) if text else 0
-    except ValueError as e:
-        raise InvalidArgument(f'strconv.ParseInt: parsing "{text[:80]}": invalid syntax') from e
+    return atoi(text, "ParseInt") if text else 0
 
 
-def _limits(query: MultiMapping[str], arguments: Mapping[str, str]) -> Limits:
+def _limits(query: MultiMapping[str], arguments: Mapping[str, str]) -> BuildLimits:
     isolation = query.get("isolation", "")
     if isolation not in ("", "default"):
         raise InvalidArgument(f"invalid isolation {isolation!r}: linux has the default one only")
@@ -120,16 +123,13 @@ def _limits(query: MultiMapping[str], arguments: Mapping[str, str]) -> Limits:
         extra_hosts=list(hosts) or None,
         security_opt=security or None,
     )
-    return Limits(host, arguments.get("BUILDKIT_SANDBOX_HOSTNAME", ""))
+    return BuildLimits(host, arguments.get("BUILDKIT_SANDBOX_HOSTNAME", ""))
 
 
 def _words(text: str) -> list[str]:
     if not text.startswith("["):
         return [text] if text and text != "null" else []
-    try:
-        return typed.from_json(text, list[str])
-    except msgspec.DecodeError as e:
-        raise InvalidArgument(f"invalid securityopt: {e}") from e
+    return unmarshal(text, list[str], "invalid securityopt")
 
 
 def _outputs(query: MultiMapping[str]) -> Sequence[Mapping[str, Any]]:
@@ -157,9 +157,9 @@ def bounds(integer: Callable[[str], int | None]) -> Bounds:
     return Bounds(reserved=reserved, most=integer("max-used-space") or 0, free=integer("min-free-space") or 0)
 
 
-def prune_test(filters: Mapping[str, list[str]], *, everything: bool) -> Callable[[Usage], bool]:
-    """Which records may go. Without ``all`` what images share stays, as does what outlives builds on
-    purpose.
+def prune_test(filters: Mapping[str, list[str]], *, everything: bool) -> Callable[[CacheUsage], bool]:
+    """Which records a prune may remove. Without ``all`` it keeps those that images share, and those that are
+    meant to outlive builds (cache mounts).
     """
     until = parse_timestamp(filters["until"][0]) if "until" in filters else None
     ids, kinds, parents = filters.get("id", ()), filters.get("type", ()), filters.get("parent", ())
@@ -168,7 +168,7 @@ def prune_test(filters: Mapping[str, list[str]], *, everything: bool) -> Callabl
     private = wire_filters.boolean(filters, "private")
     in_use = wire_filters.boolean(filters, "inuse")
 
-    def test(one: Usage) -> bool:
+    def test(one: CacheUsage) -> bool:
         row = one.row
         return (
             "label" not in filters  # records have none

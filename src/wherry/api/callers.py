@@ -1,4 +1,4 @@
-"""Who speaks: what the kernel knows of the other end of a unix socket, or what its certificate says."""
+"""Identify the client: by the kernel's facts about a unix socket's peer, or by its certificate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def initiator(request: web.BaseRequest) -> Initiator:
-    """The client of a request. Nothing of it comes from the request itself, which could say anything."""
+    """The client of a request. Nothing in the request itself is trusted."""
     transport = request.transport
     if transport is None:
         return Initiator()
@@ -24,7 +24,7 @@ def initiator(request: web.BaseRequest) -> Initiator:
     if sock is not None and sock.family == socket.AF_UNIX:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _gid = _CREDENTIALS.unpack(raw)
-        # A process of another pid namespace has no number here.
+        # A process in another pid namespace has no pid in this one.
         return Initiator(user=_user(uid), uid=uid, pid=pid or None)
     peer = transport.get_extra_info("peername") or ("", 0)
     return Initiator(user=_common_name(transport.get_extra_info("peercert")), address=f"{peer[0]}:{peer[1]}")
@@ -39,7 +39,8 @@ def _user(uid: int) -> str:
 
 
 def _common_name(certificate: object) -> str:
-    """The subject's common name of ``ssl.SSLSocket.getpeercert``'s answer; empty without a verified one."""
+    """The subject's common name in ``ssl.SSLSocket.getpeercert``'s result;
+    empty without a verified certificate."""
     if not isinstance(certificate, dict):
         return ""
     for attributes in certificate.get("subject", ()):

@@ -1,4 +1,4 @@
-"""Paths to handlers. ``{id}`` stands for one segment of a path, ``{name:path}`` for one or more."""
+"""Maps paths to handlers. ``{id}`` stands for one segment of a path, ``{name:path}`` for one or more."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_VERSION: Version = (1, 40)
 
 _PREFIX = re.compile(r"/v(\d+)\.(\d+)(?=/)", re.ASCII)
 _DIGITS = 9
-"""Of a version's number; more digits change nothing about it being too new."""
+"""The maximum number of digits of a version number; any longer one is too new anyway."""
 Route = tuple[str, str, Handler]
 
 
@@ -24,9 +24,9 @@ def version_text(version: Version) -> str:
 
 
 def split_version(path: str) -> tuple[Version, str]:
-    """``/v1.45/info`` as ((1, 45), "/info"); no prefix is the newest version.
+    """``/v1.45/info`` as ((1, 45), "/info"); without a prefix the newest version.
 
-    :raises InvalidArgument: a version this daemon does not speak, in Docker's words.
+    :raises InvalidArgument: a version that this daemon does not support, with Docker's message.
     """
     match = _PREFIX.match(path)
     if match is None:
@@ -46,7 +46,7 @@ def split_version(path: str) -> tuple[Version, str]:
 
 
 class Router:
-    """Exact paths by dictionary, the others by regular expression; the first that was added wins."""
+    """Exact paths by dictionary, others by regular expression; the first one added wins."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[tuple[str, str], Handler] = {}

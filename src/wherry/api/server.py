@@ -8,16 +8,16 @@ import logging
 import socket
 from collections.abc import Iterable, Mapping
 
-import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from wherry import __version__
-from wherry.api import status
+from wherry.api import status, waiting
 from wherry.api.callers import initiator
-from wherry.api.context import STREAMING, Context, json_response
+from wherry.api.context import ABANDONED, STREAMING, RequestContext, encode, json_response, let_go
+from wherry.api.recorder import Recorder, recorder_of
 from wherry.api.router import API_VERSION, Route, Router, split_version, version_text
-from wherry.api.services import Services
+from wherry.engine.engine import Engine
 from wherry.engine.events import CALLER, Caller
 from wherry.errors import Forbidden, NotFound, WherryError
 
@@ -32,8 +32,17 @@ _HEADERS = {
 }
 
 
-_READ_BUFFER = 1 << 19
-"""Bytes of a body that may wait to be read: enough that an archive comes in few, large pieces."""
+_OF_LIFE = (
+    "/start", "/stop", "/kill", "/restart", "/pause", "/unpause", "/exec", "/attach", "/wait", "/resize",
+)  # fmt: skip
+SEQUENCE = "application/json-seq"
+_WIDE, _NARROW = 1 << 19, 1 << 16
+"""Bytes of a body that may wait to be read, twice over: enough that an archive comes in few, large
+pieces, and so few that a thousand clients may have that many."""
+_MANY = 32
+"""Requests at once, after which it is worth while to look what memory is free."""
+_WIDE_MAX = 16
+"""Connections that have the large ones."""
 
 
 class Abandoned(web.StreamResponse):
@@ -55,9 +64,15 @@ class Abandoned(web.StreamResponse):
 async def begin_stream(
     request: web.BaseRequest, content_type: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """Send the head of a chunked answer at once, before there is a body; clients wait for it."""
+    """Send the head of a chunked answer at once, before there is a body; clients wait for it.
+
+    A client of HTTP/1.0 knows no chunks: there the end of the connection is that of the answer.
+    """
     response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type, **(headers or {})})
-    response.enable_chunked_encoding()
+    if request.version >= HttpVersion11:
+        response.enable_chunked_encoding()
+    else:
+        response.force_close()
     request[STREAMING] = True
     await response.prepare(request)
     # aiohttp keeps small heads back for the body; here there may be none for a long time.
@@ -76,11 +91,16 @@ _http_log.addFilter(_is_ours)
 class ApiServer:
     """Answers requests of every listener."""
 
-    def __init__(self, services: Services, routes: Iterable[Route]) -> None:
-        self._services = services
+    def __init__(self, engine: Engine, routes: Iterable[Route]) -> None:
+        self._engine = engine
         self._router = Router(routes)
+        self._trimming: asyncio.Task[None] | None = None
+        self._most = 0
         self._working: dict[asyncio.Task[web.StreamResponse], web.BaseRequest] = {}
-        self.http = web.Server(
+        self._wide, self._narrow = self._server(_WIDE), self._server(_NARROW)
+
+    def _server(self, buffer: int) -> web.Server:
+        return web.Server(
             self._handle,
             handler_cancellation=True,
             access_log=None,
@@ -88,15 +108,19 @@ class ApiServer:
             keepalive_timeout=75,
             lingering_time=1.0,
             auto_decompress=False,
-            read_bufsize=_READ_BUFFER,
+            read_bufsize=buffer,
         )
+
+    def http(self) -> asyncio.Protocol:
+        """The protocol of one more connection."""
+        return Recorder(self._wide() if len(self._wide.connections) < _WIDE_MAX else self._narrow())
 
     async def close(self, *, timeout: float) -> None:
         """Break streams off, then let what is being changed come to its end, within ``timeout`` seconds."""
         for work, request in self._working.items():
-            if STREAMING in request:
+            if _ends_with_client(request):
                 work.cancel()
-        await self.http.shutdown(timeout=1.0)
+        await asyncio.gather(self._wide.shutdown(timeout=1.0), self._narrow.shutdown(timeout=1.0))
         if self._working:
             await asyncio.wait(self._working, timeout=timeout)
 
@@ -104,11 +128,12 @@ class ApiServer:
         """A client that goes away ends what is only told to it; a change that it asked for goes on."""
         work = asyncio.create_task(self._answer(request))
         self._working[work] = request
+        self._most = max(self._most, len(self._working))
         work.add_done_callback(self._working.pop)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            if STREAMING in request:
+            if _ends_with_client(request):
                 work.cancel()
             raise
 
@@ -120,7 +145,8 @@ class ApiServer:
         except WherryError as e:
             code = status.code_of(e)
             if code >= 500 and code != 501:
-                log.error("%s %s: %s", request.method, request.path, e.message)
+                level = logging.INFO if e.expected else logging.ERROR
+                log.log(level, "%s %s: %s", request.method, request.path, e.message)
             if STREAMING in request:
                 if code < 500:
                     log.warning("%s %s broken off: %s", request.method, request.path, e.message)
@@ -132,6 +158,8 @@ class ApiServer:
             raise
         except HttpProcessingError as e:
             response = _error(e.code, e.message)
+        except web.HTTPException as e:  # what the library finds wrong with a request by itself
+            response = _error(e.status, (e.text or e.reason).strip())
         except Exception as e:
             log.exception("%s %s failed", request.method, request.path)
             if STREAMING in request:
@@ -139,12 +167,26 @@ class ApiServer:
             response = _error(500, f"internal error: {e.__class__.__name__}: {e}")
         finally:
             caller.active = False
+            self._let_go(request)
+            if (recorder := recorder_of(request)) is not None:
+                recorder.answered()
         if not response.prepared:
             response.headers.update(_HEADERS)
+            if "Upgrade" in request.headers:
+                response.force_close()  # The library reads nothing more as HTTP after such a request.
         return response
+
+    def _let_go(self, request: web.BaseRequest) -> None:
+        """A request is answered. After a large one, or after many, memory goes back to the system."""
+        over = self._most >= _MANY and len(self._working) <= _MANY // 4
+        if over:
+            self._most = 0
+        if (let_go(request) or over) and (self._trimming is None or self._trimming.done()):
+            self._trimming = asyncio.create_task(self._engine.give_memory_back())
 
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         _check_caller(request)
+        log.debug("Calling %s %s", request.method, request.path)
         version, path = split_version(request.rel_url.raw_path)
         found = self._router.find(request.method, path)
         if found is None and request.method == "HEAD":
@@ -152,7 +194,21 @@ class ApiServer:
         if found is None:
             raise NotFound("page not found")
         handler, params = found
-        return await handler(Context(request, self._services, params, version))
+        await waiting.until_adopted(self._engine.upkeep.reconciler.adoption, request.method, path, params)
+        response = await handler(RequestContext(request, self._engine, params, version))
+        if request.method not in ("GET", "HEAD"):
+            await self._engine.settle(rows_only=_is_of_life(path))  # the answer's end is the promise
+        return response
+
+
+def _is_of_life(path: str) -> bool:
+    """Whether a request starts or ends what is there: it makes and removes nothing that must last."""
+    return path.startswith(("/containers/", "/exec/")) and path.endswith(_OF_LIFE)
+
+
+def _ends_with_client(request: web.BaseRequest) -> bool:
+    """Whether an answer is only told to its client, and changes nothing that must come to its end."""
+    return STREAMING in request or ABANDONED in request or request.method in ("GET", "HEAD")
 
 
 def _error(code: int, message: str) -> web.Response:
@@ -184,12 +240,15 @@ def _check_caller(request: web.BaseRequest) -> None:
 class JsonStream:
     """A response of one JSON document a line, sent as they come. Open it with :meth:`begin`."""
 
-    def __init__(self, response: web.StreamResponse) -> None:
+    def __init__(self, response: web.StreamResponse, prefix: bytes = b"") -> None:
         self.response = response
+        self._prefix = prefix
 
     @classmethod
-    async def begin(cls, request: web.BaseRequest) -> JsonStream:
-        return cls(await begin_stream(request, "application/json"))
+    async def begin(cls, request: web.BaseRequest, content_type: str = "application/json") -> JsonStream:
+        """In a sequence of JSON texts each one begins with a record separator (RFC 7464)."""
+        prefix = b"\x1e" if content_type == SEQUENCE else b""
+        return cls(await begin_stream(request, content_type), prefix)
 
     async def send(self, value: object) -> None:
-        await self.response.write(msgspec.json.encode(value) + b"\n")
+        await self.response.write(self._prefix + encode(value))

@@ -1,12 +1,13 @@
-"""What a command is: its usage, its flags, how many arguments it takes, and the function that does it."""
+"""The definition of a command: its usage, its flags, the number of its arguments, and its function."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from wherry.cli.flags import Flag
-from wherry.cli.values import STRING
+from wherry.cli.console import indented, on_terminal, one_line, safe
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import STRING
 from wherry.client import discovery
 
 TYPE_CHECKING = False
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.client.api import Api
-    from wherry.client.transport import Endpoint
+    from wherry.client.endpoint import DaemonEndpoint
 
     Run = Callable[["Context", Options, list[str]], int]
 
@@ -27,9 +28,9 @@ CONTEXTS = Flag(
 
 
 class Failure(Exception):
-    """Ends a command: ``text`` goes to stderr as it is, ``code`` is the exit code.
+    """Ends a command: ``text`` is written to stderr unchanged, ``code`` is the exit code.
 
-    Only for what is no answer of a library room; those raise from :mod:`wherry.errors`.
+    Only for the CLI's own errors; library rooms raise those of :mod:`wherry.errors`.
     """
 
     def __init__(self, text: str, code: int = 1) -> None:
@@ -41,9 +42,10 @@ class Command:
     """One command.
 
     ``usage`` follows the command's name in help; ``least`` and ``most`` bound its arguments; ``complete``
-    says what the arguments are, for completion (a space-separated word a position, the last repeats).
-    ``several`` commands only read and may be asked of several daemons at once (:mod:`wherry.cli.several`).
-    ``prefixed`` commands print ``wherry: `` before an error and a hint after it, and exit with 125.
+    names the kinds of the arguments, for completion (one word for each position, the last repeats).
+    ``several`` commands only read, and can be sent to several daemons at once
+    (:mod:`wherry.cli.daemons.several`). ``prefixed`` commands print ``wherry: `` before an error and a hint
+    after it, and exit with 125.
     """
 
     __slots__ = (
@@ -81,21 +83,56 @@ class Command:
 
 
 class Context:
-    """What a command is given: the daemon, the configuration, somewhere to write, its own name."""
+    """The context of a command: the daemon, the configuration, output, its own name.
 
-    def __init__(self, wanted: discovery.Wanted, *, config: str = "", debug: bool = False) -> None:
-        self.path = "wherry"
-        self.debug = debug
-        self.wanted = wanted
+    :ivar path: the command's whole name, such as ``wherry image ls``.
+    :ivar group: the flags of the command's group, if it has any of its own.
+    :ivar several: the contexts that are asked at once, ordered; empty if it is one daemon.
+    """
+
+    def __init__(
+        self,
+        wanted: discovery.WantedDaemon,
+        *,
+        config: str = "",
+        debug: bool = False,
+        path: str = "wherry",
+        group: Options | None = None,
+        several: Sequence[str] = (),
+        start_daemon: bool = True,
+        connect_timeout: float | None = None,
+    ) -> None:
+        """:param start_daemon: start root's default daemon if a command needs it and it does not run.
+        :param connect_timeout: seconds within which a connection must be made; None: the transport's own.
+        """
+        self.path, self.group, self.debug, self.wanted = path, group, debug, wanted
         self.config_dir = discovery.config_dir(os.environ, config)
-        self.start_daemon = True
-        """Whether root's default daemon is started when a command needs it and it is not there."""
-        self.connect_timeout: float | None = None
-        """Seconds until a connection must be there; None leaves it to the transport."""
-        self.several: list[str] = []
-        """The contexts that are asked at once, ordered; empty when it is one daemon."""
+        self.several = tuple(several)
+        self._start_daemon, self._connect_timeout = start_daemon, connect_timeout
         self._api: Api | None = None
         self._config: dict[str, Any] | None = None
+
+    def derived(
+        self,
+        wanted: discovery.WantedDaemon | None = None,
+        *,
+        path: str = "",
+        group: Options | None = None,
+        several: Sequence[str] = (),
+        start_daemon: bool = True,
+        connect_timeout: float | None = None,
+    ) -> Context:
+        """A context of its own for the same command line; the caller closes it."""
+        return Context(
+            wanted or self.wanted,
+            config=self.config_dir,
+            debug=self.debug,
+            path=path or self.path,
+            group=group or self.group,
+            several=several,
+            start_daemon=start_daemon,
+            connect_timeout=connect_timeout,
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -104,7 +141,7 @@ class Context:
         return self._config
 
     def setting(self, name: str) -> str:
-        """A text value of config.json; empty where there is none."""
+        """A text value of config.json; empty if it is not set."""
         value = self.config.get(name)
         return value if isinstance(value, str) else ""
 
@@ -112,34 +149,26 @@ class Context:
     def context_name(self) -> str:
         return discovery.current(self.wanted, os.environ, self.config_dir)
 
-    def member(self, name: str) -> Context:
-        """The same command line with one context of several. Nothing is started for its sake."""
-        from wherry.cli.several import PATIENCE
-
-        member = Context(discovery.Wanted(context=name), config=self.config_dir, debug=self.debug)
-        member.path, member.start_daemon, member.connect_timeout = self.path, False, PATIENCE
-        return member
-
-    def find_endpoint(self) -> tuple[Endpoint, bool]:
+    def find_endpoint(self) -> tuple[DaemonEndpoint, bool]:
         return discovery.find(self.wanted, os.environ, self.config_dir)
 
     @property
     def api(self) -> Api:
-        """The session with the daemon; root's default daemon is started where it is not running."""
+        """The session with the daemon; root's default daemon is started if it does not run."""
         if self._api is None:
             from wherry.client.api import Api
 
             endpoint, is_default = self.find_endpoint()
-            if self.start_daemon and is_default and endpoint.scheme == "unix" and os.geteuid() == 0:
+            if self._start_daemon and is_default and endpoint.scheme == "unix" and os.geteuid() == 0:
                 self._start_daemon_if_away(endpoint)
-            if self.connect_timeout is not None:
-                endpoint.connect_timeout = self.connect_timeout
+            if self._connect_timeout is not None:
+                endpoint = endpoint.within(self._connect_timeout)
             self._api = Api(
-                endpoint, version=os.environ.get("DOCKER_API_VERSION", ""), headers=self._headers()
+                endpoint, version=os.environ.get("DOCKER_API_VERSION", ""), headers=self.request_headers()
             )
         return self._api
 
-    def _headers(self) -> dict[str, str]:
+    def request_headers(self) -> dict[str, str]:
         from wherry import __version__
 
         headers = {"User-Agent": f"wherry/{__version__} (linux)"}
@@ -148,13 +177,14 @@ class Context:
             headers.update((str(k), str(v)) for k, v in extra.items())
         return headers
 
-    def _start_daemon_if_away(self, endpoint: Endpoint) -> None:
-        from wherry.client.transport import CannotConnect, connect
+    def _start_daemon_if_away(self, endpoint: DaemonEndpoint) -> None:
+        from wherry.client.endpoint import CannotConnect
+        from wherry.client.transport import connect
 
         try:
             connect(endpoint).close()
         except CannotConnect:
-            from wherry.cli.localdaemon import start_default
+            from wherry.cli.daemons.local import start_default
 
             start_default(endpoint)
 
@@ -164,21 +194,32 @@ class Context:
             self._api = None
 
     def say(self, text: str = "") -> None:
-        """Write a line to stdout."""
-        sys.stdout.write(text + "\n")
+        """Write text and a line break to stdout, fit for a terminal. Use :meth:`line` for a line with foreign
+        text."""
+        sys.stdout.write(safe(text) + "\n")
+
+    def line(self, text: str) -> None:
+        """Write exactly one line to stdout, whatever ``text`` contains."""
+        sys.stdout.write(one_line(text) + "\n")
+
+    def raw(self, text: str) -> None:
+        """Write the result of a format (JSON, templates) and a line break to stdout. On a terminal control
+        characters are escaped."""
+        sys.stdout.write((safe(text) if on_terminal(1) else text) + "\n")
 
     def write(self, text: str) -> None:
-        sys.stdout.write(text)
+        """Write lines to stdout, fit for a terminal."""
+        sys.stdout.write(safe(text))
 
     def complain(self, text: str) -> None:
-        """Write a line to stderr, after what stdout holds."""
+        """Flush stdout, then write a line to stderr."""
         sys.stdout.flush()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(safe(text) + "\n")
         sys.stderr.flush()
 
 
 def each(ctx: Context, names: Sequence[str], action: Callable[[str], str | None]) -> int:
-    """Do ``action`` for every name, print what it returns, and go on past failures, as Docker does."""
+    """Call ``action`` for every name and print its result; continue after failures, as Docker does."""
     from wherry.errors import WherryError
 
     failed = False
@@ -187,22 +228,8 @@ def each(ctx: Context, names: Sequence[str], action: Callable[[str], str | None]
             said = action(name)
         except WherryError as e:
             failed = True
-            ctx.complain(safe(e.message))
+            ctx.complain(indented(e.message))
             continue
         if said is not None:
-            ctx.say(safe(said))
+            ctx.line(said)
     return 1 if failed else 0
-
-
-def safe(text: str) -> str:
-    """Text fit for a terminal: control characters are shown as escapes, line breaks and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in "\n\t" or not _is_control(c) else f"\\x{ord(c):02x}" for c in text
-    )
-
-
-def _is_control(char: str) -> bool:
-    code = ord(char)
-    return code < 0x20 or 0x7F <= code < 0xA0 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069

@@ -1,4 +1,4 @@
-"""``--help``: drawn from the table and the commands' own flags, laid out as Docker's."""
+"""``--help``: made from the table of commands and their flags, with Docker's layout."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from wherry.cli.flags import Flag
+    from wherry.cli.grammar.flags import Flag
 
 SLOP = 5
-"""A line may run this many characters over rather than leave a stub (pflag's rule)."""
+"""A line may be this many characters too long, to avoid a short last line (pflag's rule)."""
 
 
 def show(words: Sequence[str], global_flags: Sequence[Flag], *, asked: bool = True) -> int:
-    """Print help for a command, a group, or everything; on stderr where nobody asked for it."""
+    """Print help for a command, a group, or everything; on stderr if it was not asked for."""
     if not words:
         sys.stdout.write(overview(global_flags))
         return 0
@@ -29,7 +29,7 @@ def show(words: Sequence[str], global_flags: Sequence[Flag], *, asked: bool = Tr
     if found.used == 0:
         sys.stderr.write(f"unknown help topic: {' '.join(words)}\n")
         return 1
-    (sys.stdout if asked else sys.stderr).write(of_group(words[0]))
+    (sys.stdout if asked else sys.stderr).write(of_group(found.path.removeprefix("wherry ")))
     return 0
 
 
@@ -49,13 +49,16 @@ def overview(global_flags: Sequence[Flag]) -> str:
 
 def of_group(group: str) -> str:
     listing = _listing((name, entry.short) for name, entry in commands.in_group(group))
+    flags = commands.group_flags(group)
+    options = f"Options:\n{flag_table([one for one in flags if not one.hidden])}\n" if flags else ""
     return (
-        f"Usage:  wherry {group} COMMAND\n\n{commands.GROUPS[group]}\n\nCommands:\n{listing}\n"
+        f"Usage:  wherry {group} {'[OPTIONS] ' if flags else ''}COMMAND\n\n"
+        f"{(commands.GROUPS | commands.NESTED)[group]}\n\n{options}Commands:\n{listing}\n"
         f"Run 'wherry {group} COMMAND --help' for more information on a command.\n"
     )
 
 
-def of_command(found: commands.Found) -> str:
+def of_command(found: commands.FoundCommand) -> str:
     entry = found.entry
     assert entry is not None
     command = commands.load(entry)
@@ -74,7 +77,7 @@ def _listing(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def flag_table(flags: Sequence[Flag]) -> str:
-    """Flags in the order of their names, texts wrapped to the terminal's width."""
+    """Flags sorted by name, with texts wrapped to the terminal's width."""
     ordered = sorted(flags, key=lambda flag: flag.name)
     heads = [_head(flag) for flag in ordered]
     column = max(len(head) for head in heads) + 3

@@ -1,6 +1,6 @@
-"""``wherry``: global flags, the command's name, and what becomes of an error.
+"""``wherry``: global flags, the command's name, and the handling of errors.
 
-The command's module is imported once its name is known, so ``wherry version`` never pays for ``run``.
+A command's module is only imported when it is used, so ``wherry version`` does not load ``run``.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ import os
 import sys
 
 from wherry.cli import commands
-from wherry.cli.command import UNLIMITED, Command, Context, Failure, safe
-from wherry.cli.flags import Flag, FlagError, HelpWanted, parse
-from wherry.cli.values import BOOL, LIST, STRING
-from wherry.client.discovery import Wanted, config_dir
+from wherry.cli.command import UNLIMITED, Command, Context, Failure
+from wherry.cli.console import indented, open_standard, safe
+from wherry.cli.grammar.flags import Flag, FlagError, HelpWanted, parse
+from wherry.cli.grammar.values import BOOL, LIST, STRING
+from wherry.client.discovery import WantedDaemon, config_dir
 from wherry.errors import InvalidArgument, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 INTERRUPTED = 130
 USAGE_ERROR = 125
+REFUSED = ("unauthorized", "authentication required", "access denied", "access to the resource is denied")
+"""Messages of registries to users who are not logged in."""
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal", "panic", "trace")
 
 
@@ -67,6 +70,7 @@ def global_flags() -> tuple[Flag, ...]:
 def entry() -> int:
     """The console script: returns the exit code, and ends quietly at an interrupt or a closed pipe."""
     try:
+        open_standard()
         _use_utf8()
         code = main(sys.argv[1:])
         sys.stdout.flush()
@@ -93,7 +97,7 @@ def _explain(error: OSError) -> int:
 
 
 def _die_of_sigpipe() -> int:
-    """End as any filter does whose reader went away, without a word."""
+    """End silently by SIGPIPE, as any filter does if its reader has gone."""
     import signal
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -121,16 +125,12 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if not words:
         return _help(())
-    context = _context(options)
-    try:
-        return dispatch(context, words)
-    finally:
-        context.close()
+    return dispatch(_context(options), words)
 
 
 def _context(options: Options) -> Context:
     hosts = options.many("host")
-    wanted = Wanted(
+    wanted = WantedDaemon(
         host=hosts[-1] if hosts else "",
         context=options.text("context"),
         tls=options.on("tls"),
@@ -144,24 +144,43 @@ def _context(options: Options) -> Context:
 
 
 def dispatch(ctx: Context, words: list[str]) -> int:
-    """Find the command that ``words`` begin with, and run it with the rest."""
+    """Find the command that ``words`` begin with, and run it with the rest, in a context of its own."""
     if words[0] == "help":
         return _help(tuple(words[1:]))
+    try:
+        group, words = _group_flags(words)
+    except FlagError as e:
+        return _usage_error(str(e), f"wherry {words[0]}", "[OPTIONS] COMMAND", _usage_code(words))
+    except HelpWanted:
+        return _help((words[0],))
     found = commands.find(words)
     if found.entry is None:
         return _no_such(found, words)
     command = commands.load(found.entry)
-    ctx.path = found.path
+    path = found.path
     try:
         options, args = parse(command.flags, words[found.used :], interspersed=command.interspersed)
     except HelpWanted:
         return _help(tuple(words[: found.used]))
     except FlagError as e:
-        return _usage_error(str(e), ctx.path, command.usage, USAGE_ERROR)
+        return _usage_error(str(e), path, command.usage, _usage_code(words))
     problem = wrong_count(command, len(args))
     if problem:
-        return _usage_error(f"wherry: '{ctx.path}' {problem}", ctx.path, command.usage, 1)
-    return _guarded(ctx, command, options, args)
+        return _usage_error(f"wherry: '{path}' {problem}", path, command.usage, 1)
+    return _guarded(ctx.derived(path=path, group=group), command, options, args)
+
+
+def _usage_code(words: Sequence[str]) -> int:
+    """The exit code of a command line that cannot be parsed; Docker's Compose plugin has its own."""
+    return 1 if words[0] == "compose" else USAGE_ERROR
+
+
+def _group_flags(words: list[str]) -> tuple[Options | None, list[str]]:
+    """The flags of a group, which stand before the command's name, and the words without them."""
+    if words[0] not in commands.GROUP_FLAGS:
+        return None, words
+    group, rest = parse(commands.group_flags(words[0]), words[1:], interspersed=False)
+    return group, [words[0], *rest]
 
 
 def wrong_count(command: Command, count: int) -> str:
@@ -186,37 +205,58 @@ def _arguments(count: int) -> str:
 
 def _guarded(ctx: Context, command: Command, options: Options, args: list[str]) -> int:
     try:
-        _choose_daemons(ctx, command, options)
+        ctx = _for_daemons(ctx, command, options)
         return command.run(ctx, options, args)
     except Failure as e:
         if e.text:
-            ctx.complain(safe(e.text))
+            ctx.complain(e.text)
         return e.code
     except WherryError as e:
         if ctx.debug:
             _trace(e)
+        hint = _hint(ctx, e)
         if not command.prefixed:
-            ctx.complain(safe(e.message))
+            ctx.complain(indented(e.message) + hint)
             return 1
-        ctx.complain(f"wherry: {safe(e.message)}\n\nRun '{ctx.path} --help' for more information")
+        ctx.complain(f"wherry: {indented(e.message)}{hint}\n\nRun '{ctx.path} --help' for more information")
         return USAGE_ERROR
+    finally:
+        ctx.close()
 
 
-def _choose_daemons(ctx: Context, command: Command, options: Options) -> None:
-    """Take ``--context`` apart where it names several daemons."""
+def _hint(ctx: Context, error: WherryError) -> str:
+    """A hint about an error, on separate lines; empty if there is none."""
+    from wherry.client.endpoint import CannotConnect
+
+    words = error.message.lower()
+    if ctx.path.endswith((" push", " pull")) and any(one in words for one in REFUSED):
+        host = error.message.partition("(registry ")[2].partition(",")[0]
+        return f"\nLog in with: wherry login{' ' if host else ''}{safe(host)}"
+    if not isinstance(error, CannotConnect) or not error.message.startswith("Cannot connect"):
+        return ""
+    endpoint, is_default = ctx.find_endpoint()
+    if endpoint.scheme != "unix":
+        return ""
+    place = "" if is_default else f" --host {safe(endpoint.host)}"
+    return f"\nStart it with: wherry daemon start{place}"
+
+
+def _for_daemons(ctx: Context, command: Command, options: Options) -> Context:
+    """The context with the daemons that the command's own ``--context`` names, one or several."""
+    wanted = ctx.wanted
     if command.several and options.given("context"):
-        ctx.wanted.context = options.text("context")
-    text = ctx.wanted.context
+        wanted = wanted.in_context(options.text("context"))
+    text = wanted.context
     if "," not in text and text != "all":
-        return
-    from wherry.cli import several
+        return ctx if wanted is ctx.wanted else ctx.derived(wanted)
+    from wherry.cli.daemons import several
 
     if not command.several:
         several.refuse(ctx, ctx.path)
-        return
-    if ctx.wanted.host:
+        return ctx
+    if wanted.host:
         raise InvalidArgument("conflicting options: cannot specify both --host and --context")
-    ctx.several = several.names(text, ctx.config_dir)
+    return ctx.derived(wanted, several=several.names(text, ctx.config_dir))
 
 
 def _trace(error: WherryError) -> None:
@@ -233,7 +273,7 @@ def _usage_error(text: str, path: str, usage: str, code: int) -> int:
     return code
 
 
-def _no_such(found: commands.Found, words: list[str]) -> int:
+def _no_such(found: commands.FoundCommand, words: list[str]) -> int:
     if found.used == len(words):
         return _help(tuple(words), asked=False)
     rest = words[found.used :]
@@ -252,8 +292,9 @@ def _no_such(found: commands.Found, words: list[str]) -> int:
             "Run 'wherry --help' for more information\n"
         )
         return 1
+    close = commands.suggestion(rest[0], found.path.removeprefix("wherry "))
     sys.stderr.write(
-        f"wherry: unknown command: {path}\n\nUsage:  {found.path}\n\n"
+        f"wherry: unknown command: {path}{close}\n\nUsage:  {found.path}\n\n"
         f"Run '{found.path} --help' for more information\n"
     )
     return 1

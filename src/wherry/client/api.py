@@ -1,18 +1,20 @@
 """A session with one daemon: version negotiation, requests, and errors as :mod:`wherry.errors`.
 
-    api = Api(Endpoint("unix:///run/wherry/wherry.sock"))
+    api = Api(DaemonEndpoint("unix:///run/wherry/wherry.sock"))
     api.json("GET", "/containers/json", query={"all": "1"})
 
-Every request goes to ``/v<version>/…`` where the version is the lower of ours and the daemon's, learnt from
-one ``HEAD /_ping`` (Engine API, "Versioning"). One idle connection is kept; a stream takes one of its own.
+Every request goes to ``/v<version>/…`` with the lower of our version and the daemon's, which one ``HEAD
+/_ping`` tells (Engine API, "Versioning"). One idle connection is kept. A stream has its own connection; if it
+is not read to its end, the connection is closed with the session.
 """
 
 from __future__ import annotations
 
 from wherry import errors
 from wherry.client import jsonwire
-from wherry.client.http import Connection, Response
-from wherry.client.transport import CannotConnect, Endpoint, connect
+from wherry.client.endpoint import CannotConnect, DaemonEndpoint
+from wherry.client.http import HttpConnection, Response
+from wherry.client.transport import connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ _BY_STATUS: dict[int, type[errors.WherryError]] = {
 
 
 class Ping:
-    """What ``/_ping`` says: the daemon's highest API version and the operating system of its containers."""
+    """The answer of ``/_ping``: the daemon's highest API version and the operating system of
+    its containers."""
 
     __slots__ = ("api_version", "builder_version", "experimental", "os_type")
 
@@ -73,12 +76,14 @@ class Api:
     """Requests to one daemon. Not thread-safe: one session serves one command."""
 
     def __init__(
-        self, endpoint: Endpoint, *, version: str = "", headers: Mapping[str, str] | None = None
+        self, endpoint: DaemonEndpoint, *, version: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
         self.endpoint = endpoint
         self._fixed = version
         self._headers = {"Host": endpoint.header_host, **(headers or {})}
-        self._idle: Connection | None = None
+        self._idle: HttpConnection | None = None
+        self._busy: set[HttpConnection] = set()
+        """The connections with an answer that is still being read."""
         self._ping: Ping | None = None
 
     def __enter__(self) -> Api:
@@ -90,13 +95,16 @@ class Api:
         self.close()
 
     def close(self) -> None:
+        """Close all connections except those that were given away as streams."""
         if self._idle is not None:
             self._idle.close()
             self._idle = None
+        while self._busy:
+            self._busy.pop().close()
 
     @property
     def ping(self) -> Ping:
-        """The daemon's answer to ``/_ping``, asked once."""
+        """The daemon's answer to ``/_ping``; it is only asked once."""
         if self._ping is None:
             response = self._exchange("HEAD", f"{self.endpoint.base_path}/_ping")
             self._done(response)
@@ -135,7 +143,7 @@ class Api:
         ``body`` is sent as JSON; ``data`` as it is. The caller reads the response to its end, or closes it
         with :meth:`drop`.
 
-        304 is a success: the object already is as asked, and nobody who asked wants to hear more.
+        304 is a success: the object already is in the requested state.
 
         :raises WherryError: what the daemon answered, by its HTTP status.
         """
@@ -160,26 +168,24 @@ class Api:
         """Send a request and decode its JSON answer; None where it has no body."""
         response = self.request(method, path, query=query, body=body)
         raw = response.read_all()
-        self._done(response)
         try:
             return jsonwire.loads(raw) if raw.strip() else None
         except ValueError as e:
             raise errors.Internal(f"cannot read the daemon's answer: {e}") from e
 
     def call(self, method: str, path: str, *, query: Query | None = None, body: Any = None) -> None:
-        """Send a request whose answer has nothing to say beyond its status."""
-        response = self.request(method, path, query=query, body=body)
-        response.read_all()
-        self._done(response)
+        """Send a request whose answer has no body that matters."""
+        self.request(method, path, query=query, body=body).read_all()
 
     def drop(self, response: Response) -> None:
-        """Close a response that is not read to its end."""
-        response.connection.close()
+        """Close a response without reading it to its end."""
+        self._end(response.abandon())
 
     def hijack(self, method: str, path: str, *, query: Query | None = None, body: Any = None) -> Hijacked:
         """Turn a request into a raw two-way stream (Engine API, "Attach to a container", hijacking)."""
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
         response = self.request(method, path, query=query, body=body, headers=headers)
+        self._busy.discard(response.connection)
         return Hijacked(*response.connection.detach())
 
     def dial(self) -> Stream:
@@ -200,26 +206,38 @@ class Api:
             connection.close()
             connection = None
         if connection is None:
-            connection = Connection(connect(self.endpoint))
+            connection = HttpConnection(connect(self.endpoint))
+        self._busy.add(connection)
         try:
             connection.send(method, target, {**self._headers, **(headers or {})}, data)
-            return connection.response(method)
+            return connection.response(method, self._done)
         except BaseException:
-            connection.close()
+            self._end(connection)
             raise
 
     def _done(self, response: Response) -> None:
         """Keep the connection of a response that was read to its end."""
         if response.finished and response.connection.reusable and self._idle is None:
+            self._busy.discard(response.connection)
             self._idle = response.connection
         else:
-            response.connection.close()
+            self._end(response.connection)
+
+    def give_away(self, response: Response) -> None:
+        """Leave the connection of an answer to the caller, who closes it; closing this session does not."""
+        self._busy.discard(response.connection)
+
+    def _end(self, connection: HttpConnection) -> None:
+        self._busy.discard(connection)
+        connection.close()
 
     def _error(self, response: Response) -> errors.WherryError:
         raw = b""
-        while len(raw) < ERROR_SIZE_MAX and (piece := response.read()):
+        while piece := response.read():
             raw += piece
-        self._done(response)
+            if len(raw) > ERROR_SIZE_MAX:
+                self.drop(response)
+                break
         message = _message(raw) or (
             f"request returned {response.reason or response.status} for API route and version "
             f"{self.endpoint.host}, check if the server supports the requested API version"

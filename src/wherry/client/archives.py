@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 
 def stat_path(api: Api, base: str, where: str) -> Object:
-    """What is at a path: ``name``, ``size``, ``mode`` (bits of Go's FileMode), ``mtime``, ``linkTarget``."""
+    """The status of a path: ``name``, ``size``, ``mode`` (bits of Go's FileMode), ``mtime``,
+    ``linkTarget``."""
     response = api.request("HEAD", f"{base}/archive", query={"path": where})
     response.read_all()
     return _path_stat(response)
 
 
 def get(api: Api, base: str, where: str) -> tuple[Response, Object]:
-    """A tar archive of a path, as a stream, and what is there."""
+    """A tar archive of a path, as a stream, and the status of the path."""
     response = api.request("GET", f"{base}/archive", query={"path": where})
     return response, _path_stat(response)
 
 
 def put(api: Api, base: str, where: str, archive: Iterable[bytes], *, copy_uid_gid: bool = False) -> None:
-    """Extract an archive in the directory ``where``, where no directory gives way to another kind."""
+    """Extract an archive in the directory ``where``, no directory is replaced by another kind of file."""
     query: dict[str, str | bool] = {
         "path": where,
         "noOverwriteDirNonDir": True,

@@ -1,7 +1,8 @@
-"""A directory as a build context: what is in it, and the part that the daemon lacks as an archive.
+"""A directory as a build context: its listing, and an archive of the files that the daemon lacks.
 
-The daemon keeps contexts (see ``storage.contexts``). It is told what is here now, a line a file, and says
-which it needs: so of twenty thousand files with one change, one is read and sent.
+The daemon keeps contexts (see ``storage.contexts``). It receives a list of the current files, one line each,
+and answers which ones it needs. So if one of twenty thousand files has changed, only that one is read and
+sent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import stat
 from wherry.errors import InvalidArgument
 from wherry.model import tarformat as tf
 from wherry.model import tarwriter
-from wherry.model.tarwriter import Member
+from wherry.model.tarwriter import TarMember
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from wherry.model.ignore import Patterns
 
     Entry = tuple[bytes, bytes, os.stat_result, bytes]
-    """Path in the context, kind, status, target of a link."""
+    """Path in the context, kind (f, d, l, o; h for another name of an earlier file), status, target of a
+    link."""
 
 _PIECE = 1 << 20
 _BATCH = 256 << 10
@@ -38,16 +40,18 @@ class LocalContext:
 
     @property
     def key(self) -> str:
-        """What the daemon keeps it under: this machine and this directory."""
+        """The key under which the daemon keeps it: made from this machine and this directory."""
         import hashlib
 
         where = os.uname().nodename.encode() + b"\0" + os.path.realpath(self.directory)
         return hashlib.sha256(where).hexdigest()
 
     def scan(self) -> None:
-        """Look at everything that is not ignored. :raises InvalidArgument: a directory cannot be read."""
+        """Walk through everything that is not ignored. :raises InvalidArgument: a directory
+        cannot be read."""
         pending = [b""]
-        found = self.entries
+        found = _Found()
+        self.entries = found.entries
         while pending:
             inside = pending.pop()
             here = os.path.join(self.directory, inside) if inside else self.directory
@@ -64,12 +68,10 @@ class LocalContext:
                 try:
                     self._entry(entry, path, found, directories)
                 except FileNotFoundError:
-                    continue  # gone in this moment
+                    continue  # it was removed since it was listed
             pending += reversed(directories)
 
-    def _entry(
-        self, entry: os.DirEntry[bytes], path: bytes, found: list[Entry], directories: list[bytes]
-    ) -> None:
+    def _entry(self, entry: os.DirEntry[bytes], path: bytes, found: _Found, directories: list[bytes]) -> None:
         is_directory = entry.is_dir(follow_symlinks=False)
         if self._ignored is not None and path not in self._keep:
             text = os.fsdecode(path)
@@ -78,13 +80,14 @@ class LocalContext:
             if self._ignored.excluded(text):
                 if is_directory:
                     directories.append(path)
+                    found.withheld[path] = entry.stat(follow_symlinks=False)
                 return
         status = entry.stat(follow_symlinks=False)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode))
         if kind is None:
-            return  # sockets mean nothing elsewhere, devices are not for contexts
+            return  # sockets are useless elsewhere, and contexts contain no devices
         target = os.readlink(entry.path) if kind == b"l" else b""
-        found.append((path, kind, status, target))
+        found.add(path, kind, status, target)
         if is_directory:
             directories.append(path)
 
@@ -92,11 +95,12 @@ class LocalContext:
         return any(kept.startswith(path + b"/") for kept in self._keep)
 
     def manifest(self) -> bytes:
-        """Seven fields an entry, each closed by NUL; see ``storage.contexts``."""
+        """Seven fields for each entry, each ended by NUL; see ``storage.contexts``."""
         parts: list[bytes] = []
         for path, kind, status, target in self.entries:
-            size = status.st_size if kind == b"f" else 0
-            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino) if kind == b"f" else (0, 0, 0)
+            file = kind in (b"f", b"h")
+            size = status.st_size if file else 0
+            stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino) if file else (0, 0, 0)
             parts.append(
                 b"%s\0%s\0%o\0%d\0%d\0%s\0%d.%d.%d\0"
                 % (path, kind, stat.S_IMODE(status.st_mode), size, _seconds(status, kind), target, *stamp)
@@ -126,13 +130,17 @@ class LocalContext:
     def _pieces(self, path: bytes, kind: bytes, status: os.stat_result, target: bytes) -> Iterator[bytes]:
         mode, mtime = stat.S_IMODE(status.st_mode), _seconds(status, kind)
         if kind == b"d":
-            yield tarwriter.header(Member(name=path + b"/", type=tf.DIRECTORY, mode=mode, mtime=mtime))
+            yield tarwriter.header(TarMember(name=path + b"/", type=tf.DIRECTORY, mode=mode, mtime=mtime))
         elif kind == b"l":
             yield tarwriter.header(
-                Member(name=path, type=tf.SYMLINK, mode=0o777, mtime=mtime, linkname=target)
+                TarMember(name=path, type=tf.SYMLINK, mode=0o777, mtime=mtime, linkname=target)
+            )
+        elif kind == b"h":
+            yield tarwriter.header(
+                TarMember(name=path, type=tf.LINK, mode=mode, mtime=mtime, linkname=target)
             )
         elif kind == b"o":
-            yield tarwriter.header(Member(name=path, type=tf.FIFO, mode=mode, mtime=mtime))
+            yield tarwriter.header(TarMember(name=path, type=tf.FIFO, mode=mode, mtime=mtime))
         else:
             yield from self._file(path, mode, mtime)
 
@@ -143,7 +151,7 @@ class LocalContext:
             size = os.fstat(fd).st_size
             parts = _data(fd, size)
             yield tarwriter.header(
-                Member(name=path, type=tf.FILE, mode=mode, mtime=mtime, size=size, sparse=parts)
+                TarMember(name=path, type=tf.FILE, mode=mode, mtime=mtime, size=size, sparse=parts)
             )
             written = 0
             for offset, length in parts if parts is not None else ((0, size),):
@@ -156,8 +164,36 @@ class LocalContext:
             os.close(fd)
 
 
+class _Found:
+    """The entries that a walk has found. If something in an ignored directory is included, the directory
+    itself is as well, because its entry has its mode. Another name of a file is a hard link (``h``) to the
+    first one."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.withheld: dict[bytes, os.stat_result] = {}
+        self._first: dict[tuple[int, int], bytes] = {}
+
+    def add(self, path: bytes, kind: bytes, status: os.stat_result, target: bytes) -> None:
+        if self.withheld:
+            self._add_above(path)
+        if kind == b"f" and status.st_nlink > 1:
+            first = self._first.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                kind, target = b"h", first
+        self.entries.append((path, kind, status, target))
+
+    def _add_above(self, path: bytes) -> None:
+        above = []
+        while path := path.rpartition(b"/")[0]:
+            status = self.withheld.pop(path, None)
+            if status is not None:
+                above.append((path, b"d", status, b""))
+        self.entries += reversed(above)
+
+
 def _seconds(status: os.stat_result, kind: bytes) -> int:
-    """In whole seconds, as archives have them; links have none that matter."""
+    """Modification time in whole seconds, as in archives; 0 for links, where it does not matter."""
     return 0 if kind == b"l" else status.st_mtime_ns // 10**9 * 10**9
 
 
@@ -171,7 +207,7 @@ def _data(fd: int, size: int) -> tuple[tuple[int, int], ...] | None:
         try:
             begin = os.lseek(fd, at, os.SEEK_DATA)
         except OSError:
-            break  # nothing but a hole is left
+            break  # only a hole remains
         at = min(os.lseek(fd, begin, os.SEEK_HOLE), size)
         if begin < at:
             parts.append((begin, at - begin))

@@ -1,4 +1,4 @@
-"""``/build``: sessions, contexts, builds, what builds left."""
+"""``/build``: sessions, contexts, builds, and the outputs of builds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _TAR = {"Content-Type": "application/x-tar"}
 def open_session(
     api: Api, secrets: Mapping[str, bytes], agents: Mapping[str, str], dockerfile: bytes | None = None
 ) -> str:
-    """A session of this engine's; its id. :raises NotFound: the daemon is another engine's."""
+    """Start a session (an addition of this engine) and return its id. :raises NotFound: the daemon is another
+    engine."""
     import base64
 
     body: Object = {"Secrets": {key: base64.b64encode(value).decode() for key, value in secrets.items()}}
@@ -37,7 +38,8 @@ def close_session(api: Api, session: str) -> None:
 
 
 def compare(api: Api, session: str, name: str, key: str, manifest: bytes) -> list[int] | None:
-    """Tell what a context has; which of its entries the daemon needs, ``None`` where nothing differs."""
+    """Send the list of a context's entries; returns which of them the daemon needs, ``None`` if nothing
+    differs."""
     path = f"/build/sessions/{quote(session)}/context"
     response = api.request("POST", path, query={"name": name, "key": key}, data=manifest)
     answer = jsonwire.loads(response.read_all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.client import jsonwire
 from wherry.client.api import filters, quote
-from wherry.errors import NotFound
+from wherry.errors import Internal, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,11 +92,12 @@ def top(api: Api, container: str, ps_args: str = "") -> Object:
 
 
 def all_stats(api: Api, *, stopped: bool = False, stream: bool = True) -> Iterator[list[Object]]:
-    """What all containers use, a list a second. A daemon without wherry's own endpoint is asked for each.
+    """The resource usage of all containers, one list each second. A daemon without wherry's endpoint is asked
+    for each container.
 
-    ``stopped``: those that do not run as well.
+    ``stopped`` includes containers that do not run.
 
-    :raises ValueError: while iterating, what is no JSON.
+    :raises ValueError: while iterating, if the answer is not JSON.
     """
     query = {"all": stopped, "stream": "1" if stream else "0"}
     try:
@@ -106,9 +107,9 @@ def all_stats(api: Api, *, stopped: bool = False, stream: bool = True) -> Iterat
 
 
 def one_by_one(api: Api, *, stopped: bool = False, stream: bool = True) -> Iterator[list[Object]]:
-    """As :func:`all_stats`, by the endpoint that every Docker daemon has.
+    """As :func:`all_stats`, with the endpoint that every Docker daemon has.
 
-    Nothing is waited for there (``one-shot``), so each reading is completed by the one before it.
+    It answers at once (``one-shot``), so rates come from the previous reading.
     """
     from time import sleep
 
@@ -123,7 +124,7 @@ def one_by_one(api: Api, *, stopped: bool = False, stream: bool = True) -> Itera
                     "GET", path(identifier, "stats"), query={"stream": "0", "one-shot": True}
                 )
             except NotFound:
-                continue  # It went meanwhile.
+                continue  # It was removed meanwhile.
             before[identifier] = reading.get("cpu_stats") or {}
             if identifier in seen:
                 found.append(reading | {"precpu_stats": seen[identifier]})
@@ -140,6 +141,16 @@ def wait(api: Api, container: str, condition: str = "") -> Response:
     ``condition`` is ``not-running`` (the daemon's default), ``next-exit`` or ``removed``.
     """
     return api.request("POST", path(container, "wait"), query={"condition": condition or None})
+
+
+def exit_status(body: bytes) -> tuple[int, str]:
+    """The exit code and error text of a finished wait."""
+    try:
+        answer = jsonwire.loads(body)
+        problem = answer.get("Error") or {}
+        return int(answer["StatusCode"]), str(problem.get("Message") or "")
+    except (ValueError, KeyError, AttributeError, TypeError) as e:
+        raise Internal("cannot read the exit status: the daemon closed the connection") from e
 
 
 def attach(

@@ -3,8 +3,8 @@
     meta.json                      the context's description
     tls/<endpoint>/<name>          its certificates and keys
 
-Such a file comes from anywhere. All of it is read and judged in memory, within :data:`SIZE_MAX`, before
-anything is written; a member that is neither of the two above, a link, or there twice, is refused.
+Such a file may be hostile. It is read and checked in memory as a whole, up to :data:`SIZE_MAX`, before
+anything is written. Other members than these two, links and duplicates are refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Member = tuple[str, bytes]
 
 SIZE_MAX = 10 << 20
-"""Bytes of an archive, and of what it unpacks to."""
+"""The maximum size of an archive, and of its unpacked content."""
 MEMBERS_MAX = 100
 META = "meta.json"
 
@@ -71,9 +71,9 @@ def read(descriptor: int) -> bytes:
 
 
 def parse(data: bytes) -> tuple[Object, Material]:
-    """A context's description and TLS files, out of an archive.
+    """Read a context's description and TLS files from an archive.
 
-    :raises InvalidArgument: it is no such archive.
+    :raises InvalidArgument: it is not an exported context.
     """
     meta: Any = None
     tls: Material = {}

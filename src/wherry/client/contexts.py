@@ -5,9 +5,9 @@
                                                           "Endpoints": {"docker": {"Host", "SkipTLSVerify"}}}
     <config>/contexts/tls/<id>/<endpoint>/<name>.pem     ca, cert and key; mode 0600 below 0700
 
-``<id>`` is the SHA-256 of the name in hexadecimal. A file is complete when it has its name; ``meta.json`` is
-written last and removed first, so that a context is never there without its certificates. What other programs
-keep in a context (further endpoints, members of its metadata) stays.
+``<id>`` is the SHA-256 of the name in hexadecimal. A file is renamed to its name when it is complete;
+``meta.json`` is written last and removed first, so that a context never exists without its certificates. Data
+that other programs keep in a context (other endpoints, members of its metadata) is preserved.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 import os
 
 from wherry.client import jsonwire
+from wherry.client.endpoint import DaemonEndpoint, Tls
 from wherry.client.files import read_file, write_all
-from wherry.client.transport import Endpoint, Tls
 from wherry.errors import Conflict, InvalidArgument, NotFound
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 DOCKER = "docker"
 RESERVED = ("default", "all")
-"""``all`` means every context where a command asks several daemons."""
+"""In commands that ask several daemons, ``all`` means every context."""
 FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 FURTHER = FIRST | frozenset("_.+-")
 PATTERN = "^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$"
@@ -39,7 +39,7 @@ TLS_KEYS = ("ca", "cert", "key")
 
 
 def check_name(name: str) -> None:
-    """:raises InvalidArgument: no name for a new context, in Docker's words."""
+    """:raises InvalidArgument: not a valid name for a new context; in Docker's words."""
     if not name:
         raise InvalidArgument("context name cannot be empty")
     if name in RESERVED:
@@ -51,9 +51,9 @@ def check_name(name: str) -> None:
 
 
 def check_meta(meta: Any) -> Object:
-    """A context's description as it was read, its members of the kinds they must be.
+    """A context's description as read, with the types of its members checked.
 
-    :raises InvalidArgument: it is not one.
+    :raises InvalidArgument: it is malformed.
     """
     if not isinstance(meta, dict):
         raise InvalidArgument("invalid context: its metadata is not a JSON object")
@@ -74,7 +74,7 @@ def description(meta: Object) -> str:
 
 
 def docker_endpoint(meta: Object) -> Object:
-    """:raises InvalidArgument: the context has none."""
+    """:raises InvalidArgument: the context has no docker endpoint."""
     endpoint = (meta.get("Endpoints") or {}).get(DOCKER)
     if endpoint is None:
         raise InvalidArgument("cannot find docker endpoint in context")
@@ -82,7 +82,7 @@ def docker_endpoint(meta: Object) -> Object:
     return found
 
 
-class Store:
+class ContextDirectory:
     """The contexts below a configuration directory."""
 
     def __init__(self, directory: str) -> None:
@@ -95,14 +95,15 @@ class Store:
         return f"{self._place}/tls/{_id(name)}"
 
     def names(self, on_damage: Callable[[str], None] | None = None) -> list[str]:
-        """The names of all contexts there are, in no order. ``on_damage`` is told which cannot be read."""
+        """The names of all contexts, in no order. ``on_damage`` is called for contexts that
+        cannot be read."""
         found = []
         for entry in _entries(f"{self._place}/meta"):
             path = f"{self._place}/meta/{entry}/meta.json"
             try:
                 name = str(check_meta(jsonwire.loads(read_file(path))).get("Name") or "")
                 if _id(name) != entry:
-                    raise ValueError("it lies under another context's name")
+                    raise ValueError("it is stored under another context's name")
             except FileNotFoundError:
                 continue  # removed, or not complete yet
             except (OSError, ValueError, InvalidArgument) as e:
@@ -143,21 +144,21 @@ class Store:
             for endpoint, files in self.tls_names(name).items()
         }
 
-    def endpoint(self, name: str) -> Endpoint:
-        """Where a context's daemon is.
+    def endpoint(self, name: str) -> DaemonEndpoint:
+        """The endpoint of a context's daemon.
 
         :raises NotFound: no such context.
-        :raises InvalidArgument: it is damaged, or names no address that can be used.
+        :raises InvalidArgument: it is damaged, or has no usable address.
         """
         meta = docker_endpoint(self.read(name))
         place = f"{self.tls_directory(name)}/{DOCKER}"
         skip = bool(meta.get("SkipTLSVerify"))
         files = {key: f"{place}/{key}.pem" for key in TLS_KEYS if os.path.exists(f"{place}/{key}.pem")}
         tls = Tls(verify=not skip, **files) if files or skip else None
-        return Endpoint(str(meta.get("Host") or ""), tls, context=name)
+        return DaemonEndpoint(str(meta.get("Host") or ""), tls, context=name)
 
     def save(self, name: str, meta: Object, tls: Material, *, new: bool) -> None:
-        """Keep a context as it is given, its certificates first.
+        """Write a context, its certificates first.
 
         :raises Conflict: ``new``, and there is one of this name already.
         """
@@ -203,7 +204,7 @@ class Store:
             raise
 
     def remove(self, name: str) -> None:
-        """Forget a context; that there is none is fine."""
+        """Remove a context, if it exists."""
         from shutil import rmtree
 
         for place in (self.meta_directory(name), self.tls_directory(name)):
@@ -226,7 +227,7 @@ def _entries(directory: str) -> list[str]:
 
 
 def _write(path: str, content: bytes, mode: int) -> None:
-    """Write a new file; it is gone again when that fails."""
+    """Write a new file; if that fails, remove it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         write_all(descriptor, content)
@@ -240,7 +241,7 @@ def _write(path: str, content: bytes, mode: int) -> None:
 def from_settings(settings: Mapping[str, str]) -> tuple[Object, dict[str, bytes]]:
     """A docker endpoint, and its TLS files, from ``host``, ``ca``, ``cert``, ``key``, ``skip-tls-verify``.
 
-    :raises InvalidArgument: a setting that is not known, or cannot be used; in Docker's words.
+    :raises InvalidArgument: an unknown or unusable setting; in Docker's words.
     """
     for key in settings:
         if key not in ("host", "from", "skip-tls-verify", *TLS_KEYS):
@@ -290,8 +291,8 @@ def _check_tls(settings: Mapping[str, str]) -> None:
 
 
 def check_host(host: str) -> None:
-    """:raises InvalidArgument: no address of a daemon."""
-    from wherry.client.ssh import Target
+    """:raises InvalidArgument: not a daemon's address."""
+    from wherry.client.ssh import SshTarget
 
     scheme, separator, rest = host.partition("://")
     known = separator and scheme in ("unix", "tcp", "ssh", "http", "https")
@@ -301,21 +302,21 @@ def check_host(host: str) -> None:
         )
     if scheme == "ssh":
         try:
-            Target(rest)
+            SshTarget(rest)
         except InvalidArgument as e:
             raise InvalidArgument(
                 f"invalid docker endpoint options: ssh host connection is not valid: {e.message}"
             ) from e
     else:
-        Endpoint(host)
+        DaemonEndpoint(host)
 
 
 def use(directory: str, name: str) -> None:
-    """Make a context the current one; ``default`` takes the setting away. The rest of the file stays.
+    """Make a context the current one; ``default`` removes the setting. The rest of the file is kept.
 
-    A file that is a link, or has a mode of its own, keeps both.
+    If the file is a symbolic link, it stays one; its mode is kept.
 
-    :raises InvalidArgument: config.json is there and is no JSON object.
+    :raises InvalidArgument: config.json exists but is not a JSON object.
     :raises OSError: it cannot be read or written.
     """
     path = os.path.realpath(f"{directory}/config.json")

@@ -5,7 +5,7 @@
                             credHelpers   {"host": name of a helper}
 
 A helper is the program ``docker-credential-NAME``: a verb as its argument, a question on stdin, an answer on
-stdout (docker-credential-helpers, "Development"). Docker Hub goes by ``https://index.docker.io/v1/``.
+stdout (docker-credential-helpers, "Development"). Docker Hub's key is ``https://index.docker.io/v1/``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MISSING = "credentials not found in native keychain"
 
 
 class Auth:
-    """Who a user is to one registry; ``server`` is the key it is kept under."""
+    """Credentials for one registry; ``server`` is the key under which they are stored."""
 
     __slots__ = ("identity_token", "password", "server", "username")
 
@@ -66,7 +66,7 @@ def _urlsafe(text: str) -> str:
 
 
 def key_for(host: str) -> str:
-    """The key of a registry: its host, but for Docker Hub."""
+    """The key of a registry: its host, except for Docker Hub."""
     return HUB if not host or host in HUB_HOSTS else host
 
 
@@ -77,8 +77,8 @@ def host_of(key: str) -> str:
     return "docker.io" if host in HUB_HOSTS else host
 
 
-class Store:
-    """The credentials below one configuration directory."""
+class CredentialStore:
+    """The credentials in one configuration directory."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -87,7 +87,7 @@ class Store:
         return discovery.read_config(self._directory)
 
     def helper(self, key: str) -> str:
-        """The name of the helper that keeps a registry's credentials; empty for the file itself."""
+        """The name of the helper that stores a registry's credentials; empty if the file does."""
         config = self._config()
         helpers = config.get("credHelpers")
         if isinstance(helpers, dict):
@@ -97,9 +97,9 @@ class Store:
         return str(config.get("credsStore") or "")
 
     def get(self, key: str) -> Auth:
-        """What is known for a registry; an empty one where nothing is.
+        """The credentials for a registry; empty ones if there are none.
 
-        :raises InvalidArgument: the file or the helper's answer makes no sense.
+        :raises InvalidArgument: the file or the helper's answer is malformed.
         """
         if helper := self.helper(key):
             return self._from_helper(helper, key)
@@ -138,7 +138,8 @@ class Store:
         return Auth(key, username, secret)
 
     def put(self, auth: Auth) -> str:
-        """Keep credentials; returns the path of the file that now holds them in the clear, or nothing."""
+        """Store credentials. :returns: the path of the file that now contains them unencrypted, or an empty
+        text."""
         helper = self.helper(auth.server)
         if helper:
             question = {
@@ -159,7 +160,7 @@ class Store:
         return "" if helper else f"{self._directory}/config.json"
 
     def remove(self, key: str) -> bool:
-        """Forget a registry's credentials; whether there were any."""
+        """Remove a registry's credentials. :returns: whether there were any."""
         found = False
         if helper := self.helper(key):
             found = bool(self._from_helper(helper, key))
@@ -191,7 +192,7 @@ class Store:
 
 
 def _write(path: str, config: Object) -> None:
-    """Replace the file at once; what a link names is replaced, not the link."""
+    """Replace the file atomically; if it is a symbolic link, replace its target."""
     import json
 
     path = os.path.realpath(path)
@@ -213,7 +214,8 @@ def _write(path: str, config: Object) -> None:
 def run_helper(name: str, verb: str, question: str) -> tuple[int, str]:
     """Ask ``docker-credential-NAME``; its exit status and what it printed.
 
-    :raises NotFound: it is not in PATH. :raises InvalidArgument: its name is none, or it takes too long.
+    :raises NotFound: it is not in PATH. :raises InvalidArgument: the name is invalid, or the helper takes too
+        long.
     """
     import subprocess
 
@@ -236,10 +238,10 @@ def run_helper(name: str, verb: str, question: str) -> tuple[int, str]:
 
 
 def header_for(directory: str, image: str) -> dict[str, str]:
-    """``X-Registry-Auth`` for an image's registry, where anything is known."""
+    """``X-Registry-Auth`` for an image's registry, if there are credentials."""
     from wherry.model import reference
 
-    auth = Store(directory).get(key_for(reference.parse(image).domain))
+    auth = CredentialStore(directory).get(key_for(reference.parse(image).domain))
     return {"X-Registry-Auth": auth.header} if auth else {}
 
 
@@ -247,7 +249,7 @@ def headers_for_all(directory: str, images: list[str]) -> dict[str, str]:
     """``X-Registry-Config`` for the registries of several images."""
     from wherry.model import reference
 
-    store, known = Store(directory), {}
+    store, known = CredentialStore(directory), {}
     for image in images:
         key = key_for(reference.parse(image).domain)
         if auth := store.get(key):

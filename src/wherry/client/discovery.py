@@ -1,4 +1,4 @@
-"""Which daemon is meant.
+"""Find out which daemon to use.
 
 In this order: ``--host`` or ``--context``, ``WHERRY_HOST``, ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current
 context of the configuration (:mod:`wherry.client.contexts`), and the local socket.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from wherry.client import jsonwire
+from wherry.client.endpoint import DEFAULT_HOST, DEFAULT_SOCKET, DaemonEndpoint, Tls
 from wherry.client.files import read_file
-from wherry.client.transport import DEFAULT_HOST, DEFAULT_SOCKET, Endpoint, Tls
 from wherry.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULT = "default"
-"""The context that is not kept anywhere."""
+"""The context that is not stored."""
 CANDIDATES = (DEFAULT_SOCKET, "/var/run/wherry/wherry.sock")
 
 
@@ -48,8 +48,8 @@ def read_config(directory: str) -> dict[str, Any]:
     return decoded
 
 
-class Wanted:
-    """What the command line says about the daemon; empty strings and None mean "not said"."""
+class WantedDaemon:
+    """The flags that select the daemon; empty strings and None mean "not set"."""
 
     __slots__ = ("context", "host", "tls", "tls_verify", "tlscacert", "tlscert", "tlskey")
 
@@ -68,14 +68,20 @@ class Wanted:
         self.tls, self.tls_verify = tls, tls_verify
         self.tlscacert, self.tlscert, self.tlskey = tlscacert, tlscert, tlskey
 
+    def in_context(self, name: str) -> WantedDaemon:
+        """The same with another context."""
+        tls = {one: getattr(self, one) for one in self.__slots__ if one.startswith("tls")}
+        return WantedDaemon(host=self.host, context=name, **tls)
+
 
 def host_variable(environ: Mapping[str, str]) -> str:
-    """The environment variable that names a daemon, and so goes before the current context; else empty."""
+    """The environment variable that names a daemon and takes precedence over the current context; empty if
+    there is none."""
     return next((name for name in ("WHERRY_HOST", "DOCKER_HOST") if environ.get(name)), "")
 
 
-def current(wanted: Wanted, environ: Mapping[str, str], directory: str) -> str:
-    """The name of the context in force, whether it exists or not.
+def current(wanted: WantedDaemon, environ: Mapping[str, str], directory: str) -> str:
+    """The name of the context to use, whether it exists or not.
 
     :raises InvalidArgument: ``--host`` together with ``--context``.
     """
@@ -89,10 +95,10 @@ def current(wanted: Wanted, environ: Mapping[str, str], directory: str) -> str:
     return str(named or DEFAULT)
 
 
-def find(wanted: Wanted, environ: Mapping[str, str], directory: str) -> tuple[Endpoint, bool]:
-    """The daemon's endpoint, and whether it is the default one that nobody asked for by name.
+def find(wanted: WantedDaemon, environ: Mapping[str, str], directory: str) -> tuple[DaemonEndpoint, bool]:
+    """The daemon's endpoint, and whether it is the default one, because nothing selects another.
 
-    The context ``default`` is what the environment says, else the local socket.
+    The context ``default`` means the environment's daemon, else the local socket.
 
     :raises InvalidArgument: ``--host`` together with ``--context``, or a malformed address.
     :raises NotFound: no such context.
@@ -102,14 +108,14 @@ def find(wanted: Wanted, environ: Mapping[str, str], directory: str) -> tuple[En
         return _from_context(name, directory), False
     host = wanted.host or environ.get(host_variable(environ)) or ""
     if host:
-        return Endpoint(host, _tls(wanted, environ, directory)), False
+        return DaemonEndpoint(host, _tls(wanted, environ, directory)), False
     for path in CANDIDATES:
         if os.path.exists(path):
-            return Endpoint(f"unix://{path}"), True
-    return Endpoint(DEFAULT_HOST), True
+            return DaemonEndpoint(f"unix://{path}"), True
+    return DaemonEndpoint(DEFAULT_HOST), True
 
 
-def _tls(wanted: Wanted, environ: Mapping[str, str], directory: str) -> Tls | None:
+def _tls(wanted: WantedDaemon, environ: Mapping[str, str], directory: str) -> Tls | None:
     verify = wanted.tls_verify or bool(environ.get("DOCKER_TLS_VERIFY"))
     if not (verify or wanted.tls or environ.get("DOCKER_TLS")):
         return None
@@ -127,10 +133,10 @@ def _tls(wanted: Wanted, environ: Mapping[str, str], directory: str) -> Tls | No
     )
 
 
-def _from_context(name: str, directory: str) -> Endpoint:
-    from wherry.client.contexts import Store
+def _from_context(name: str, directory: str) -> DaemonEndpoint:
+    from wherry.client.contexts import ContextDirectory
 
     try:
-        return Store(directory).endpoint(name)
+        return ContextDirectory(directory).endpoint(name)
     except (InvalidArgument, NotFound) as e:
         raise type(e)(f"Failed to initialize: unable to resolve docker endpoint: {e.message}") from e

@@ -35,12 +35,12 @@ def resize(api: Api, exec_id: str, height: int, width: int) -> None:
 
 
 def listing(api: Api, container: str) -> list[dict[str, Any]]:
-    """Execs that run, or left something running (wherry's own endpoint)."""
+    """Execs that run, or that left processes running (wherry's own endpoint)."""
     return api.json("GET", f"/containers/{quote(container)}/execs") or []
 
 
 def stop(api: Api, exec_id: str, timeout: int | None = None) -> None:
-    """TERM, and KILL after ``timeout`` seconds (None: the daemon's 10), to all it forked."""
+    """Send TERM to all its processes, and KILL after ``timeout`` seconds (None: the daemon's default, 10)."""
     api.call("POST", f"/exec/{quote(exec_id)}/stop", query={"t": timeout})
 
 

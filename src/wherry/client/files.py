@@ -34,7 +34,7 @@ def read_file(path: str, *, most: int = -1) -> bytes:
 
 
 def write_file(path: str, pieces: Iterable[bytes]) -> None:
-    """A file of these bytes, in place of what is there. :raises OSError: as open(2) and write(2)."""
+    """Write these bytes to a file, replacing its content. :raises OSError: as open(2) and write(2)."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         for piece in pieces:

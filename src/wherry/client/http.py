@@ -1,18 +1,18 @@
-"""HTTP/1.1 over one connected stream (RFC 9112), as much of it as the Engine API uses.
+"""HTTP/1.1 over one connected stream (RFC 9112), the parts that the Engine API uses.
 
-One :class:`Connection` carries one exchange at a time. A body is sent with ``Content-Length`` (bytes) or
+One :class:`HttpConnection` carries one exchange at a time. A body is sent with ``Content-Length`` (bytes) or
 chunked (an iterable); a response body is read as it comes, so logs and archives never sit in memory.
-After an upgrade the connection is a plain byte stream: :meth:`Connection.detach`.
+After an upgrade the connection is a plain byte stream: :meth:`HttpConnection.detach`.
 """
 
 from __future__ import annotations
 
-from wherry.client.transport import CannotConnect
+from wherry.client.endpoint import CannotConnect
 from wherry.errors import Internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wherry.client.transport import Stream
 
@@ -25,7 +25,7 @@ class ConnectionLost(CannotConnect):
     """The daemon went away in the middle of an exchange."""
 
 
-class Connection:
+class HttpConnection:
     """A byte stream with a read buffer, speaking HTTP."""
 
     __slots__ = ("_buffer", "_start", "reusable", "stream")
@@ -45,7 +45,7 @@ class Connection:
         return self._start < len(self._buffer) or bool(getattr(self.stream, "pending", int)())
 
     def stale(self) -> bool:
-        """Whether the daemon has closed an idle connection, or sent something nobody asked for."""
+        """Whether the daemon has closed an idle connection, or sent unexpected data."""
         import select
 
         poll = select.poll()
@@ -61,10 +61,10 @@ class Connection:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None = None,
     ) -> None:
-        """Send one request. ``headers`` holds no length headers: they follow from the body.
+        """Send one request. ``headers`` must not contain length headers: they are derived from the body.
 
-        :raises ConnectionLost: the daemon closed the connection while the head was sent. A daemon that stops
-            reading a body has most likely answered already, so that is left to :meth:`response`.
+        :raises ConnectionLost: the daemon closed the connection while the head was sent. If the daemon stops
+            reading the body, it has probably answered already, so :meth:`response` handles that.
         """
         for part in (target, *headers.values()):
             if "\r" in part or "\n" in part:
@@ -117,7 +117,7 @@ class Connection:
         return True
 
     def take(self, limit: int) -> bytes:
-        """Up to ``limit`` bytes, from the buffer when it has any; empty at the end of the stream."""
+        """Up to ``limit`` bytes, from the buffer if it is not empty; empty at the end of the stream."""
         if self._start >= len(self._buffer) and not self.fill():
             return b""
         piece = self._buffer[self._start : self._start + limit]
@@ -141,8 +141,8 @@ class Connection:
             if not self.fill():
                 raise ConnectionLost("error during connect: EOF")
 
-    def response(self, method: str) -> Response:
-        """Read a response head; interim 100 answers are passed over."""
+    def response(self, method: str, on_end: Callable[[Response], None] | None = None) -> Response:
+        """Read a response head; interim 100 answers are skipped. ``on_end``: see :class:`Response`."""
         while True:
             status, reason = self._status_line()
             headers: dict[str, str] = {}
@@ -154,7 +154,7 @@ class Connection:
                 name, _, value = line.decode("latin-1").partition(":")
                 headers[name.strip().lower()] = value.strip()
             if status != 100:
-                return Response(self, method, status, reason, headers)
+                return Response(self, method, status, reason, headers, on_end)
 
     def _status_line(self) -> tuple[int, str]:
         protocol, _, rest = self.read_line().decode("latin-1").partition(" ")
@@ -164,7 +164,7 @@ class Connection:
         return int(code), reason
 
     def detach(self) -> tuple[Stream, bytes]:
-        """Give up the connection: the raw stream, and the bytes that were read beyond the last response."""
+        """Hand over the connection: the raw stream, and the bytes that were read beyond the last response."""
         self.reusable = False
         rest = self._buffer[self._start :]
         self._buffer, self._start = b"", 0
@@ -174,16 +174,24 @@ class Connection:
 class Response:
     """A response head, and its body as it arrives.
 
-    ``headers`` has lower-case names. The body must be read to its end before the connection is used again.
+    ``headers`` has lower-case names. The body must be read to its end before the connection is used again:
+    ``on_end`` is called once, when a reader has met the end, unless :meth:`abandon` was called before.
     """
 
-    __slots__ = ("_chunked", "_connection", "_left", "headers", "reason", "status")
+    __slots__ = ("_chunked", "_connection", "_left", "_on_end", "headers", "reason", "status")
 
     def __init__(
-        self, connection: Connection, method: str, status: int, reason: str, headers: dict[str, str]
+        self,
+        connection: HttpConnection,
+        method: str,
+        status: int,
+        reason: str,
+        headers: dict[str, str],
+        on_end: Callable[[Response], None] | None = None,
     ) -> None:
         self.status, self.reason, self.headers = status, reason, headers
         self._connection = connection
+        self._on_end = on_end
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self._left: int | None = 0
         """Bytes left of the body, or of the current chunk; None means "until the connection closes"."""
@@ -198,10 +206,22 @@ class Response:
             connection.reusable = False
 
     def read(self, limit: int = READ_SIZE) -> bytes:
-        """The next bytes of the body, at most ``limit``; empty at its end.
+        """The next bytes of the body, at most ``limit`` (above 0); empty at its end.
 
         :raises ConnectionLost: the connection ended before the body did.
         """
+        piece = self._read(limit)
+        if not piece and self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end(self)
+        return piece
+
+    def abandon(self) -> HttpConnection:
+        """Give up reading: ``on_end`` is not called. :returns: the connection, which cannot be used again."""
+        self._on_end = None
+        return self._connection
+
+    def _read(self, limit: int) -> bytes:
         if self._chunked and self._left == 0 and not self._next_chunk():
             return b""
         if self._left == 0:
@@ -243,5 +263,5 @@ class Response:
         return self._left == 0 and not self._chunked
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> HttpConnection:
         return self._connection

@@ -1,4 +1,4 @@
-"""``/images``: names in, descriptions out; archives and progress as streams."""
+"""``/images``: archives and progress are streams."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def history(api: Api, image: str, *, platform: str = "") -> list[Object]:
 
 
 def versions(api: Api, name: str) -> list[Object]:
-    """What a name has pointed at, newest first (an addition of this engine)."""
+    """The targets that a name had, newest first (an addition of this engine)."""
     return api.json("GET", path(name, "versions")) or []
 
 
@@ -70,7 +70,7 @@ def rollback(api: Api, name: str, wanted: str) -> Object:
 
 
 def compare(api: Api, before: str, after: str) -> Object:
-    """What makes the second image differ from the first (an addition of this engine)."""
+    """The differences between two images (an addition of this engine)."""
     answer: Object = api.json("GET", path(before, "diff"), query={"to": after})
     return answer
 
@@ -140,7 +140,7 @@ def pull(
     platform: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[Object]:
-    """Ask the daemon to fetch an image; a progress stream. ``headers`` say who asks."""
+    """Ask the daemon to fetch an image; a progress stream. ``headers`` contain credentials."""
     query = {"fromImage": repository, "tag": tag_name or None, "platform": platform.lower() or None}
     return _progress(api.request("POST", "/images/create", query=query, headers=headers))
 

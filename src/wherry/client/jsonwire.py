@@ -16,7 +16,7 @@ WHITESPACE = " \t\n\r"
 
 
 class _Settings:
-    """What the C scanner reads at construction, as ``json.JSONDecoder`` would hold it."""
+    """The settings that the C scanner reads when it is made, as in ``json.JSONDecoder``."""
 
     strict = False
     object_hook = None
@@ -54,7 +54,7 @@ def _skip(text: str, index: int) -> int:
 
 
 def messages(chunks: Iterable[bytes]) -> Iterator[Any]:
-    """Decode a stream of JSON values, one a line or back to back, as they arrive in arbitrary pieces.
+    """Decode a stream of JSON values, with or without line breaks between them, from pieces of any size.
 
     :raises ValueError: a value that is malformed or cut short by the end of the stream.
     """
@@ -84,7 +84,7 @@ def _values(line: bytes) -> Iterator[Any]:
 def dumps(value: Any, *, ascii_only: bool = True) -> str:
     """Encode compactly, keys in the order of the mapping.
 
-    :raises TypeError: a value that JSON has no word for.
+    :raises TypeError: a value that cannot be written as JSON.
     """
     return "".join(_parts(value, encode_basestring_ascii if ascii_only else encode_basestring))
 

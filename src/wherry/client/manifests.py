@@ -1,6 +1,6 @@
-"""Lists of manifests that are being made: ``<config>/manifests/<name>.json``, until they are pushed.
+"""Manifest lists under construction: ``<config>/manifests/<name>.json``, until they are pushed.
 
-A list is ``{"name": …, "manifests": [{"name": …, "descriptor": …}]}``; what it becomes is an index.
+A list is ``{"name": …, "manifests": [{"name": …, "descriptor": …}]}``; it becomes an index.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
-class Store:
+class ManifestStore:
     """``directory`` is the client's configuration directory. Names are whole references with a tag."""
 
     def __init__(self, directory: str) -> None:
@@ -40,7 +40,7 @@ class Store:
         except ValueError as e:
             raise InvalidArgument(f"cannot read {self._path(name)}: {e}") from e
         if not isinstance(raw, dict) or raw.get("name") != name or not isinstance(raw.get("manifests"), list):
-            raise InvalidArgument(f"cannot read {self._path(name)}: it is no list of manifests for {name}")
+            raise InvalidArgument(f"cannot read {self._path(name)}: it is not a list of manifests for {name}")
         found: list[Object] = raw["manifests"]
         return found
 
@@ -64,7 +64,8 @@ class Store:
 
 
 def document(members: list[Object]) -> tuple[str, Object]:
-    """The media type and the index that a list becomes: Docker's where all its members are."""
+    """The media type and the index that a list becomes: Docker's media type if all its
+    members are Docker's."""
     descriptors = [member["descriptor"] for member in members]
     docker = all(one.get("mediaType") == DOCKER_MANIFEST for one in descriptors)
     kind = DOCKER_LIST if docker else INDEX

@@ -8,7 +8,7 @@ import stat
 from wherry.errors import InvalidArgument
 from wherry.model import tarformat as tf
 from wherry.model import tarwriter
-from wherry.model.tarwriter import member_of
+from wherry.model.tarwriter import Kinds, member_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ _SMALL = 256 << 10
 
 
 class Packer:
-    """Iterate over the archive's bytes. ``inside`` is the name that ``path`` gets in it."""
+    """Iterate over the archive's bytes. ``inside`` is the name of ``path`` in the archive."""
 
     def __init__(self, path: str, inside: str, *, follow: bool) -> None:
-        """:param follow: a symbolic link at ``path`` itself is followed; those below never are."""
+        """:param follow: follow a symbolic link at ``path`` itself; links below are never followed."""
         self._path, self._inside, self._follow = os.fsencode(path), os.fsencode(inside), follow
-        self._linked: dict[tuple[int, int], bytes] = {}
+        self._kinds = Kinds()
 
     def __iter__(self) -> Iterator[bytes]:
-        """:raises InvalidArgument: a file cannot be read; the archive is then not whole."""
+        """:raises InvalidArgument: a file cannot be read; the archive is then incomplete."""
         held: list[bytes] = []
         size = 0
         for piece in self._pieces():
@@ -58,20 +58,13 @@ class Packer:
                 raise InvalidArgument(f"cannot read {os.fsdecode(path)}: {e.strerror}") from e
 
     def _entry(self, path: bytes, inside: bytes, status: os.stat_result) -> Iterator[bytes]:
-        kind = tarwriter.TYPES.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
-            return  # a socket means nothing without its listener
-        if status.st_nlink > 1:
-            first = self._linked.setdefault((status.st_dev, status.st_ino), inside)
-            if first != inside:
-                yield tarwriter.header(member_of(inside, tf.LINK, status, linkname=first))
-                return
+        kind, first = self._kinds.of(inside, status)
         if kind == tf.FILE:
             yield from _file(path, inside)
         elif kind == tf.SYMLINK:
             yield tarwriter.header(member_of(inside, kind, status, linkname=os.readlink(path)))
-        else:
-            yield tarwriter.header(member_of(inside, kind, status))
+        elif kind:
+            yield tarwriter.header(member_of(inside, kind, status, linkname=first))
 
 
 def _file(path: bytes, inside: bytes) -> Iterator[bytes]:
@@ -79,7 +72,7 @@ def _file(path: bytes, inside: bytes) -> Iterator[bytes]:
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            return  # it became something else in this moment
+            return  # it was replaced by another kind of file since it was listed
         size = status.st_size
         yield tarwriter.header(member_of(inside, tf.FILE, status, size=size, xattrs=_capability(fd)))
         left = size

@@ -1,4 +1,4 @@
-"""What a client asks of registries through the daemon: push, login, search, inspection, copies.
+"""Requests about registries, which the daemon carries out: push, login, search, inspection, copies.
 
 ``headers`` are those of :mod:`wherry.client.credentials`.
 """
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 def push(api: Api, repository: str, tag: str, *, platform: str = "", headers: Headers) -> Iterator[Object]:
     """Send an image, or every tag of a repository; a progress stream."""
-    # The API wants the header even from nobody.
+    # The API requires the header, even without credentials.
     sent = {"X-Registry-Auth": "e30=", **headers}
     query = {"tag": tag or None, "platform": platform_json(platform)}
     return jsonwire.messages(api.request("POST", path(repository, "push"), query=query, headers=sent))
 
 
 def login(api: Api, auth: Object) -> Object:
-    """Have credentials checked; answers ``Status`` and ``IdentityToken``."""
+    """Let the daemon check credentials; answers ``Status`` and ``IdentityToken``."""
     answer: Object = api.json("POST", "/auth", body=auth)
     return answer
 
@@ -63,7 +63,7 @@ def put_manifest(api: Api, name: str, media_type: str, data: bytes, *, headers: 
 
 
 def copy(api: Api, source: str, target: str, *, headers: Headers) -> Iterator[Object]:
-    """Have an image copied from registry to registry; a progress stream."""
+    """Let the daemon copy an image between registries; a progress stream."""
     query = {"from": source, "to": target}
     return jsonwire.messages(api.request("POST", "/distribution/copy", query=query, headers=headers))
 

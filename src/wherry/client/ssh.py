@@ -1,9 +1,9 @@
 """A daemon on another machine: ``ssh`` runs ``dial-stdio`` there, and we speak through its pipes.
 
-``ssh://[user@]host[:port][/path]``: whose daemon it is on the far side is for ``wherry`` there to say, or for
-``docker`` where wherry is not installed; a path names its socket. Keys, ports, jump hosts, shared connections
-(ControlMaster) are what the user's ssh configuration says. ssh has no terminal here, so it cannot ask for a
-password: that is for an agent, or for SSH_ASKPASS.
+``ssh://[user@]host[:port][/path]``: ``wherry`` on the other machine, or ``docker`` if wherry is not installed
+there, finds the daemon; a path names its socket. Keys, ports, jump hosts and shared connections
+(ControlMaster) come from the user's ssh configuration. ssh has no terminal here, so it cannot ask for a
+password: use an agent or SSH_ASKPASS.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 
-from wherry.client.transport import CannotConnect, Endpoint, split_host_port
+from wherry.client.endpoint import CannotConnect, DaemonEndpoint, split_host_port
 from wherry.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -24,18 +24,20 @@ NAMES = PLAIN | frozenset("+@\\")
 HOSTS = PLAIN | frozenset("%:")
 PATHS = PLAIN | frozenset("/+@:,=")
 SAID_MAX = 4096
-"""Bytes of what ssh says on stderr that are kept, the last ones."""
+"""The last bytes of ssh's stderr that are kept for the error message."""
 REMOTE = (
     "sh -c 'if command -v wherry >/dev/null 2>&1; then exec wherry {options}system dial-stdio; "
     "else exec docker {options}system dial-stdio; fi'"
 )
-"""One word, as the far side's login shell may be any. ``options`` holds nothing that a shell would read."""
+"""A command of one word, because the remote login shell may be any. ``options`` contains nothing special to a
+shell."""
 
 
-class Target:
-    """What an ``ssh://`` address says, taken apart: nothing in it can be read as an option or by a shell.
+class SshTarget:
+    """The parts of an ``ssh://`` address; none of them can be mistaken for an option or interpreted by a
+    shell.
 
-    :raises InvalidArgument: it says nothing that can be used, in the words of Docker's client.
+    :raises InvalidArgument: it is not usable; in the words of Docker's client.
     """
 
     __slots__ = ("name", "path", "port", "user")
@@ -69,14 +71,14 @@ class Target:
         return ["ssh", "-o", connect, "-T", *options, "--", self.name, remote]
 
 
-def connect(endpoint: Endpoint) -> SshStream:
-    """Start ssh; whether it gets through shows at the first byte.
+def connect(endpoint: DaemonEndpoint) -> SshStream:
+    """Start ssh; whether it can connect is only known at the first byte.
 
     :raises InvalidArgument: the address cannot be used.
     :raises CannotConnect: there is no ssh.
     """
     try:
-        target = Target(endpoint.address)
+        target = SshTarget(endpoint.address)
     except InvalidArgument as e:
         raise InvalidArgument(f"unable to parse docker host `{endpoint.host}`: {e.message}") from e
     ours, theirs = socket.socketpair()
@@ -111,14 +113,15 @@ class SshStream:
         self._listener.start()
 
     def _listen(self, stderr: IO[bytes]) -> None:
-        """Keep the end of what ssh says, as it must not fill a pipe that nobody reads; then see it end."""
+        """Read ssh's stderr, so that its pipe does not fill up, and keep the last part; then wait for its
+        end."""
         with stderr:
             while piece := os.read(stderr.fileno(), SAID_MAX):
                 self._said = (self._said + piece)[-SAID_MAX:]
         self._process.wait()
 
     def _failure(self) -> CannotConnect:
-        """Why nothing came: what ssh said, and how it ended."""
+        """The reason why no data came: ssh's messages and its exit status."""
         self._socket.close()
         try:
             code = self._process.wait(5)
@@ -144,7 +147,7 @@ class SshStream:
     def recv_into(self, buffer: Any, /) -> int:
         try:
             size = self._socket.recv_into(buffer)
-        except ConnectionResetError:  # ssh ended and had not read all of ours
+        except ConnectionResetError:  # ssh ended before it had read all of our data
             size = 0
         if not size and not self._heard:
             raise self._failure()
@@ -155,8 +158,8 @@ class SshStream:
         self._socket.shutdown(how)
 
     def close(self) -> None:
-        """Let go. ssh sees the end of its input and goes by itself, as the session may be shared by others;
-        one that never got through is ended."""
+        """Close the connection. ssh sees the end of its input and exits by itself: other sessions may share
+        it. An ssh that never connected is killed."""
         self._socket.close()
         if not self._heard and self._process.poll() is None:
             self._process.terminate()

@@ -21,9 +21,9 @@ SYSTEM_ERROR_MAX = 64 << 10
 
 
 class Demultiplexer:
-    """Sorts framed bytes, given in arbitrary pieces, to ``stdout`` and ``stderr`` as they come.
+    """Distributes framed bytes, which come in pieces of any size, to ``stdout`` and ``stderr``.
 
-    Payload is passed on with the piece it came in and never kept: a frame may be 4 GiB long.
+    Payload is passed on at once and never kept: a frame can be 4 GiB long.
     """
 
     __slots__ = ("_error", "_header", "_left", "_stream", "_writers")
@@ -36,9 +36,9 @@ class Demultiplexer:
         self._error = b""
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Pass on what ``data`` holds; neighbouring frames of one stream go out in one write.
+        """Pass on the payload in ``data``; consecutive frames of one stream are joined in one write.
 
-        :raises Internal: a header that names no stream, or the daemon's own error (stream 3).
+        :raises Internal: a header with an unknown stream, or an error from the daemon (stream 3).
         """
         view = memoryview(data)
         gathered: list[memoryview] = []

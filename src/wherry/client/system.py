@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.client import jsonwire
-from wherry.client.api import filters
+from wherry.client.api import filters, quote
 from wherry.errors import NotFound
 
 TYPE_CHECKING = False
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.client.api import Api
+    from wherry.client.http import Response
 
     Object = dict[str, Any]
 
@@ -33,7 +34,7 @@ def disk_usage(api: Api, *, verbose: bool = False) -> Object:
 
 
 def on_disk(api: Api) -> Object:
-    """What is below the daemon's root, by kind (an addition); empty for a daemon that does not say."""
+    """Disk usage below the daemon's root, by kind (an addition); empty if the daemon does not support it."""
     try:
         answer: Object = api.json("GET", "/system/disk")
     except NotFound:
@@ -42,8 +43,31 @@ def on_disk(api: Api) -> Object:
 
 
 def fsck(api: Api, *, repair: bool) -> Iterator[Object]:
-    """Findings as they are made, and a line with their number (an addition of this engine)."""
+    """Findings as they are found, and a line with their number (an addition of this engine)."""
     return jsonwire.messages(api.request("POST", "/system/fsck", query={"repair": repair}))
+
+
+def backup(api: Api, *, images: str, volumes: bool, secrets: bool, freeze: bool) -> Response:
+    """Everything the daemon has, as one archive stream (an addition of this engine)."""
+    query = {"images": images, "volumes": str(int(volumes)), "secrets": str(int(secrets))}
+    query["freeze"] = str(int(freeze))
+    return api.request("GET", "/system/backup", query=query)
+
+
+def lost(api: Api) -> list[Object]:
+    """The data that the daemon set aside because it had no row (an addition of this engine)."""
+    found: list[Object] = api.json("GET", "/system/lost")["Lost"]
+    return found
+
+
+def restore_lost(api: Api, identifier: str, name: str) -> str:
+    """Make a volume of it; the volume's name."""
+    query = {"name": name or None}
+    return str(api.json("POST", f"/system/lost/{quote(identifier)}/restore", query=query)["Volume"])
+
+
+def remove_lost(api: Api, identifier: str) -> None:
+    api.call("DELETE", f"/system/lost/{quote(identifier)}")
 
 
 def events(

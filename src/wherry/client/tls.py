@@ -1,7 +1,7 @@
 """TLS over a connected socket, with the half-close that attached streams need.
 
-:class:`ssl.SSLSocket` cannot close one direction alone: its ``unwrap`` swallows what the peer still sends. So
-the protocol runs over two memory buffers here, and ``close_notify`` goes out while reading goes on (RFC 8446,
+:class:`ssl.SSLSocket` cannot close one direction alone: its ``unwrap`` discards data that the peer still
+sends. So TLS runs over two memory buffers here: ``close_notify`` is sent while reading continues (RFC 8446,
 6.1: either side may close its own direction).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 
-from wherry.client.transport import CannotConnect, Endpoint, Tls
+from wherry.client.endpoint import CannotConnect, DaemonEndpoint, Tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 READ_SIZE = 256 << 10
 
 
-def connect(raw: _socket.socket, endpoint: Endpoint, tls: Tls) -> TlsStream:
-    """Shake hands over a connected, blocking socket, which is closed when that fails.
+def connect(raw: _socket.socket, endpoint: DaemonEndpoint, tls: Tls) -> TlsStream:
+    """Perform the handshake over a connected, blocking socket; close the socket if that fails.
 
-    :raises CannotConnect: a certificate that is not trusted, or cannot be read; the text says which.
+    :raises CannotConnect: a certificate is not trusted or cannot be read; the text says which.
     """
     try:
         context = ssl.create_default_context(cafile=tls.ca or None)
@@ -38,7 +38,7 @@ def connect(raw: _socket.socket, endpoint: Endpoint, tls: Tls) -> TlsStream:
 
 
 class TlsStream:
-    """A stream that encrypts. A poll loop must ask ``pending`` and ``flush`` too, beyond the descriptor."""
+    """An encrypted stream. A poll loop must check ``pending`` and ``flush`` as well as the descriptor."""
 
     def __init__(self, raw: _socket.socket, context: ssl.SSLContext, server_name: str) -> None:
         self._raw = raw
@@ -66,11 +66,12 @@ class TlsStream:
             self._incoming.write_eof()
 
     def pending(self) -> int:
-        """Bytes to be had without reading the socket; some of them may turn out to be no payload."""
+        """The number of bytes that are available without reading the socket; some of them
+        may not be payload."""
         return len(self._plain) + self._tls.pending() + self._incoming.pending
 
     def flush(self) -> None:
-        """Send what is encrypted already.
+        """Send the bytes that are encrypted already.
 
         :raises BlockingIOError: the socket has no room now.
         """
@@ -88,7 +89,7 @@ class TlsStream:
         try:
             self.flush()
         except BlockingIOError:
-            pass  # it is ours to send now: the next flush does
+            pass  # it is buffered now: the next flush sends it
         return size
 
     def recv(self, size: int, /) -> bytes:
@@ -110,7 +111,7 @@ class TlsStream:
                 return 0
 
     def shutdown(self, how: int, /) -> None:
-        """Send ``close_notify``. What came before it is decrypted first: closing would throw it away."""
+        """Send ``close_notify``. Data that has arrived is decrypted first: closing would discard it."""
         try:
             while piece := self._tls.read(READ_SIZE):
                 self._plain += piece
@@ -119,7 +120,7 @@ class TlsStream:
         try:
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # it wants the peer's own close, which is not due yet
+            pass  # it waits for the peer's close_notify, which may come later
         timeout = self._raw.gettimeout()
         self._raw.settimeout(None)
         self.flush()

@@ -1,21 +1,21 @@
-"""A connected byte stream to a daemon, for every kind of address a client may be given.
+"""A connected byte stream to a daemon.
 
 ``_socket`` is the C half of :mod:`socket`: the same object without the 6 ms that the enums of the Python
-half cost. TLS and ssh are rare and import what they need when they are used.
+half cost. TLS and ssh are rare, so their modules are imported on use.
 """
 
 from __future__ import annotations
 
 import _socket
 
-from wherry.errors import InvalidArgument, Unavailable
+from wherry.client.endpoint import CannotConnect, DaemonEndpoint, cannot_connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Stream(Protocol):
-        """What the HTTP layer needs of a socket."""
+        """The methods of a socket that the HTTP layer uses."""
 
         def send(self, data: Any, /) -> int: ...
         def recv(self, size: int, /) -> bytes: ...
@@ -27,98 +27,13 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-DEFAULT_SOCKET = "/run/wherry/wherry.sock"
-DEFAULT_HOST = f"unix://{DEFAULT_SOCKET}"
-DEFAULT_PORT, DEFAULT_TLS_PORT = 2375, 2376
-CONNECT_TIMEOUT = 30.0
-"""Seconds to wait for a peer to answer, unless an endpoint says otherwise."""
 SHUT_WR: int = _socket.SHUT_WR
 
 
-class CannotConnect(Unavailable):
-    """Nobody answers at the daemon's address."""
-
-
-class Tls:
-    """Where TLS material lies; ``verify`` False still encrypts but trusts any certificate."""
-
-    __slots__ = ("ca", "cert", "key", "verify")
-
-    def __init__(self, *, ca: str = "", cert: str = "", key: str = "", verify: bool = True) -> None:
-        self.ca, self.cert, self.key = ca, cert, key
-        self.verify = verify
-
-
-class Endpoint:
-    """One daemon's address: the ``host`` URL as given, taken apart, and TLS material where it is wanted."""
-
-    __slots__ = ("address", "base_path", "connect_timeout", "context", "host", "port", "scheme", "tls")
-
-    def __init__(self, host: str, tls: Tls | None = None, *, context: str = "default") -> None:
-        self.connect_timeout = CONNECT_TIMEOUT
-        """Seconds until a connection must be there."""
-        self.host, self.tls, self.context = normalise(host, tls is not None), tls, context
-        self.scheme, _, rest = self.host.partition("://")
-        self.port, self.base_path = 0, ""
-        if self.scheme in ("unix", "ssh"):
-            self.address = rest
-            return
-        authority, slash, path = rest.partition("/")
-        self.base_path = (slash + path).rstrip("/")
-        self.address, self.port = split_host_port(authority, DEFAULT_TLS_PORT if tls else DEFAULT_PORT)
-
-    @property
-    def header_host(self) -> str:
-        """The ``Host`` header; a socket path has no host of its own, and Go's clients send this name."""
-        if self.scheme != "tcp":
-            return "api.moby.localhost"
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-
-
-def normalise(host: str, tls: bool = False) -> str:
-    """Complete a host as a person types it: ``:2375``, ``192.0.2.1``, ``unix://`` with no path.
-
-    :raises InvalidArgument: an unknown scheme, in the words of Docker's client.
-    """
-    host = host.strip()
-    if not host or host == "unix://":
-        return DEFAULT_HOST
-    scheme, separator, rest = host.partition("://")
-    if not separator:
-        scheme, rest = "tcp", host
-    if scheme in ("http", "https"):
-        scheme = "tcp"
-    if scheme not in ("unix", "tcp", "ssh"):
-        raise InvalidArgument(f"unable to parse docker host `{host}`: invalid bind address format")
-    if scheme == "tcp":
-        authority, slash, path = rest.partition("/")
-        name, port = split_host_port(authority, DEFAULT_TLS_PORT if tls else DEFAULT_PORT)
-        shown = f"[{name}]" if ":" in name else name
-        return f"tcp://{shown}:{port}{slash}{path}"
-    return f"{scheme}://{rest}"
-
-
-def split_host_port(authority: str, default_port: int) -> tuple[str, int]:
-    """Split ``host:port``, ``[v6]:port``, ``host`` or ``:port``.
-
-    :raises InvalidArgument: the port is no number between 1 and 65535.
-    """
-    if authority.startswith("["):
-        name, _, tail = authority[1:].partition("]")
-        port_text = tail[1:] if tail.startswith(":") else ""
-    else:
-        name, _, port_text = authority.rpartition(":") if ":" in authority else (authority, "", "")
-    if not port_text:
-        return name or "127.0.0.1", default_port
-    if not port_text.isdecimal() or not 0 < int(port_text) < 65536:
-        raise InvalidArgument(f"invalid port {port_text!r} in host {authority!r}")
-    return name or "127.0.0.1", int(port_text)
-
-
-def connect(endpoint: Endpoint) -> Stream:
+def connect(endpoint: DaemonEndpoint) -> Stream:
     """Open a connection.
 
-    :raises CannotConnect: nobody listens there, or permission is denied; the text names the address.
+    :raises CannotConnect: the connection is refused, or permission is denied; the text names the address.
     """
     if endpoint.scheme == "unix":
         return _unix(endpoint)
@@ -129,7 +44,7 @@ def connect(endpoint: Endpoint) -> Stream:
     return _tcp(endpoint)
 
 
-def _unix(endpoint: Endpoint) -> Stream:
+def _unix(endpoint: DaemonEndpoint) -> Stream:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         sock.connect(endpoint.address)
@@ -137,6 +52,7 @@ def _unix(endpoint: Endpoint) -> Stream:
         sock.close()
         raise CannotConnect(
             f"permission denied while trying to connect to the wherry daemon socket at {endpoint.host}"
+            f"{_who_may(endpoint.address)}"
         ) from e
     except OSError as e:
         sock.close()
@@ -144,13 +60,23 @@ def _unix(endpoint: Endpoint) -> Stream:
     return sock
 
 
-def cannot_connect(endpoint: Endpoint) -> CannotConnect:
-    return CannotConnect(
-        f"Cannot connect to the wherry daemon at {endpoint.host}. Is the wherry daemon running?"
-    )
+def _who_may(path: str) -> str:
+    """The group that may use a socket; its members have the power of root."""
+    import grp
+    import os
+    import stat
+
+    try:
+        status = os.stat(path)
+        group = grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        return ": it is root's (sudo wherry ...)"
+    if not status.st_mode & stat.S_IWGRP or status.st_gid == 0:
+        return ": it is root's (sudo wherry ...)"
+    return f": it is for root and the group {group} (as root: usermod -aG {group} NAME, then log in again)"
 
 
-def _tcp(endpoint: Endpoint) -> Stream:
+def _tcp(endpoint: DaemonEndpoint) -> Stream:
     try:
         addresses = _socket.getaddrinfo(endpoint.address, endpoint.port, 0, _socket.SOCK_STREAM)
     except OSError as e:

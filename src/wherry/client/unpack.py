@@ -1,9 +1,9 @@
 """A tar stream from a container, extracted beneath a local directory.
 
-The archive is the container's and may be hostile. Every name is made in a directory that was opened part by
-part, never through a symbolic link, below the one the user named; nothing is written through what was there
-before. Without ``archive`` mode everything belongs to the user, and what would give a container's file power
-here is left out: set-id bits and device nodes.
+The archive comes from the container and may be hostile. Every file is created in a directory that was opened
+component by component below the user's directory, without following symbolic links; existing files are
+replaced, never written through. Without ``archive`` mode all files belong to the user, and set-id bits and
+device nodes, which could give a container's file power over this host, are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 
 from wherry.errors import InvalidArgument
 from wherry.model import tarformat as tf
-from wherry.model.tarformat import BadTar, Buffered, Entry, Limits, TarReader, show
+from wherry.model.tarformat import BadTar, Buffered, Entry, TarLimits, TarReader, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _POWER = stat.S_ISUID | stat.S_ISGID
 
 
-class Unpacker:
-    """Extracts below ``directory``. ``old`` at the beginning of names becomes ``new``; with no ``old`` names
-    are what they are."""
+class ArchiveUnpacker:
+    """Extracts below ``directory``. ``old`` at the beginning of names is replaced by ``new``; without ``old``
+    names are kept."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Unpacker:
     ) -> None:
         """:param archive: keep owners, set-id bits and device nodes; only root can."""
         self._top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._reader = TarReader(Buffered(lambda: next(pieces, b"")), Limits())
+        self._reader = TarReader(Buffered(lambda: next(pieces, b"")), TarLimits())
         self._old, self._new = os.fsencode(old), os.fsencode(new)
         self._archive = archive and os.geteuid() == 0
         self._complain = complain
@@ -49,7 +49,7 @@ class Unpacker:
         self._times: dict[bytes, Entry] = {}
 
     def run(self) -> None:
-        """:raises InvalidArgument: the archive is broken, hostile, or does not fit what is there."""
+        """:raises InvalidArgument: the archive is broken, hostile, or conflicts with existing files."""
         try:
             for entry in self._reader:
                 path = _clean(self._renamed(entry.name))
@@ -70,7 +70,7 @@ class Unpacker:
             return name
         if name == self._old or name.startswith(self._old + b"/"):
             return self._new + name[len(self._old) :]
-        raise BadTar(f"{show(name)} is not what was asked for")
+        raise BadTar(f"{show(name)} is not the requested file")
 
     def _entry(self, entry: Entry, path: bytes) -> None:
         head, _, name = path.rpartition(b"/")
@@ -110,7 +110,7 @@ class Unpacker:
         self._parent, self._head = self._top, b""
 
     def _open(self, path: bytes) -> int:
-        """A directory of the archive's, opened part by part; what is missing is made."""
+        """Open a directory in the archive's path component by component, and create missing ones."""
         fd = os.dup(self._top)
         try:
             for part in filter(None, path.split(b"/")):
@@ -121,7 +121,7 @@ class Unpacker:
                     inner = os.open(part, _DIRECTORY, dir_fd=fd)
                 except OSError as e:
                     if e.errno in (errno.ELOOP, errno.ENOTDIR):
-                        raise BadTar(f"{show(path)} is below something that is no directory") from e
+                        raise BadTar(f"{show(path)} is below something that is not a directory") from e
                     raise
                 os.close(fd)
                 fd = inner
@@ -141,7 +141,7 @@ class Unpacker:
                 ) from e
 
     def _settle(self, path: bytes, entry: Entry) -> None:
-        """A directory's mode and times, when nothing more is made in it."""
+        """Set a directory's mode and times, once nothing more is created in it."""
         fd = self._open(path)
         try:
             if self._archive:
@@ -201,6 +201,7 @@ class Unpacker:
         device = 0 if kind == stat.S_IFIFO else os.makedev(entry.major, entry.minor)
         os.mknod(name, kind | (entry.mode & 0o600), device, dir_fd=self._parent)
         self._own(entry, name)
+        os.chmod(name, entry.mode & 0o777, dir_fd=self._parent)  # the umask has removed some bits
 
     def _own(self, entry: Entry, name: bytes) -> None:
         if self._archive:

@@ -71,7 +71,7 @@ def remove_snapshot(api: Api, name: str, label: str) -> None:
 
 
 def restore(api: Api, name: str, label: str) -> Object:
-    """``{"Kept": …}``: the snapshot of what was there before."""
+    """``{"Kept": …}``: the snapshot of the data before."""
     answer: Object = api.json("POST", path(name, f"snapshots/{quote(label)}/restore"))
     return answer
 
@@ -100,7 +100,7 @@ def sizes(api: Api, name: str, *, snapshot: str = "", depth: int = 1) -> list[Ob
 
 
 def export(api: Api, name: str, *, compression: str, snapshot: str = "") -> Response:
-    """An archive of all of it, as a stream."""
+    """An archive of the volume's files, as a stream."""
     query = {"compression": compression, "snapshot": snapshot}
     return api.request("GET", path(name, "export"), query=query)
 
@@ -114,7 +114,7 @@ def push(api: Api, name: str, target: str, *, snapshot: str = "", headers: Heade
 
 
 def pull(api: Api, source: str, name: str, *, headers: Headers) -> Iterator[Object]:
-    """Make a volume of what was pushed; a progress stream."""
+    """Make a volume from a pushed one; a progress stream."""
     from wherry.client import jsonwire
 
     query = {"from": source, "name": name}

@@ -1,4 +1,4 @@
-"""The part of the configuration that makes a daemon one of several: ``cluster-store`` and its kind."""
+"""The cluster settings: ``cluster-store`` and related keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS = {"ttl": range(3, 3601), "rekey": range(10, 7 * 86400 + 1)}
 def configured(
     store: str | None, advertise: str | None, given: Mapping[str, str] | Sequence[str] | None
 ) -> ClusterConfig | None:
-    """:raises InvalidArgument: one of them alone, or a value that makes no sense."""
+    """:raises InvalidArgument: a key without the others that it needs, or an invalid value."""
     if not store:
         if advertise or given:
             raise InvalidArgument("cluster-advertise and cluster-store-opt need cluster-store")
@@ -57,7 +57,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _address(text: str) -> str:
-    """An address for the other hosts, or that of an interface of this one. Raises as :func:`configured`."""
+    """An address for the other hosts, or the one of an interface of this host.
+    Raises as :func:`configured`."""
     address = _named(text)
     try:
         check_address(address)
@@ -67,7 +68,7 @@ def _address(text: str) -> str:
 
 
 def _named(text: str) -> str:
-    """An address, or that of an interface. A port, which Docker wanted there, is left out."""
+    """An address, or that of an interface. A port, which Docker required there, is ignored."""
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
     except ValueError:

@@ -76,7 +76,7 @@ def _open_unix(path: Path, group: str) -> Listener:
     _remove_stale(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        # Linux gives the file the mode of the unbound socket: nobody may connect in between.
+        # Linux gives the file the mode of the unbound socket: so nobody can connect in between.
         os.fchmod(server.fileno(), 0o600)
         server.bind(str(path))
         if gid is not None:
@@ -91,7 +91,7 @@ def _open_unix(path: Path, group: str) -> Listener:
 
 
 def _remove_stale(path: Path) -> None:
-    """A socket that nobody answers is left over; one that answers belongs to a living daemon."""
+    """Remove a socket file if nobody answers on it; if somebody answers, a daemon is running."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise Conflict(f"cannot listen on unix://{path}: a file of that name is there")
@@ -151,6 +151,8 @@ def _open_tcp(url: str, rest: str, config: Config) -> Listener:
 def _context(tls: TlsConfig) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A client that accepts both gets HTTP/1.1, which has the whole API; a client with HTTP/2 only is gRPC.
+    context.set_alpn_protocols(["http/1.1", "h2"])
     try:
         context.load_cert_chain(tls.cert, tls.key)
         if tls.verify:

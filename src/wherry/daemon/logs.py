@@ -1,12 +1,11 @@
-"""The daemon's own log: one line an event on standard error, as logfmt or JSON."""
+"""The daemon's own log: one line per event on standard error, as logfmt or JSON."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
-
-import msgspec
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -40,13 +39,23 @@ class LogfmtFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return msgspec.json.encode(_fields(record)).decode()
+        return _json(_fields(record))
 
 
 def _quoted(text: str) -> str:
-    if text and all(c.isalnum() or c in "-._:/+" for c in text):
+    if text and text.isascii() and all(c.isalnum() or c in "-._:/+" for c in text):
         return text
-    return msgspec.json.encode(text).decode()
+    return _json(text)
+
+
+def _json(value: object) -> str:
+    """One line, without control characters for a terminal: parts of messages come from other people."""
+    encoded = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return (
+        encoded
+        if encoded.isprintable()
+        else json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    )
 
 
 def configure(level: str, form: str) -> None:
@@ -55,6 +64,8 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    # aiohttp and asyncio report a client that breaks off as if it were news.
+    # hpack logs every header.
+    logging.getLogger("hpack").setLevel(max(LEVELS[level], logging.INFO))
+    # aiohttp and asyncio log each client that disconnects early.
     logging.getLogger("aiohttp").setLevel(max(LEVELS[level], logging.WARNING))
     logging.getLogger("asyncio").setLevel(max(LEVELS[level], logging.WARNING))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import logging
 import os
 import signal
@@ -12,13 +10,20 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from wherry import __version__
+import msgspec
+
+from wherry import __version__, threads
 from wherry.daemon import config as configuration
-from wherry.daemon import listeners, logs, wiring
+from wherry.daemon import database, listeners, logs, wiring
+from wherry.daemon.acceptor import Acceptor
+from wherry.daemon.claim import Claim
 from wherry.daemon.config import Config
 from wherry.daemon.tls import TlsProtocol
-from wherry.errors import Conflict, Unavailable, WherryError
+from wherry.errors import Unavailable, WherryError
+from wherry.linux import descriptors, memory
+from wherry.state.database import WAY_OUT
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +43,17 @@ def main(arguments: Sequence[str]) -> int:
         logs.configure(config.log_level, config.log_format)
         if os.geteuid() != 0:
             raise Unavailable("wherryd must run as root")
-        # Whoever started it: what the daemon and its children make is not for others to write.
+        # Whatever umask was inherited: other users must not write to files of the daemon and its children.
         os.umask(0o022)
-        with PidFile(config):
+        descriptors.raise_limit()
+        memory.settle()
+        with Claim(config.root, config.run, config.pidfile):
             if mode == "teardown":
                 wiring.teardown(config)
+            elif mode == "rebuild":
+                asyncio.run(wiring.rebuild(config))
+            elif mode == "restore":
+                asyncio.run(wiring.restore(config))
             else:
                 asyncio.run(_serve(config))
     except WherryError as e:
@@ -53,36 +64,6 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-class PidFile:
-    """``<run>/wherryd.pid``, locked for as long as the daemon lives: one daemon a root and run directory."""
-
-    def __init__(self, config: Config) -> None:
-        self._path = config.pidfile or config.run / "wherryd.pid"
-        self._lock_path = config.root / "wherryd.lock"
-        self._lock = -1
-
-    def __enter__(self) -> PidFile:
-        for directory, mode in ((self._path.parent, 0o711), (self._lock_path.parent, 0o710)):
-            try:
-                directory.mkdir(parents=True, exist_ok=True, mode=mode)
-            except OSError as e:
-                raise Unavailable(f"cannot make {directory}: {e.strerror}") from e
-        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            os.close(self._lock)
-            if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise Conflict(f"another daemon uses {self._lock_path.parent}") from e
-            raise Unavailable(f"cannot lock {self._lock_path}: {e.strerror}") from e
-        self._path.write_text(f"{os.getpid()}\n")
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._path.unlink(missing_ok=True)
-        os.close(self._lock)
-
-
 async def _serve(config: Config) -> None:
     began = time.monotonic()
     log.info("wherryd %s starts: root %s, run %s", __version__, config.root, config.run)
@@ -91,42 +72,47 @@ async def _serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    daemon = wiring.build(config)
+    memory.grow()
+    try:
+        daemon = wiring.build(config)
+    except msgspec.MsgspecError as e:
+        raise Unavailable(f"cannot start: a row of the database does not read: {e}: {WAY_OUT}") from e
     opened: list[listeners.Listener] = []
-    servers: list[asyncio.Server] = []
+    acceptors: list[Acceptor] = []
     try:
         opened = listeners.open_all(config)
-        await daemon.start()
-        servers += [await _listen(daemon, listener) for listener in opened]
+        await daemon.engine.start()
+        acceptors += [_listen(daemon, listener) for listener in opened]
         log.info("API listens on %s (%.0f ms)", listeners.describe(opened), (time.monotonic() - began) * 1e3)
+        memory.keep()
         _notify_ready()
-        await daemon.reconciler.restart()
+        daemon.engine.resume()
+        copying = asyncio.create_task(database.keep_copy(daemon.db, config.root))
         await stopping.wait()
-        log.info("stopping; containers go on running")
+        copying.cancel()
+        with suppress(asyncio.CancelledError):
+            await copying
+        await threads.disk(database.copy, daemon.db, config.root)
+        log.info("stopping; containers keep running")
     finally:
-        for server in servers:
-            server.close()
+        for acceptor in acceptors:
+            acceptor.close()
         await daemon.server.close(timeout=config.shutdown_timeout)
-        await daemon.stop()
+        await daemon.close()
         for listener in opened:
             listener.close()
     log.info("stopped")
 
 
-async def _listen(daemon: wiring.Daemon, listener: listeners.Listener) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    if listener.socket.family == socket.AF_UNIX:
-        return await loop.create_unix_server(daemon.server.http, sock=listener.socket, backlog=512)
-    context = listener.context
-    if context is None:
-        return await loop.create_server(daemon.server.http, sock=listener.socket, backlog=512)
-    return await loop.create_server(
-        lambda: TlsProtocol(context, daemon.server.http), sock=listener.socket, backlog=512
-    )
+def _listen(daemon: wiring.Daemon, listener: listeners.Listener) -> Acceptor:
+    context, http = listener.context, daemon.protocol
+    acceptor = Acceptor(listener.socket, http if context is None else lambda: TlsProtocol(context, http))
+    acceptor.start()
+    return acceptor
 
 
 def _notify_ready() -> None:
-    """Tell the service manager (sd_notify(3)) where there is one."""
+    """Tell the service manager (sd_notify(3)), if there is one."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -1,4 +1,4 @@
-"""The part of the configuration that is about registries."""
+"""The registry settings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 from wherry.errors import InvalidArgument
 from wherry.model import reference
 from wherry.registry import config as registry
-from wherry.registry.config import RegistryConfig, Rule
+from wherry.registry.config import PrefixRule, RegistryConfig
 
 _MOST = 100
 
 
 def configured(merged: dict[str, Any]) -> RegistryConfig:
-    """:raises InvalidArgument: a value that makes no sense; the text names its key."""
+    """:raises InvalidArgument: an invalid value; the text names its key."""
     rules = {}
     for prefix, given in (merged["registries"] or {}).items():
-        rules[prefix] = Rule(
+        rules[prefix] = PrefixRule(
             prefix=_prefix(prefix),
             location=_prefix(given.location) if given.location else "",
             mirrors=tuple(registry.check_mirror(url) for url in given.mirrors),
@@ -29,7 +29,7 @@ def configured(merged: dict[str, Any]) -> RegistryConfig:
     if merged["registry_mirrors"]:
         _add_mirrors(rules, merged["registry_mirrors"])
     for prefix in merged["blocked_registries"] or ():
-        rules[prefix] = Rule(prefix=_prefix(prefix), blocked=True)
+        rules[prefix] = PrefixRule(prefix=_prefix(prefix), blocked=True)
     return RegistryConfig(
         rules=tuple(rules.values()),
         insecure=tuple(registry.check_insecure(entry) for entry in merged["insecure_registries"] or ()),
@@ -42,15 +42,15 @@ def configured(merged: dict[str, Any]) -> RegistryConfig:
     )
 
 
-def _add_mirrors(rules: dict[str, Rule], urls: list[str]) -> None:
-    """``registry-mirrors`` are of Docker Hub; the bare host only, as with Docker."""
+def _add_mirrors(rules: dict[str, PrefixRule], urls: list[str]) -> None:
+    """``registry-mirrors`` mirror Docker Hub; only a host without a path, as with Docker."""
     hub = rules.get(reference.DEFAULT_DOMAIN)
     if hub is not None and hub.mirrors:
         raise InvalidArgument("mirrors of docker.io are in both registry-mirrors and registries")
     for url in urls:
         if urlsplit(registry.check_mirror(url)).path:
             raise InvalidArgument(f"invalid mirror: {url!r}: path, query, or fragment at end of the URI")
-    rules[reference.DEFAULT_DOMAIN] = Rule(
+    rules[reference.DEFAULT_DOMAIN] = PrefixRule(
         prefix=reference.DEFAULT_DOMAIN,
         location=hub.location if hub is not None else "",
         mirrors=tuple(url.rstrip("/") for url in urls),

@@ -1,8 +1,8 @@
-"""TLS for listeners, with both directions closed one at a time.
+"""TLS for listeners; each direction is closed separately.
 
-asyncio's own TLS transport ends a connection as soon as the client has said that it will send no more. The
-Engine API's streams need the other direction then: the output of ``cat`` comes after the end of its input.
-OpenSSL allows it (SSL_shutdown(3): closing is per direction), so this transport does as well.
+asyncio's own TLS transport ends a connection as soon as the client has said that it will send no more. But
+the Engine API's streams still need the other direction then: the output of ``cat`` comes after the end of its
+input. OpenSSL allows that (SSL_shutdown(3): each direction is closed separately), and so does this transport.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class TlsProtocol(asyncio.Protocol):
             self._transport.protocol.resume_writing()
 
     def advance(self) -> None:
-        """Do what can be done with what has come."""
+        """Process what has arrived."""
         try:
             if self._established or self._handshake():
                 self._read()
@@ -112,12 +112,12 @@ class TlsProtocol(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self._raw.resume_reading()
-            # What OpenSSL holds already will not wake anybody.
+            # Data that OpenSSL has buffered already cause no new event.
             asyncio.get_running_loop().call_soon(self.advance)
 
 
 class TlsTransport(asyncio.Transport):
-    """What the application writes to. Buffering, and with it flow control, is the raw transport's."""
+    """The application writes to this. The raw transport does the buffering and the flow control."""
 
     def __init__(
         self,
@@ -183,14 +183,14 @@ class TlsTransport(asyncio.Transport):
         self._finish()
 
     def _finish(self) -> None:
-        """Say that nothing more will come (the close_notify alert)."""
+        """Tell the peer that nothing more will come (the close_notify alert)."""
         if self._finished:
             return
         self._finished = True
         try:
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # The peer's own is not here yet, and need not come.
+            pass  # The peer's own alert has not arrived, and need not.
         self._owner.flush()
 
     def is_closing(self) -> bool:

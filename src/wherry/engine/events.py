@@ -1,4 +1,4 @@
-"""The event bus: every change is a row first, then news to whoever listens."""
+"""The event bus: a change is first stored as a row, then sent to the listeners."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from wherry.state.events import EventLog
 log = logging.getLogger(__name__)
 
 _BACKLOG = 10_000
-"""Events kept for a listener that does not read; then it is cut off rather than fed a gap."""
+"""Events queued for a listener that does not read. Beyond that it is disconnected: no event is skipped."""
 
 
 class Subscription:
-    """A listener's queue. Iterating ends when the listener fell too far behind or the daemon stops."""
+    """A listener's queue. The iteration ends when the listener falls too far behind or the daemon stops."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue(_BACKLOG)
@@ -52,10 +52,10 @@ class Subscription:
 
 
 class Caller:
-    """Who is being answered, for as long as that takes.
+    """The client that is being answered, for as long as that takes.
 
-    Work that a request leaves behind (a watch, a timer) inherits its context, and must not go on speaking
-    in its name: hence ``active``.
+    Work that outlives a request (a watch, a timer) inherits the request's context, but must not be reported
+    in the client's name: hence ``active``.
     """
 
     __slots__ = ("active", "initiator")
@@ -66,7 +66,7 @@ class Caller:
 
 
 def caller_name() -> str:
-    """Who is being answered, in a few words; empty where nobody is."""
+    """The client that is being answered, in a few words; empty if there is none."""
     caller = CALLER.get()
     if caller is None or not caller.active:
         return ""
@@ -94,10 +94,10 @@ class EventBus:
         *,
         keep: bool = True,
     ) -> None:
-        """``keep`` False is for what happens all the time: told to who listens, and not remembered."""
+        """``keep`` False is for events that occur all the time: they go to listeners and are not stored."""
         if not keep and not self._listeners:
             return
-        # Two events never carry the same time, so that --since and --until can part them.
+        # Two events never have the same time, so that --since and --until can separate them.
         self._last = max(time.time_ns(), self._last + 1)
         caller = CALLER.get()
         event = Event(
@@ -111,7 +111,7 @@ class EventBus:
         try:
             if keep:
                 self._log.append(event)
-        except Unavailable as e:  # What happened has happened, whether or not there is room to note it.
+        except Unavailable as e:  # The change has happened, even if there is no room to record it.
             log.warning("event %s %s is not kept: %s", kind, action, e.message)
         for listener in list(self._listeners):
             listener.offer(event)
@@ -131,7 +131,7 @@ class EventBus:
         return len(self._listeners)
 
     def past(self, since: int | None, until: int | None) -> Iterator[Event]:
-        """Events already recorded, by time in nanoseconds, oldest first, read a page at a time."""
+        """Recorded events, by time in nanoseconds, oldest first, read a page at a time."""
         return self._log.between(since, until)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What lives only while the daemon does: locks, running tasks, and who waits for what."""
+"""State that exists only while the daemon runs: locks, running tasks, waiters."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from wherry.engine.attach import AttachSession
     from wherry.model.container import Health
-    from wherry.storage.containerfiles import Job
+    from wherry.storage.confined.containerfiles import Job
+
+
+class Waiting(Protocol):
+    """A session that came before a start and wants everything the container prints, from the first byte."""
+
+    def connect(self, bundle: Path) -> None:
+        """Called once the task's attach socket is there, before anything prints."""
+
+    def abandon(self) -> None:
+        """The container will not be started: the session ends."""
 
 
 @dataclass
 class Task:
-    """A running process tree: its descriptors are open as long as this object is in use."""
+    """A running process tree. Its descriptors stay open as long as this object is in use."""
 
     directory: Path
     pid: int
@@ -28,7 +37,7 @@ class Task:
 
     @contextmanager
     def process(self) -> Iterator[int]:
-        """A descriptor of its own for the first process, which outlives this object's."""
+        """A duplicated descriptor for the first process; it stays valid after this object is closed."""
         fd = os.dup(self.process_fd)
         try:
             yield fd
@@ -51,25 +60,28 @@ class Exit:
 
 
 class Live:
-    """One container's living half. All of it belongs to the loop's thread.
+    """The in-memory state of one container. All of it belongs to the loop's thread.
 
     :ivar lock: held while the container starts, is cleaned up after its exit, is renamed or removed.
     :ivar stopping: the coming exit was asked for, so no restart policy applies.
-    :ivar coming_back: the exit is part of a restart, so a container that removes itself stays.
-    :ivar restart_after: seconds between the coming exit and the start that follows it, whatever the restart
-        policy says; ``None`` leaves it to the policy.
-    :ivar health: what its checks found in this run; ``None`` without checks, and while it does not run.
-    :ivar frozen: held still for as long as ``lock`` is held; signals wait for its end.
-    :ivar files: held by whoever writes to the container's files from outside, and while a start mounts them.
-    :ivar file_jobs: those writers; a removal ends them.
-    :ivar pending: attach sessions that came before the start; they are connected before anything prints.
+    :ivar coming_back: the exit is part of a restart, so a container with ``--rm`` is not removed.
+    :ivar restart_after: seconds between the coming exit and the next start, whatever the restart policy says;
+        ``None``: the policy decides.
+    :ivar health: results of the health checks in this run; ``None`` without checks, and while it does not
+    run.
+    :ivar frozen: the container is frozen as long as ``lock`` is held; signals wait until it is thawed.
+    :ivar files: held while somebody writes to the container's files from outside, and while a start mounts
+    them.
+    :ivar exec_ids: execs that can be inspected. :ivar open_execs: those of them that have not ended.
+    :ivar pending: attach sessions that came before the start; they are connected before anything is printed.
     """
 
     def __init__(self, container_id: str) -> None:
         self.id = container_id
         self.lock = asyncio.Lock()
         self.files = asyncio.Lock()
-        self.file_jobs: set[Job] = set()
+        self._file_jobs: set[Job] = set()
+        self._no_file_jobs = asyncio.Event()
         self.task: Task | None = None
         self.stopping = False
         self.removing = False
@@ -78,17 +90,36 @@ class Live:
         self.restart_after: float | None = None
         self.health: Health | None = None
         self.restart: asyncio.Task[None] | None = None
-        self.pending: list[AttachSession] = []
+        self.pending: list[Waiting] = []
         self.exec_ids: list[str] = []
+        self.open_execs: dict[str, None] = {}
         self._exit_waiters: list[asyncio.Future[Exit]] = []
         self._removal_waiters: list[asyncio.Future[Exit]] = []
         self._on_exit: list[Callable[[], None]] = []
         self.last_exit = Exit(0)
 
+    @contextmanager
+    def file_job(self, job: Job) -> Iterator[None]:
+        """Enter while reading or writing the container's files from outside; this also uses its volumes."""
+        self._file_jobs.add(job)
+        try:
+            yield
+        finally:
+            self._file_jobs.discard(job)
+            if not self._file_jobs:
+                self._no_file_jobs.set()
+
     def end_file_jobs(self) -> None:
-        """Break off whoever writes to the container's files from outside."""
-        for job in self.file_jobs:
+        """Cancel all reads and writes of the container's files from outside."""
+        for job in self._file_jobs:
             job.end()
+
+    async def until_no_file_jobs(self) -> None:
+        """Cancel them, and wait until they have released everything."""
+        while self._file_jobs:
+            self.end_file_jobs()
+            self._no_file_jobs.clear()
+            await self._no_file_jobs.wait()
 
     def next_exit(self) -> asyncio.Future[Exit]:
         """Resolves at the next exit (or failed start)."""
@@ -102,12 +133,12 @@ class Live:
     def _add(waiters: list[asyncio.Future[Exit]]) -> asyncio.Future[Exit]:
         future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         waiters.append(future)
-        # A waiter that leaves is forgotten at once, not at an exit that may never come.
+        # A waiter that is cancelled is removed at once: the exit may never come.
         future.add_done_callback(lambda done: waiters.remove(done) if done in waiters else None)
         return future
 
     def on_exit(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back at the end of the current task; the result takes the callback back."""
+        """Call back at the end of the current task. The returned function cancels this."""
         self._on_exit.append(callback)
 
         def cancel() -> None:
@@ -124,7 +155,7 @@ class Live:
         _resolve(self._exit_waiters, how)
 
     def removed(self) -> None:
-        """The container is gone. A failed start has told its error to whoever started it."""
+        """The container is gone. The caller of a failed start has received the error already."""
         how = Exit(self.last_exit.code)
         _resolve(self._exit_waiters, how)
         _resolve(self._removal_waiters, how)

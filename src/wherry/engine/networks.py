@@ -1,36 +1,36 @@
-"""Networks for people: made, listed, inspected, removed, and containers put on them and taken off."""
+"""The use cases of networks: create, list, inspect, remove, connect and disconnect containers."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from wherry.engine import normalise
-from wherry.engine.events import EventBus
-from wherry.engine.live import LiveSet
-from wherry.engine.sandboxes import Sandboxes
+from wherry import threads
+from wherry.engine.containers import descriptions
+from wherry.engine.containers.sandboxes import Sandboxes, host_endpoint_id
+from wherry.engine.ground import Ground
 from wherry.errors import Conflict, Forbidden, InvalidArgument, NotFound
+from wherry.model import patterns
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints as places
 from wherry.network.create import NetworkRequest as NetworkRequest
-from wherry.network.manager import NetworkManager
-from wherry.network.types import PREDEFINED
+from wherry.network.room import NetworkRoom
+from wherry.network.types import HOST, PREDEFINED
 from wherry.network.types import Endpoint as Endpoint
 from wherry.network.types import Network as Network
 from wherry.network.types import Subnet as Subnet
-from wherry.state.containers import ContainerRow, Containers
+from wherry.state.containers import ContainerRow
 
 LabelTest = Callable[[Mapping[str, str]], bool]
 
 
 @dataclass(frozen=True)
 class NetworkView:
-    """A network with who is on it: container names and endpoints. ``status`` are, by subnet, how many
-    addresses are taken and how many are free; ``remote`` who is on it on other hosts, ``peers`` the names and
-    addresses of those."""
+    """A network with the containers on it: their names and endpoints. ``status``: for each subnet, how many
+    addresses are taken and how many are free. ``remote``: the containers on other hosts. ``peers``: names and
+    addresses of those hosts."""
 
     network: Network
     endpoints: tuple[tuple[str, Endpoint], ...] = ()
@@ -40,63 +40,62 @@ class NetworkView:
 
 
 class NetworkService:
-    def __init__(
-        self,
-        *,
-        network: NetworkManager,
-        containers: Containers,
-        sandboxes: Sandboxes,
-        events: EventBus,
-        live: LiveSet,
-    ) -> None:
-        self._network = network
-        self._containers = containers
+    def __init__(self, ground: Ground, *, network: NetworkRoom, sandboxes: Sandboxes) -> None:
+        self._settings = ground.settings
+        self._network = network.networks
+        self._endpoints = network.sandboxes
+        self._containers = ground.containers
         self._sandboxes = sandboxes
-        self._events = events
-        self._live = live
+        self._events = ground.events
+        self._live = ground.live
 
     # ---- networks --------------------------------------------------------------------------------------
 
     def select(self, filters: Mapping[str, Sequence[str]]) -> list[Network]:
-        return [n for n in self._network.list() if self._matches(n, filters)]
+        named = patterns.Anywhere(filters.get("name", ()))
+        return [n for n in self._network.list() if named(n.name) and self._matches(n, filters)]
 
     def drivers(self) -> list[str]:
-        """The names of the drivers there are."""
+        """The names of all network drivers."""
         return self._network.drivers()
 
     def get(self, wanted: str) -> Network:
         return self._network.get(wanted)
 
     def inspect(self, wanted: str, *, scope: str = "") -> NetworkView:
-        """:raises NotFound: no such network, or not of this scope."""
+        """:raises NotFound: no such network, or it has another scope."""
         network = self._network.get(wanted)
         if scope and network.scope != scope:
             raise NotFound(f"network {wanted} not found")
-        names = {row.id: row.name for row in self._containers.all()}
-        found = [(names.get(e.container_id, ""), e) for e in self._network.endpoints_on(network.id)]
+        rows = self._containers.all()
+        names = {row.id: row.name for row in rows}
+        found = [(names.get(e.container_id, ""), e) for e in self._endpoints.endpoints_on(network.id)]
+        for row in rows if network.name == HOST else ():
+            if identifier := host_endpoint_id(row, network):
+                plain = Endpoint(
+                    id=identifier, network_id=network.id, network_name=network.name, container_id=row.id
+                )
+                found.append((row.name, plain))
+        elsewhere = self._network.elsewhere(network)
         return NetworkView(
-            network,
-            tuple(found),
-            self._network.status(network),
-            tuple(self._network.remote(network)),
-            tuple(self._network.peers(network)),
+            network, tuple(found), self._network.status(network), elsewhere.endpoints, elsewhere.peers
         )
 
     async def create(self, request: NetworkRequest) -> tuple[Network, list[str]]:
         """:returns: the network, and warnings."""
-        network, warnings = await asyncio.to_thread(self._network.create, request)
+        network, warnings = await threads.runtime(self._network.create, request)
         self._tell("create", network)
         return network, warnings
 
     async def remove(self, wanted: str) -> None:
-        """:raises NotFound: no such network. :raises Forbidden: it is predefined, or in use."""
-        network = await asyncio.to_thread(self._network.remove, wanted)
+        """:raises NotFound: no such network. :raises Forbidden: it is predefined or in use."""
+        network = await threads.runtime(self._network.remove, wanted)
         self._tell("destroy", network)
 
     async def prune(self, *, until: int | None, labels: LabelTest) -> list[str]:
-        """Remove networks that no container is meant to be on, running or not; their names.
+        """Remove networks that no container is configured to use, running or not. Returns their names.
 
-        :param until: ns since the epoch; only those made before.
+        :param until: ns since the epoch; only networks made before this time.
         """
         used = self._used()
         removed = []
@@ -108,12 +107,12 @@ class NetworkService:
             try:
                 await self.remove(network.id)
             except (NotFound, Forbidden):
-                continue  # gone, or taken, in this very moment
+                continue  # removed, or taken into use, in this moment
             removed.append(network.name)
         return removed
 
     def _used(self) -> set[str]:
-        """Ids of networks that some container is on, or will be at its next start."""
+        """Ids of networks that a container uses now or will use at its next start."""
         used = set()
         for row in self._containers.all():
             used |= {network.id for network in self._sandboxes.networks(row)}
@@ -126,10 +125,10 @@ class NetworkService:
     # ---- containers on them ----------------------------------------------------------------------------
 
     async def connect(self, wanted: str, container: str, request: EndpointRequest) -> None:
-        """Put a container on a network, now if it runs and at every later start.
+        """Connect a container to a network: now if it runs, and at every later start.
 
-        :raises NotFound: no such network or container. :raises Forbidden: it is on it already, or one of the
-            two does not go with others.
+        :raises NotFound: no such network or container. :raises Forbidden: it is connected already, or the
+        network or the container does not allow it.
         """
         network = self._network.get(wanted)
         row = self._containers.find(container)
@@ -142,32 +141,33 @@ class NetworkService:
                 )
             self._check_connect(row, network)
             places.check(network, request)
-            if network.name == "bridge":
-                normalise.check_default_bridge(request)
             if live.task is not None:
-                await asyncio.to_thread(self._sandboxes.connect, row, network.id, request)
+                await threads.runtime(self._sandboxes.connect, row, network.id, request)
             try:
-                self._containers.set_record(
-                    replace(row.record, networks={**row.record.networks, network.name: request})
-                )
+                self._rewrite(row, {**row.record.networks, network.name: request})
             except BaseException:
                 if live.task is not None:
-                    await asyncio.to_thread(self._sandboxes.disconnect, row, network.id)
+                    await threads.runtime(self._sandboxes.disconnect, row, network.id)
                 raise
         if live.task is not None:
             self._tell("connect", network, container=row.id)
 
     def _check_connect(self, row: ContainerRow, network: Network) -> None:
         mode = row.record.host_config.network_mode
-        if mode.startswith("container:"):
-            raise Forbidden(
+        traits = self._network.traits(network)
+        if mode.startswith("container:") or (mode == "host" and traits.namespace):
+            raise InvalidArgument(
                 "container sharing network namespace with another container or host cannot be connected to "
                 "any other network"
             )
-        if mode == "host" or network.driver == "host":
+        if not traits.namespace and mode != "host":
+            raise InvalidArgument(
+                "cannot connect container to host network - container must be created in host network mode"
+            )
+        if mode == "host":
             raise Forbidden("container cannot be disconnected from host network or connected to host network")
-        if (mode == "none" and "none" in row.record.networks) or network.driver == "null":
-            raise Forbidden(
+        if (mode == "none" and "none" in row.record.networks) or not traits.shared:
+            raise InvalidArgument(
                 "container cannot be connected to multiple networks with one of the networks in private "
                 "(none) mode"
             )
@@ -177,7 +177,7 @@ class NetworkService:
             raise Forbidden(f"endpoint with name {row.name} already exists in network {network.name}")
 
     def _key(self, row: ContainerRow, network: Network) -> str | None:
-        """Under which name the container's record has the network."""
+        """The name under which the container's record lists the network."""
         for key in row.record.networks:
             try:
                 if key == network.id or self._network.get(key).id == network.id:
@@ -187,9 +187,9 @@ class NetworkService:
         return None
 
     async def disconnect(self, wanted: str, container: str, *, force: bool) -> None:
-        """Take a container off a network, now and at every later start.
+        """Disconnect a container from a network, now and for every later start.
 
-        :param force: a container that is gone, but has left its place, is fine.
+        :param force: accept a container that no longer exists but still has an endpoint.
         :raises NotFound: no such network or container. :raises Forbidden: host networking.
         """
         network = self._network.get(wanted)
@@ -203,33 +203,37 @@ class NetworkService:
         live = self._live.get(row.id)
         async with live.lock:
             row = self._containers.find(row.id)
-            if network.driver == "host" or row.record.host_config.network_mode == "host":
-                raise Forbidden(
-                    "container cannot be disconnected from host network or connected to host network"
+            if not self._network.traits(network).namespace or row.record.host_config.network_mode == "host":
+                raise InvalidArgument(
+                    "cannot disconnect container from host network - container was created in host network "
+                    "mode"
                 )
             key = self._key(row, network)
             if key is None:
-                raise Forbidden(f"container {row.id} is not connected to network {network.name}")
+                raise Forbidden(f"container {row.id} is not connected to the network {network.name}")
             if live.task is not None:
-                await asyncio.to_thread(self._sandboxes.disconnect, row, network.id)
+                await threads.runtime(self._sandboxes.disconnect, row, network.id)
             left = {k: v for k, v in row.record.networks.items() if k != key}
-            self._containers.set_record(replace(row.record, networks=left))
+            self._rewrite(row, left)
         if live.task is not None:
             self._tell("disconnect", network, container=row.id)
 
+    def _rewrite(self, row: ContainerRow, networks: dict[str, EndpointRequest]) -> None:
+        record = replace(row.record, networks=networks)
+        self._containers.set_record(record)
+        descriptions.write(self._settings, row.name, record)
+
     async def _free(self, network: Network, container: str) -> None:
-        """A place whose container is not known any more."""
-        for endpoint in self._network.endpoints_on(network.id):
+        """Free the endpoint of a container that no longer exists."""
+        for endpoint in self._endpoints.endpoints_on(network.id):
             if container and endpoint.container_id.startswith(container):
-                await asyncio.to_thread(self._network.disconnect, endpoint.container_id, network.id)
+                await threads.runtime(self._endpoints.disconnect, endpoint.container_id, network.id)
                 return
         raise NotFound(f"No such container: {container}")
 
     # ---- filters ---------------------------------------------------------------------------------------
 
     def _matches(self, network: Network, filters: Mapping[str, Sequence[str]]) -> bool:
-        if "name" in filters and not any(n in network.name for n in filters["name"]):
-            return False
         if "id" in filters and not any(network.id.startswith(i) for i in filters["id"]):
             return False
         if "driver" in filters and network.driver not in filters["driver"]:
@@ -242,7 +246,7 @@ class NetworkService:
             if (kind == "builtin") != (network.name in PREDEFINED):
                 return False
         if "dangling" in filters:
-            dangling = not network.predefined and not self._network.endpoints_on(network.id)
+            dangling = not network.predefined and not self._endpoints.endpoints_on(network.id)
             if dangling != (filters["dangling"][0].lower() in ("1", "true", "t")):
                 return False
         for wanted in filters.get("label", ()):

@@ -1,19 +1,25 @@
-"""What the daemon was told, as the engine needs it."""
+"""The daemon's configuration, in the form the engine needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wherry.images.policy import ImageUpkeepPolicy
+from wherry.images.versions import Keep
+from wherry.model import paths
 from wherry.model.container import LogConfig, Ulimit
+from wherry.runtime.security import SecurityDefaults
 
 
 @dataclass(frozen=True)
 class Settings:
-    """``root`` and ``run`` as in the architecture's "On disk"; the rest are defaults for containers."""
+    """``root`` and ``run`` as in docs/architecture.md, "On disk"; ``engine_id`` identifies the root; the rest
+    are defaults for containers and rules for images."""
 
     root: Path
     run: Path
+    engine_id: str = ""
     default_runtime: str = "crun"
     runtimes: tuple[str, ...] = ("crun",)
     cgroup_parent: str = "/wherry"
@@ -23,18 +29,26 @@ class Settings:
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
     default_shm_size: int = 64 << 20
+    default_ipc_mode: str = "private"
+    default_cgroupns_mode: str = ""
+    init: bool = False
+    no_bridge: bool = False
+    security: SecurityDefaults = field(default_factory=SecurityDefaults)
     default_ulimits: tuple[Ulimit, ...] = ()
     labels: tuple[str, ...] = ()
     shutdown_timeout: int = 15
     debug: bool = False
     log_config: LogConfig = field(default_factory=lambda: LogConfig(type="local"))
     log_chosen: bool = False
+    cdi_directories: tuple[Path, ...] = ()
+    keep_versions: Keep = field(default_factory=Keep)
+    image_policy: ImageUpkeepPolicy = field(default_factory=ImageUpkeepPolicy)
     insecure: bool = False
     warnings: tuple[str, ...] = field(default=())
 
     def container_directory(self, container_id: str) -> Path:
         """``<root>/containers/<id>``: the log and the files bound into ``/etc``."""
-        return self.root / "containers" / container_id
+        return paths.below(self.root / "containers", container_id, what="container id")
 
     def log_path(self, container_id: str) -> Path:
         return self.container_directory(container_id) / f"{container_id}.log"
@@ -42,5 +56,16 @@ class Settings:
     def json_log_path(self, container_id: str) -> Path:
         return self.container_directory(container_id) / f"{container_id}-json.log"
 
+    def mark(self, task: Path) -> None:
+        """Record that a task belongs to this daemon."""
+        (task / "owner").write_text(f"{self.root}\n")
+
+    def is_strange(self, task: Path) -> bool:
+        """Whether a task belongs to another daemon."""
+        try:
+            return (task / "owner").read_text().strip() != str(self.root)
+        except OSError:
+            return False
+
     def task_directory(self, container_id: str) -> Path:
-        return self.run / "tasks" / container_id
+        return paths.below(self.run / "tasks", container_id, what="container id")

@@ -1,4 +1,5 @@
-"""What an archive says it holds: ``index.json`` of an OCI layout, ``manifest.json`` of a docker archive."""
+"""The table of contents of an archive:
+``index.json`` of an OCI layout, ``manifest.json`` of a docker archive."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from wherry.images.store import ImageStore
 from wherry.model import oci, reference
 from wherry.model.base import convert
 from wherry.model.digest import Digest
-from wherry.model.documents import decode_config, decode_document, decode_strict
+from wherry.model.documents import decode_config, decode_document, decode_strict, guess_media_type
 from wherry.model.oci import Descriptor, Index, Manifest
 from wherry.model.reference import Reference
 from wherry.storage import streams
@@ -26,8 +27,8 @@ _LAYER_TYPES = {streams.PLAIN: oci.LAYER, streams.GZIP: oci.LAYER_GZIP, streams.
 
 
 @dataclass(frozen=True)
-class Member:
-    """A file of the archive; ``data`` only of small ones that are not in the content store (yet)."""
+class ArchiveMember:
+    """A file of the archive; ``data`` only for small files that are not in the content store (yet)."""
 
     digest: Digest
     size: int
@@ -36,7 +37,7 @@ class Member:
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """A target that is in the content store, and what to call it."""
+    """A target that is in the content store, and the names to give it."""
 
     target: Descriptor
     names: tuple[Reference, ...]
@@ -48,19 +49,23 @@ class _DockerImage(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     layers: list[str] = msgspec.field(default_factory=list)
 
 
-Find = Callable[[str], Member | None]
-Keep = Callable[[Member], None]
+Find = Callable[[str], ArchiveMember | None]
+Keep = Callable[[ArchiveMember], None]
 
 
 def plan_oci(find: Find, keep: Keep, store: ImageStore) -> list[LoadPlan]:
-    """The targets of an OCI layout (image-spec, image-layout.md); one entry a digest, with all its names.
+    """The targets of an OCI layout (image-spec, image-layout.md); one entry per digest, with all its names.
 
     :raises InvalidArgument: the layout is broken, or a target is missing.
     """
-    index = decode_document(_small(find, "index.json"), oci.INDEX)
+    data = _small(find, "index.json")
+    said = decode_strict(data, "index.json")
+    kind = said.get("mediaType") if isinstance(said, dict) else None
+    index = decode_document(data, kind if kind in oci.INDEX_TYPES else oci.INDEX)
     assert isinstance(index, Index)
     plans: dict[Digest, LoadPlan] = {}
-    for entry in index.manifests:
+    for described in index.manifests:
+        entry = described if described.media_type else _guessed(described, find, store)
         if entry.media_type not in oci.MANIFEST_TYPES | oci.INDEX_TYPES:
             continue
         hex_part = entry.digest.partition(":")[2]
@@ -69,7 +74,7 @@ def plan_oci(find: Find, keep: Keep, store: ImageStore) -> list[LoadPlan]:
             keep(member)
         if not store.content.has(entry.digest):
             raise InvalidArgument(f"cannot load the archive: blob {entry.digest} is missing")
-        # names are the archive's matter, not part of what the target is
+        # names belong to the archive, not to the target
         target = Descriptor(media_type=entry.media_type, digest=entry.digest, size=entry.size)
         if store.content.size(entry.digest) != entry.size:
             raise InvalidArgument(f"cannot load the archive: blob {entry.digest} is not {entry.size} bytes")
@@ -81,8 +86,19 @@ def plan_oci(find: Find, keep: Keep, store: ImageStore) -> list[LoadPlan]:
     return list(plans.values())
 
 
+def _guessed(entry: Descriptor, find: Find, store: ImageStore) -> Descriptor:
+    """For an entry without a media type: guess it."""
+    member = find(f"blobs/sha256/{entry.digest.partition(':')[2]}")
+    data = member.data if member is not None else None
+    if data is None:
+        if not store.content.has(entry.digest):
+            raise InvalidArgument(f"cannot load the archive: blob {entry.digest} is missing")
+        data = store.content.read(entry.digest, limit=oci.MANIFEST_SIZE_MAX)
+    return msgspec.structs.replace(entry, media_type=guess_media_type(data))
+
+
 def plan_docker(find: Find, keep: Keep, store: ImageStore, lease: Lease) -> list[LoadPlan]:
-    """Write the manifests a docker archive does not have, over its blobs as they are.
+    """Write the manifests that a docker archive lacks; they refer to its unchanged blobs.
 
     :raises InvalidArgument: the archive is broken, or a blob is missing.
     """
@@ -116,12 +132,12 @@ def plan_docker(find: Find, keep: Keep, store: ImageStore, lease: Lease) -> list
 
 
 def encode_document(document: Manifest | Index) -> bytes:
-    """The JSON of a manifest or an index of our own making."""
+    """The JSON of a manifest or an index that we have made."""
     fields: dict[str, Any] = {"schemaVersion": 2, "mediaType": document.media_type}
     return msgspec.json.encode({**fields, **msgspec.to_builtins(document)})
 
 
-def _layer(store: ImageStore, member: Member) -> Descriptor:
+def _layer(store: ImageStore, member: ArchiveMember) -> Descriptor:
     with store.content.open(member.digest) as blob:
         compression = streams.detect(streams.read_head(blob))
     if compression not in _LAYER_TYPES:
@@ -130,7 +146,7 @@ def _layer(store: ImageStore, member: Member) -> Descriptor:
 
 
 def _name(text: str | None) -> list[Reference]:
-    """A name to give, if it is one."""
+    """A name to give, if it is valid."""
     if not text:
         return []
     try:
@@ -140,7 +156,7 @@ def _name(text: str | None) -> list[Reference]:
     return [] if name.digest is not None else [name.with_default_tag()]
 
 
-def _required(find: Find, path: str) -> Member:
+def _required(find: Find, path: str) -> ArchiveMember:
     member = find(path)
     if member is None:
         raise InvalidArgument(f"cannot load the archive: {path[:200]!r} is missing")

@@ -1,18 +1,18 @@
-"""``docker save``: the combined archive, an OCI layout that old Dockers read as well.
+"""``docker save``: the combined archive, an OCI layout that old versions of Docker can read too.
 
-    blobs/sha256/<hex>    everything the images reach that is here, each once, by digest
+    blobs/sha256/<hex>    all blobs of the images that are here, each once, by digest
     index.json            the targets, with their names as annotations
-    manifest.json         one entry an image for this host, as docker archives have
+    manifest.json         one entry per image for this host, as in docker archives
     oci-layout
 
-The same images give the same bytes.
+Equal images give equal bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -26,20 +26,16 @@ from wherry.model.images import Image
 from wherry.model.oci import Descriptor, Index, Platform
 from wherry.model.reference import Reference
 from wherry.model.tarformat import DIRECTORY
-from wherry.model.tarwriter import Member
+from wherry.model.tarwriter import TarMember
+from wherry.storage.diff import Writable
+from wherry.storage.verify import Verifier
 
 _PIECE = 1 << 20
 
 
-class Writable(Protocol):
-    """The least of a binary file that is written to."""
-
-    def write(self, data: bytes, /) -> object: ...
-
-
 @dataclass(frozen=True)
 class Saved:
-    """One thing to save: ``image`` for this host where there is one, ``name`` if it was asked for by name."""
+    """One thing to save: ``image`` for this host if there is one, ``name`` if it was requested by name."""
 
     target: Descriptor
     image: Image | None
@@ -56,10 +52,12 @@ def save(
 ) -> None:
     """Write images to ``out``. A repository without a tag means all its tags; an id means no name.
 
-    :param platforms: only these; a single one makes its manifest the target. :param saved: told each target.
-    :raises NotFound: no such image, or it lacks a platform. :raises InvalidArgument: no reference.
+    :param platforms: only these; if it is a single one, its manifest becomes the target. :param saved: called
+        with each target.
+    :raises NotFound: no such image, or it lacks a platform. :raises InvalidArgument: an invalid reference.
+    :raises Internal: a blob is damaged; the end of the archive is missing then, so it is not valid.
     """
-    chosen = [item for ref in refs for item in _choose(store, ref, platforms)]
+    chosen = choose(store, refs, platforms)
     save_chosen(store, chosen, out, platforms=platforms)
     for target in dict.fromkeys(item.target.digest for item in chosen):
         saved(target)
@@ -68,7 +66,7 @@ def save(
 def save_chosen(
     store: ImageStore, chosen: Sequence[Saved], out: Writable, *, platforms: Sequence[Platform] = ()
 ) -> None:
-    """As :func:`save`, of images that were looked up already."""
+    """As :func:`save`, for images that were looked up already."""
     with store.leases.hold("save") as lease:
         blobs: dict[Digest, None] = {}
         for item in chosen:
@@ -82,6 +80,11 @@ def save_chosen(
         _file(out, "manifest.json", _docker_manifest(chosen))
         _file(out, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         out.write(tarwriter.END)
+
+
+def choose(store: ImageStore, refs: Sequence[str], platforms: Sequence[Platform] = ()) -> list[Saved]:
+    """The images that :func:`save` writes. Raises the same errors."""
+    return [item for ref in refs for item in _choose(store, ref, platforms)]
 
 
 def _choose(store: ImageStore, ref: str, platforms: Sequence[Platform]) -> list[Saved]:
@@ -128,7 +131,7 @@ def _one(store: ImageStore, ref: str, name: Reference | None, platforms: Sequenc
 
 
 def _own_target(image: Image) -> Descriptor:
-    """The image's own manifest, without what an index says about it."""
+    """The image's own manifest, without an index's annotations."""
     own = image.manifest_descriptor
     return Descriptor(media_type=own.media_type, digest=own.digest, size=own.size)
 
@@ -150,7 +153,8 @@ def _index(chosen: Iterable[Saved]) -> bytes:
     for item in chosen:
         entry = item.target
         if item.name is not None:
-            annotations = {IMAGE_NAME: str(item.name), REF_NAME: item.name.tag or ""}
+            named = {IMAGE_NAME: str(item.name), REF_NAME: item.name.tag or ""}
+            annotations = {**(entry.annotations or {}), **named}
             entry = msgspec.structs.replace(entry, annotations=annotations)
         entries.append(entry)
     return encode_document(Index(media_type=oci.INDEX, manifests=entries))
@@ -181,18 +185,21 @@ def _path(digest: Digest) -> str:
 
 def _directories(out: Writable, names: Iterable[str]) -> None:
     for name in names:
-        out.write(tarwriter.header(Member(name=name.encode(), type=DIRECTORY, mode=0o755)))
+        out.write(tarwriter.header(TarMember(name=name.encode(), type=DIRECTORY, mode=0o755)))
 
 
 def _file(out: Writable, name: str, data: bytes) -> None:
-    header = tarwriter.header(Member(name=name.encode(), size=len(data)))
+    header = tarwriter.header(TarMember(name=name.encode(), size=len(data)))
     out.write(header + data + tarwriter.padding(len(data)))
 
 
 def _blob(store: ImageStore, digest: Digest, out: Writable) -> None:
     size = store.content.size(digest)
-    out.write(tarwriter.header(Member(name=_path(digest).encode(), mode=0o444, size=size)))
+    out.write(tarwriter.header(TarMember(name=_path(digest).encode(), mode=0o444, size=size)))
+    verifier = Verifier(digest, size)
     with store.content.open(digest) as blob:
         while piece := blob.read(_PIECE):
+            verifier.update(piece)
             out.write(piece)
+    verifier.check()
     out.write(tarwriter.padding(size))

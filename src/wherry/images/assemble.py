@@ -1,4 +1,4 @@
-"""One layer and a few words into an image: what import and bootstrap share."""
+"""Make an image from one layer and a configuration: the common part of import and bootstrap."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from wherry.model.images import Image
 from wherry.model.oci import Descriptor, History, ImageConfig, ImageRunConfig, Manifest, Platform, RootFS
 from wherry.model.reference import Reference
 from wherry.storage import streams
+from wherry.storage.confined.unpack import Unpacker
 from wherry.storage.leases import Lease
 from wherry.storage.streams import Readable
-from wherry.storage.unpack import Unpacker
 
 _PIECE = 1 << 20
 _LAYER_TYPES = {streams.PLAIN: oci.LAYER, streams.GZIP: oci.LAYER_GZIP, streams.ZSTD: oci.LAYER_ZSTD}
@@ -26,7 +26,7 @@ _LAYER_TYPES = {streams.PLAIN: oci.LAYER, streams.GZIP: oci.LAYER_GZIP, streams.
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the image says about itself. ``created`` is RFC 3339."""
+    """The image's description of itself. ``created`` is RFC 3339."""
 
     created: str
     created_by: str = ""
@@ -68,7 +68,7 @@ def from_stream(
     *,
     why: str,
 ) -> Image:
-    """Store a layer, unpack it, write its image and name it; nothing stays of a failure."""
+    """Store a layer, unpack it, write its image and name it; after a failure nothing is kept."""
     head = streams.read_head(stream)
     rejoined = streams.Rejoined(head, stream)
     try:
@@ -100,7 +100,7 @@ def _ingest(store: ImageStore, stream: Readable, media_type: str, lease: Lease) 
 
 
 def _commit_layer(store: ImageStore, digest: Digest, lease: Lease) -> Digest:
-    """Unpack a lowest layer whose diff id nobody knows yet; its ChainID is the diff id."""
+    """Unpack a lowest layer whose diff id is not known yet; its chain id is the diff id."""
     prepared = store.layers.prepare(digest).result()
     lease.keep_snapshot(prepared.unpacked.diff_id)
     store.layers.adopt(prepared)

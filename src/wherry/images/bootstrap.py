@@ -1,8 +1,8 @@
-"""Base images without a registry, from the distribution's own packages.
+"""Base images without a registry, built from the distribution's packages.
 
-``busybox``, ``hello``, ``debian[:suite[-slim]]``, ``python:<minor>-slim``, ``node:<major>-slim``. Quick when
-the image is there already; reproducible as far as the packages are: sorted archives and one time for all
-files (``SOURCE_DATE_EPOCH``, else the package's).
+``busybox``, ``hello``, ``debian[:suite[-slim]]``, ``python:<minor>-slim``, ``node:<major>-slim``. Fast if the
+image exists already. Reproducible if the packages are the same: archives are sorted, and all files have one
+time (``SOURCE_DATE_EPOCH``, else the package's).
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pathlib import Path
 from wherry.errors import InvalidArgument, NotFound
 from wherry.images import busybox, debian, hello, languages
 from wherry.images.assemble import Recipe, from_stream
+from wherry.images.debiansteps import megabytes
 from wherry.images.store import ImageStore
 from wherry.model import oci, reference
 from wherry.model.images import Image
 from wherry.model.oci import ImageRunConfig
 from wherry.model.reference import Reference
-from wherry.model.tarwriter import Member, archive
-from wherry.storage.unpack import Unpacker
+from wherry.model.tarwriter import TarMember, archive
+from wherry.storage.confined.unpack import Unpacker
 
 NAMES = ("busybox", "debian", "hello", "node", "python")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -43,13 +44,13 @@ def bootstrap(
     force: bool = False,
     scratch: Path | None = None,
 ) -> Image:
-    """Make a base image, or find that it is there.
+    """Make a base image, or find the existing one.
 
     :param name: ``busybox``, ``hello``, ``debian``, ``debian:<suite>``, ``debian:<suite>-slim``,
         ``python:<minor>-slim`` or ``node:<major>-slim``.
     :param mirror: of Debian packages, instead of the host's. :param variant: ``slim`` (debian only).
-    :param force: make it anew. :param scratch: where to work, instead of ``/tmp``.
-    :raises InvalidArgument: no such base image. :raises Unavailable: its packages cannot be had.
+    :param force: build it again. :param scratch: the working directory, instead of ``/tmp``.
+    :raises InvalidArgument: no such base image. :raises Unavailable: its packages cannot be fetched.
     """
     wanted = reference.parse(name)
     base = wanted.familiar_name
@@ -82,7 +83,9 @@ def _simple(
         config = ImageRunConfig(cmd=["sh"], env=[_PATH])
     else:
         binary = hello.program(architecture)
-        data = archive([(Member(name=b"hello", mode=0o755, size=len(binary), mtime=epoch * _NANO), binary)])
+        data = archive(
+            [(TarMember(name=b"hello", mode=0o755, size=len(binary), mtime=epoch * _NANO), binary)]
+        )
         config = ImageRunConfig(cmd=["/hello"], env=[_PATH])
     recipe = _recipe(f"wherry image bootstrap {ref.familiar_name}", epoch, config)
     return from_stream(store, unpacker, io.BytesIO(data), ref, recipe, why="bootstrap")
@@ -100,7 +103,7 @@ def _debian(
     scratch: Path | None,
 ) -> Image:
     if variant not in (None, "slim"):
-        raise InvalidArgument(f"cannot bootstrap debian: there is no variant {variant!r}")
+        raise InvalidArgument(f"cannot bootstrap debian: unknown variant {variant!r}")
     tag = debian.DEFAULT_SUITE if wanted.tag in (None, "latest") else wanted.tag or ""
     slim = tag.endswith("-slim") or variant == "slim"
     suite = debian.check_suite(tag.removesuffix("-slim"))
@@ -109,16 +112,20 @@ def _debian(
     if not force and (found := _existing(store, ref)) is not None:
         progress({"status": f"{ref.familiar()} is there already"})
         return found
-    progress({"status": f"Making {ref.familiar()}: fetching and unpacking packages"})
+
+    def stage(what: str) -> None:
+        progress({"status": f"Making {ref.familiar()}: {what}"})
+
     epoch = _epoch()
     recipe = _recipe(
         f"wherry image bootstrap {ref.familiar()}", epoch, ImageRunConfig(cmd=["bash"], env=[_PATH])
     )
     with (
-        debian.rootfs(suite, slim=slim, mirror=mirror, epoch=epoch, scratch=scratch) as path,
+        debian.rootfs(suite, slim=slim, mirror=mirror, epoch=epoch, stage=stage, scratch=scratch) as path,
         path.open("rb") as stream,
     ):
-        progress({"status": f"Storing {ref.familiar()}"})
+        size = megabytes(path.stat().st_size)
+        progress({"status": f"Making {ref.familiar()}: storing {size}"})
         image = from_stream(store, unpacker, stream, ref, recipe, why="bootstrap")
     for name in also:
         store.tag(name, image.id, why="bootstrap")
@@ -163,7 +170,7 @@ def _existing(store: ImageStore, ref: Reference) -> Image | None:
 
 
 def _epoch() -> int:
-    """Seconds: SOURCE_DATE_EPOCH (reproducible-builds.org) where it is set and a number."""
+    """Seconds: SOURCE_DATE_EPOCH (reproducible-builds.org) if it is set to a number."""
     text = os.environ.get("SOURCE_DATE_EPOCH", "")
     return int(text) if text.isdigit() else _EPOCH
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from wherry.errors import Unavailable
 from wherry.linux.process import CommandFailed, run
 from wherry.model.tarformat import DIRECTORY, LINK, SYMLINK
-from wherry.model.tarwriter import Member, archive
+from wherry.model.tarwriter import TarMember, archive
 
 _INSTALLED = Path("/bin/busybox")
 _PACKAGE = "busybox-static"
@@ -39,9 +39,9 @@ _DIRECTORIES = (
 
 
 def rootfs(mtime: int) -> bytes:
-    """The whole tar; ``mtime`` (nanoseconds) for everything in it.
+    """The whole tar; ``mtime`` (nanoseconds) for all files.
 
-    :raises Unavailable: there is no static busybox here, and its package cannot be had.
+    :raises Unavailable: there is no static busybox here, and its package cannot be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="wherry-busybox-") as temporary:
         binary = _find(Path(temporary))
@@ -68,7 +68,7 @@ def _find(temporary: Path) -> Path:
 
 
 def _is_static(path: Path) -> bool:
-    """Whether an ELF64 file asks for no interpreter (a program header of type PT_INTERP)."""
+    """Whether an ELF64 file needs no interpreter (a program header of type PT_INTERP)."""
     with path.open("rb") as file:
         head = file.read(4096)
     if head[:5] != b"\x7fELF\x02":
@@ -79,21 +79,21 @@ def _is_static(path: Path) -> bool:
     return all(int.from_bytes(kind, "little") != 3 for kind in types)
 
 
-def _members(binary: bytes, applets: list[str], mtime: int) -> Iterator[tuple[Member, bytes]]:
+def _members(binary: bytes, applets: list[str], mtime: int) -> Iterator[tuple[TarMember, bytes]]:
     for name, mode in _DIRECTORIES:
-        yield Member(name=name.encode() + b"/", type=DIRECTORY, mode=mode, mtime=mtime), b""
-    yield Member(name=b"bin/busybox", mode=0o755, size=len(binary), mtime=mtime), binary
+        yield TarMember(name=name.encode() + b"/", type=DIRECTORY, mode=mode, mtime=mtime), b""
+    yield TarMember(name=b"bin/busybox", mode=0o755, size=len(binary), mtime=mtime), binary
     for applet in sorted(set(applets)):
-        # a link a path; linuxrc and the like stay out
+        # one link per path; linuxrc and similar ones are left out
         if "/" in applet and applet != "bin/busybox":
             yield (
-                Member(name=applet.encode(), type=LINK, mode=0o755, linkname=b"bin/busybox", mtime=mtime),
+                TarMember(name=applet.encode(), type=LINK, mode=0o755, linkname=b"bin/busybox", mtime=mtime),
                 b"",
             )
     for name, text, mode in _etc():
-        yield Member(name=name.encode(), mode=mode, size=len(text), mtime=mtime), text.encode()
-    yield Member(name=b"etc/mtab", type=SYMLINK, mode=0o777, linkname=b"/proc/mounts", mtime=mtime), b""
-    yield Member(name=b"var/run", type=SYMLINK, mode=0o777, linkname=b"/run", mtime=mtime), b""
+        yield TarMember(name=name.encode(), mode=mode, size=len(text), mtime=mtime), text.encode()
+    yield TarMember(name=b"etc/mtab", type=SYMLINK, mode=0o777, linkname=b"/proc/mounts", mtime=mtime), b""
+    yield TarMember(name=b"var/run", type=SYMLINK, mode=0o777, linkname=b"/run", mtime=mtime), b""
 
 
 def _etc() -> Iterator[tuple[str, str, int]]:

@@ -1,7 +1,7 @@
-"""A container's changes as one more layer on its image.
+"""Make a container's changes one more layer on its image.
 
-In two steps, so that a container is held still only while its files are read: :func:`store_layer`, then
-:func:`assemble`. The lease that goes through both keeps what they made; nothing stays of a failure.
+There are two steps, so that a container is frozen only while its files are read: :func:`store_layer`, then
+:func:`assemble`. One lease protects the results of both; after a failure nothing is kept.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from wherry.storage.leases import Lease
 
 
 @dataclass(frozen=True)
-class Step:
-    """What the history says of the new layer, and the image's configuration. ``created`` is RFC 3339.
+class CommitStep:
+    """The new layer's history entry, and the image's configuration. ``created`` is RFC 3339.
 
-    ``then`` are the history's words for what changes the configuration alone.
+    ``then``: history entries for instructions that change only the configuration.
     """
 
     created: str
@@ -58,7 +58,7 @@ def assemble(
     store: ImageStore,
     parent: Image,
     layer: Descriptor,
-    step: Step,
+    step: CommitStep,
     ref: Reference | None,
     lease: Lease,
     *,
@@ -87,7 +87,7 @@ def assemble(
 def _write(
     store: ImageStore,
     parent: Image,
-    step: Step,
+    step: CommitStep,
     diff_ids: list[digests.Digest],
     blobs: list[Descriptor],
     lease: Lease,

@@ -1,7 +1,8 @@
-"""Two images held against each other: layers, configuration, packages, files.
+"""Compare two images: layers, configuration, packages, files.
 
-Files are what the layers' directories hold, put together as overlayfs would; nothing is mounted, and no file
-of an image is followed or run. Only content that may differ is read: a file of a layer both have is the same.
+The files are taken from the layers' directories, merged by the rules of overlayfs. Nothing is mounted, and no
+file of an image is followed or run. Content is read only if it can differ: a file from a common layer is the
+same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _DPKG, _DPKG_PARTS, _APK = b"var/lib/dpkg/status", b"var/lib/dpkg/status.d/", b"
 
 @dataclass(frozen=True)
 class _File:
-    """A path of an image: the layer's directory it lies in, and its lstat(2)."""
+    """A path in an image: the layer's directory that contains it, and its lstat(2)."""
 
     root: Path
     status: os.stat_result
@@ -45,7 +46,7 @@ _Tree = dict[bytes, _File]
 
 
 def compare(store: ImageStore, a: Image, b: Image) -> Comparison:
-    """What makes ``b`` differ from ``a``. Unpacks what is not unpacked.
+    """The differences between ``a`` and ``b``. Layers are unpacked if necessary.
 
     :raises NotFound: a layer is gone. :raises InvalidArgument: a layer cannot be unpacked.
     """
@@ -86,13 +87,13 @@ def _merged(snapshotter: Snapshotter, tree: _Tree, chain: tuple[Any, ...]) -> _T
     for name in chain:
         root, parent = snapshotter.directories(name)
         if parent is not None:
-            tree = {}  # a driver of whole trees: all that lies below is in it
+            tree = {}  # with a driver of whole trees, it contains everything below it
         tree = _laid(tree, root, list(trees.walk(root)))
     return tree
 
 
 def _laid(tree: _Tree, root: Path, entries: Sequence[tuple[bytes, os.stat_result]]) -> _Tree:
-    """One layer over a tree. One pass, however many whiteouts a layer has."""
+    """One layer on top of a tree. One pass, regardless of the number of whiteouts."""
     hidden, hollow, added = set(), set(), {}
     for path, status in entries:
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
@@ -145,7 +146,7 @@ def _text(path: bytes) -> str:
 
 
 def _same(path: bytes, a: _File, b: _File) -> bool:
-    """Kind, mode, owner and content; when it was last written says nothing about what it is."""
+    """Compare kind, mode, owner and content; the modification time does not count."""
     x, y = a.status, b.status
     if (x.st_dev, x.st_ino) == (y.st_dev, y.st_ino):
         return True
@@ -188,7 +189,7 @@ def _hash(root: Path, path: bytes) -> bytes:
 
 
 def _configuration(image: Image) -> dict[str, str]:
-    """Every setting as text: environment and labels one by one."""
+    """Every setting as text; environment and labels one by one."""
     found = {"Architecture": str(image.config.platform)}
     for key, value in to_builtins(image.config.config).items():
         if key == "Env":
@@ -233,7 +234,7 @@ def _packages(before: _Tree, after: _Tree) -> list[PackageChange]:
 
 
 def _installed(tree: _Tree) -> dict[str, str]:
-    """Name (with the architecture, for dpkg) -> version, of what dpkg and apk say is installed."""
+    """Name (with the architecture, for dpkg) -> version, from the databases of dpkg and apk."""
     found: dict[str, str] = {}
     for path in [_DPKG, *(path for path in tree if path.startswith(_DPKG_PARTS))]:
         for fields in _stanzas(tree, path, ": "):
@@ -263,7 +264,7 @@ def _stanzas(tree: _Tree, path: bytes, separator: str) -> Iterator[dict[str, str
 
 @dataclass(frozen=True)
 class Software:
-    """Something installed: ``kind`` as of package URLs (``deb``, ``apk``, ``pypi``)."""
+    """An installed package: ``kind`` as in package URLs (``deb``, ``apk``, ``pypi``)."""
 
     kind: str
     name: str
@@ -272,7 +273,7 @@ class Software:
 
 
 def software(snapshotter: Snapshotter, snapshot: str | None) -> list[Software]:
-    """What package managers say is in a snapshot and all below it, in order.
+    """The packages that package managers list in a snapshot and its parents, sorted.
 
     :raises NotFound: no such snapshot.
     """

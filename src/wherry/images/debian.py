@@ -1,7 +1,7 @@
 """``debian`` root file systems, made by mmdebstrap (else debootstrap) from the host's own mirrors.
 
-The packages come from wherever this host gets its Debian packages; a mirror can be named instead. The host's
-proxy and certificates are used, and nothing of them stays in the image.
+The packages come from the host's own Debian mirrors, unless another mirror is given. The host's proxy and
+certificates are used, but are not left in the image.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from shlex import quote
 
 from wherry.errors import InvalidArgument, Unavailable
+from wherry.images.debiansteps import Stage, hooks
 from wherry.linux import trees
 from wherry.linux.process import CommandFailed, run
 from wherry.model.mount import Mount
@@ -49,7 +50,7 @@ _SLIM = (
 
 
 def check_suite(suite: str) -> str:
-    """:raises InvalidArgument: not the form of a suite's name."""
+    """:raises InvalidArgument: not a valid name of a suite."""
     if not _SUITE.fullmatch(suite):
         raise InvalidArgument(f"cannot make debian:{suite}: that is not the name of a suite")
     return suite
@@ -57,20 +58,29 @@ def check_suite(suite: str) -> str:
 
 @contextmanager
 def rootfs(
-    suite: str, *, slim: bool, mirror: str | None, epoch: int, scratch: Path | None = None
+    suite: str,
+    *,
+    slim: bool,
+    mirror: str | None,
+    epoch: int,
+    stage: Stage,
+    scratch: Path | None = None,
 ) -> Iterator[Path]:
-    """A tar of a minimal system, there as long as the ``with``.
+    """A tar of a minimal system; it exists as long as the ``with``.
 
-    :param epoch: seconds; no file is newer. :param scratch: where to work, instead of ``/tmp``.
-    :raises Unavailable: no tool for it, or it failed.
+    :param epoch: seconds; later times are set to it. :param scratch: the working directory, instead of
+        ``/tmp``.
+    :param stage: called with the current step, from another thread.
+    :raises Unavailable: no tool for it is installed, or the tool failed.
     """
     with tempfile.TemporaryDirectory(prefix="wherry-debian-", dir=scratch) as temporary:
         target = Path(temporary) / "rootfs.tar"
         lines = [f"deb {mirror} {suite} main"] if mirror else sources(suite)
         try:
             if shutil.which("mmdebstrap"):
-                _mmdebstrap(suite, target, lines, slim=slim, epoch=epoch)
+                _mmdebstrap(suite, target, lines, slim=slim, epoch=epoch, stage=stage)
             elif shutil.which("debootstrap"):
+                stage("fetching and installing packages")
                 _debootstrap(suite, target, lines, slim=slim, epoch=epoch)
             else:
                 raise Unavailable(
@@ -81,14 +91,15 @@ def rootfs(
         yield target
 
 
-def _mmdebstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoch: int) -> None:
+def _mmdebstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoch: int, stage: Stage) -> None:
     argv = [*_mmdebstrap_argv("minbase"), "--format=tar", "--skip=output/dev", _NOTHING_OF_THIS_HOST]
     if slim:
         argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _SLIM]
         argv.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
-    # mmdebstrap puts the system together in /tmp, and cleans up there itself: below a directory that apt's
-    # own user may not enter, other users would own apt's directories in the image.
-    run([*argv, suite, str(target), *lines], timeout=_TIMEOUT, env=_environment(epoch))
+    # mmdebstrap builds the system in /tmp, and cleans up there itself. If apt's own user could not enter that
+    # directory, apt's directories in the image would get other owners.
+    with hooks(stage) as flags:
+        run([*argv, *flags, suite, str(target), *lines], timeout=_TIMEOUT, env=_environment(epoch))
 
 
 def _mmdebstrap_argv(variant: str) -> list[str]:
@@ -97,11 +108,18 @@ def _mmdebstrap_argv(variant: str) -> list[str]:
 
 
 def install(
-    suite: str, packages: Sequence[str], where: Mount, *, script: str, mirror: str | None, epoch: int
+    suite: str,
+    packages: Sequence[str],
+    where: Mount,
+    *,
+    script: str,
+    mirror: str | None,
+    epoch: int,
+    stage: Stage,
 ) -> None:
-    """Add packages to a system that is there, then run a shell script in it.
+    """Add packages to an existing system, then run a shell script in it.
 
-    The mount is made in a mount namespace of the tool's own, which ends with it.
+    The tool mounts it in its own mount namespace, which ends with it.
 
     :raises Unavailable: mmdebstrap is not installed, or it failed.
     """
@@ -117,13 +135,14 @@ def install(
         argv += [*_mmdebstrap_argv("custom"), "--format=directory", "--skip=check/empty"]
         argv += [f"--include={','.join(packages)}", f'--customize-hook=chroot "$1" sh -ec {quote(script)}']
         try:
-            run([*argv, suite, target, *lines], timeout=_TIMEOUT, env=_environment(epoch))
+            with hooks(stage) as steps:
+                run([*argv, *steps, suite, target, *lines], timeout=_TIMEOUT, env=_environment(epoch))
         except CommandFailed as e:
             raise Unavailable(f"{what}: {e}") from e
 
 
 def is_of_installing(path: bytes) -> bool:
-    """Whether a file is there for the sake of :func:`install` alone, or differs each time."""
+    """Whether a file exists only because of :func:`install`, or differs each time."""
     return path.startswith(_LEFT_OVER) or path.endswith(b"-old") or path in _OF_THE_HOST
 
 
@@ -153,9 +172,9 @@ def _debootstrap(suite: str, target: Path, lines: list[str], *, slim: bool, epoc
 
 
 def sources(suite: str, root: Path = Path("/etc/apt")) -> list[str]:
-    """One-line sources for a suite, its updates and its security fixes, from where this host gets Debian.
+    """One-line sources for a suite, its updates and its security fixes, from the host's mirrors.
 
-    Falls back to deb.debian.org for what the host does not say.
+    If the host has no entry for one of them, deb.debian.org is used.
     """
     main = security = None
     for uri, name in _host_entries(root):
@@ -207,7 +226,7 @@ def _stanza(stanza: str) -> Iterator[tuple[str, str]]:
 
 
 def _environment(epoch: int) -> dict[str, str]:
-    """SOURCE_DATE_EPOCH, and the proxies the daemon was given."""
+    """SOURCE_DATE_EPOCH, and the daemon's proxies."""
     found = {key: os.environ[key] for key in _PROXY_KEYS if key in os.environ}
     found |= {key.upper(): os.environ[key.upper()] for key in _PROXY_KEYS if key.upper() in os.environ}
     return {**found, "SOURCE_DATE_EPOCH": str(epoch), "DEBIAN_FRONTEND": "noninteractive"}

@@ -1,21 +1,16 @@
-"""Letting go of the packed form of layers that are unpacked.
+"""Discard the packed form of unpacked layers.
 
-Much of what an image takes on the disk is the blobs it came as, which only a push or a save needs again.
+A large part of an image's disk usage are the blobs it was pulled as. Only a push or a save needs them again.
 """
 
 from __future__ import annotations
 
+from wherry.images import packing
 from wherry.images.store import ImageStore
 from wherry.model.digest import Digest
 
 
 def blobs(store: ImageStore, target: Digest) -> int:
-    """Remove the blobs of a target's layers that are unpacked; how many. Everything else stays."""
-    gone = 0
-    for image in store.graph.manifests(store.find(target)):
-        if image.config is None or image.is_attestation:
-            continue
-        for layer, chain in zip(image.manifest.layers, image.chain_ids, strict=False):
-            if store.layers.has(chain):
-                gone += store.content.discard(layer.digest)
-    return gone
+    """Remove the blobs of a target's unpacked layers; returns how many. Everything else stays."""
+    layers = packing.unpacked(store, store.find(target))
+    return sum(store.content.discard(layer.digest) for layer, _ in layers)

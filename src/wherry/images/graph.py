@@ -1,4 +1,4 @@
-"""Reading what an image is made of: indexes, manifests, configurations, from the content store."""
+"""Read the parts of an image from the content store: indexes, manifests, configurations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ from wherry.model.oci import Descriptor, ImageConfig, Index, Manifest, Platform
 from wherry.storage.content import ContentStore
 
 _CACHED = 256
-_DEPTH_MAX = 4
+DEPTH_MAX = 4
+"""The limit for indexes within indexes."""
+DOCUMENTS_MAX = 1024
+"""The limit for the manifests and indexes of one image that are here."""
+_ENTRIES_MAX = 16384
+"""The limit for those that are not here."""
 _ATTESTATION = "vnd.docker.reference.type"
 
 
 @dataclass(frozen=True)
 class PlatformImage:
-    """One manifest of a target, with its configuration where that is here and is an image's."""
+    """One manifest of a target; with its configuration, if that is here and is an image's configuration."""
 
     descriptor: Descriptor
     manifest: Manifest
@@ -31,9 +36,10 @@ class PlatformImage:
 
     @property
     def platform(self) -> Platform:
-        """From the index where it says, else from the configuration."""
-        if self.descriptor.platform is not None:
-            return self.descriptor.platform
+        """From the index if it has it, else from the configuration."""
+        said = self.descriptor.platform
+        if said is not None and said.architecture:
+            return said
         return self.config.platform if self.config is not None else Platform()
 
     @property
@@ -42,12 +48,12 @@ class PlatformImage:
 
     @property
     def chain_ids(self) -> tuple[Digest, ...]:
-        """Of every layer, lowest first; none where the configuration is not here."""
+        """The chain ids of all layers, lowest first; empty if the configuration is not here."""
         return () if self.config is None else chain_ids(self.config)
 
 
 class Graph:
-    """Decoded documents, remembered. Safe to use from any thread."""
+    """Decoded documents, cached. Safe to use from any thread."""
 
     def __init__(self, content: ContentStore) -> None:
         self._content = content
@@ -69,7 +75,8 @@ class Graph:
         return value
 
     def document(self, descriptor: Descriptor) -> Manifest | Index:
-        """:raises NotFound: it is not here. :raises InvalidArgument: it is not what it claims to be."""
+        """:raises NotFound: it is not here.
+        :raises InvalidArgument: it is not of the type that it should have."""
 
         def decode(data: bytes) -> Manifest | Index:
             return decode_document(data, descriptor.media_type)
@@ -82,31 +89,74 @@ class Graph:
         found: ImageConfig = self._decoded(descriptor.digest, oci.CONFIG_SIZE_MAX, decode_config)
         return found
 
-    def manifests(self, target: Descriptor, depth: int = 0) -> Iterator[PlatformImage]:
-        """Every manifest of a target that is here, in the index's order."""
+    def walk(self, target: Descriptor) -> Iterator[tuple[Descriptor, Manifest | Index | None]]:
+        """Every document that a target refers to, directly or indirectly: the target first, in the order of
+        its indexes. ``None`` stands for a document that is missing, or is neither manifest nor index.
+
+        Each is visited once, even if indexes repeat it; a manifest once for each platform it is listed for.
+
+        :raises InvalidArgument: there are more of them, or deeper ones, than an image can need.
+        """
+        seen: set[tuple[Digest, Platform | None]] = set()
+        here = 0
+        waiting = [(target, 0)]
+        while waiting:
+            descriptor, depth = waiting.pop()
+            is_index = descriptor.media_type in oci.INDEX_TYPES
+            key = (descriptor.digest, None if is_index else descriptor.platform)
+            if key in seen:
+                continue
+            seen.add(key)
+            document = self._here(descriptor)
+            here += document is not None
+            if len(seen) > _ENTRIES_MAX or here > DOCUMENTS_MAX:
+                raise InvalidArgument(
+                    f"invalid image {target.digest}: it has more than {DOCUMENTS_MAX} manifests and indexes"
+                )
+            yield descriptor, document
+            if isinstance(document, Index):
+                if depth >= DEPTH_MAX:
+                    raise InvalidArgument(
+                        f"invalid image {target.digest}: its indexes are nested more than {DEPTH_MAX} deep"
+                    )
+                waiting += [(child, depth + 1) for child in reversed(document.manifests)]
+
+    def _here(self, descriptor: Descriptor) -> Manifest | Index | None:
+        if descriptor.media_type not in oci.MANIFEST_TYPES | oci.INDEX_TYPES:
+            return None
         try:
-            document = self.document(target)
+            return self.document(descriptor)
         except NotFound:
-            return
-        if isinstance(document, Manifest):
-            config = None
-            if self._content.has(document.config.digest):
-                try:
-                    config = self.config(document.config)
-                except InvalidArgument:
-                    config = None  # an artifact: its configuration is something else
-            yield PlatformImage(target, document, config)
-        elif depth < _DEPTH_MAX:
-            for child in document.manifests:
-                if child.media_type in oci.MANIFEST_TYPES | oci.INDEX_TYPES:
-                    yield from self.manifests(child, depth + 1)
+            return None
+
+    def manifests(self, target: Descriptor) -> Iterator[PlatformImage]:
+        """Every manifest of a target that is here, in the index's order. Raises what :meth:`walk` raises."""
+        for descriptor, document in self.walk(target):
+            if isinstance(document, Manifest):
+                yield PlatformImage(descriptor, document, self._config_of(document))
+
+    def _config_of(self, manifest: Manifest) -> ImageConfig | None:
+        if not self._content.has(manifest.config.digest):
+            return None
+        try:
+            return self.config(manifest.config)
+        except InvalidArgument:
+            return None  # an artifact: its configuration has another type
 
     def closure(self, target: Descriptor) -> tuple[dict[Digest, str], set[Digest]]:
-        """Everything a target reaches, as digest -> role, and its layer chains. Absent blobs are included."""
+        """Everything that a target refers to, as digest -> role, and its layer chains. Missing blobs are
+        included.
+
+        Raises what :meth:`walk` raises.
+        """
         roles: dict[Digest, str] = {}
+        manifests: list[PlatformImage] = []
+        for descriptor, document in self.walk(target):
+            roles.setdefault(descriptor.digest, _role(descriptor))
+            if isinstance(document, Manifest):
+                manifests.append(PlatformImage(descriptor, document, self._config_of(document)))
         chains: set[Digest] = set()
-        self._reach(target, roles, 0)
-        for image in self.manifests(target):
+        for image in manifests:
             roles.setdefault(image.manifest.config.digest, "config")
             for layer in image.manifest.layers:
                 roles.setdefault(layer.digest, "layer")
@@ -114,17 +164,11 @@ class Graph:
                 chains.update(image.chain_ids)
         return roles, chains
 
-    def _reach(self, descriptor: Descriptor, roles: dict[Digest, str], depth: int) -> None:
-        is_index = descriptor.media_type in oci.INDEX_TYPES
-        is_manifest = descriptor.media_type in oci.MANIFEST_TYPES
-        roles[descriptor.digest] = "index" if is_index else "manifest" if is_manifest else "other"
-        if not is_index or depth >= _DEPTH_MAX or not self._content.has(descriptor.digest):
-            return
-        document = self.document(descriptor)
-        assert isinstance(document, Index)
-        for child in document.manifests:
-            if child.digest not in roles:
-                self._reach(child, roles, depth + 1)
+
+def _role(descriptor: Descriptor) -> str:
+    if descriptor.media_type in oci.INDEX_TYPES:
+        return "index"
+    return "manifest" if descriptor.media_type in oci.MANIFEST_TYPES else "other"
 
 
 def chain_ids(config: ImageConfig) -> tuple[Digest, ...]:

@@ -1,18 +1,19 @@
 """``python:<minor>-slim`` and ``node:<major>-slim``: a language on ``debian:<suite>-slim``, one more layer.
 
-Which versions there are is what Debian's releases ship. The layer holds the distribution's packages, and what
-people's Dockerfiles count on besides: ``python`` and ``pip`` that may be used, ``node`` as a user.
+Debian's releases determine which versions there are. The layer contains the distribution's packages, and the
+things that Dockerfiles expect besides: ``python`` and a ``pip`` without restrictions, ``node`` as a user.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wherry.errors import InvalidArgument
 from wherry.images import commit, debian
-from wherry.images.commit import Step
+from wherry.images.commit import CommitStep
+from wherry.images.debiansteps import Stage
 from wherry.images.store import ImageStore
 from wherry.model.images import Image
 from wherry.model.mount import Mount
@@ -27,13 +28,14 @@ _PATH = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Language:
-    """``suites``: the release that ships each version. ``script`` is run in the system by ``sh -e``."""
+    """``suites``: the release that contains each version. ``script`` is run in the system by ``sh -e``."""
 
     suites: Mapping[str, str]
     packages: Sequence[str]
     script: str
     version: str
-    """The environment's name for the version, and the package (``{}``: version asked for) that has it."""
+    """The environment variable for the version, and the package that contains it (``{}``:
+    the requested version)."""
     version_of: str
     env: Sequence[str]
     cmd: Sequence[str]
@@ -57,7 +59,7 @@ LANGUAGES: Mapping[str, Language] = {
             *("ca-certificates", "netbase", "python-is-python3", "python3", "python3-pip", "python3-venv"),
             "tzdata",
         ),
-        # The image is the environment: nobody else's packages are there to be protected from pip.
+        # The image itself is the environment: there are no other packages that pip could damage.
         script="rm -f /usr/lib/python3*/EXTERNALLY-MANAGED; [ -e /usr/bin/pip ] || ln -s pip3 /usr/bin/pip",
         version="PYTHON_VERSION",
         version_of="python{}-minimal",
@@ -82,9 +84,9 @@ LANGUAGES: Mapping[str, Language] = {
 
 
 def suite_of(name: str, tag: str | None) -> tuple[str, str]:
-    """The version that a tag asks for, and the release that ships it.
+    """The version that a tag requests, and the release that contains it.
 
-    :raises InvalidArgument: no release ships it, or the tag is no ``<version>-slim``.
+    :raises InvalidArgument: no release contains it, or the tag does not have the form ``<version>-slim``.
     """
     language = LANGUAGES[name]
     version, slim, _ = (tag or "").partition("-slim")
@@ -102,12 +104,12 @@ def add(
     created: str,
     epoch: int,
     mirror: str | None,
-    stage: Callable[[str], None],
+    stage: Stage,
 ) -> Image:
     """Make ``ref``, a language's image, on top of its base image.
 
-    :param epoch: seconds; no file of the layer is newer. :param stage: told what is being done.
-    :raises Unavailable: the packages cannot be had, or the disk is full.
+    :param epoch: seconds; later times in the layer are set to it. :param stage: called with the current step.
+    :raises Unavailable: the packages cannot be fetched, or the disk is full.
     """
     name = ref.familiar_name
     language = LANGUAGES[name]
@@ -117,8 +119,7 @@ def add(
     with store.leases.hold("bootstrap") as lease:
         (mount,) = snapshotter.prepare(key, store.ensure_unpacked(base))
         try:
-            stage("fetching and unpacking packages")
-            _install(language, suite, mount, mirror=mirror, epoch=epoch)
+            _install(language, suite, mount, mirror=mirror, epoch=epoch, stage=stage)
             stage("storing")
             exact = _installed(snapshotter, key, language.version_of.format(version))
             layer = commit.store_layer(
@@ -139,12 +140,15 @@ def add(
         )
 
 
-def _install(language: Language, suite: str, mount: Mount, *, mirror: str | None, epoch: int) -> None:
-    debian.install(suite, language.packages, mount, script=language.script, mirror=mirror, epoch=epoch)
+def _install(
+    language: Language, suite: str, mount: Mount, *, mirror: str | None, epoch: int, stage: Stage
+) -> None:
+    packages, script = language.packages, language.script
+    debian.install(suite, packages, mount, script=script, mirror=mirror, epoch=epoch, stage=stage)
 
 
 def _installed(snapshotter: Snapshotter, key: str, package: str) -> str:
-    """The upstream version of a package, as dpkg's status file has it (deb-version(7))."""
+    """The upstream version of a package, from dpkg's status file (deb-version(7))."""
     files, _ = snapshotter.directories(key)
     text = (files / "var/lib/dpkg/status").read_text(encoding="utf-8", errors="replace")
     stanza = text.partition(f"Package: {package}\n")[2].partition("\n\n")[0]
@@ -153,9 +157,9 @@ def _installed(snapshotter: Snapshotter, key: str, package: str) -> str:
     return upstream.partition("+")[0].partition("~")[0]
 
 
-def _step(language: Language, version: str, created: str) -> Step:
+def _step(language: Language, version: str, created: str) -> CommitStep:
     env = [_PATH, *language.env, f"{language.version}={version}"]
-    return Step(
+    return CommitStep(
         created=created,
         created_by=f"apt-get install --no-install-recommends {' '.join(language.packages)}",
         config=ImageRunConfig(env=env, cmd=list(language.cmd), entrypoint=list(language.entrypoint) or None),

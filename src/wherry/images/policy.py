@@ -1,9 +1,9 @@
-"""Which images go by themselves: rules of the configuration, carried out by the daemon every now and then.
+"""Which images are removed automatically: configured rules, which the daemon applies regularly.
 
-Only images that no container uses are ever chosen. Their age counts from when a name last moved to or from
-them. The rules that measure space (``max_size``, ``low_water``) take the oldest first, and what has no name
-before what has one; versions kept for a rollback are spared by all rules but ``low_water``, as a full disk
-helps nobody.
+Only images that no container uses are ever chosen. Their age counts from the last move of a name to or from
+them. The rules about space (``max_size``, ``low_water``) choose the oldest first, and images without a name
+before those with one. Versions kept for a rollback are exempt from all rules except ``low_water``, because a
+full disk is worse.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _DAY = 24 * 3600 * 10**9
 
 
 @dataclass(frozen=True)
-class Policy:
-    """0 is "no such rule".
+class ImageUpkeepPolicy:
+    """0 means "no such rule".
 
-    :ivar every: seconds between two rounds. :ivar age_days: unused for so long.
-    :ivar keep: tags of a repository that stay, newest first.
-    :ivar max_size: bytes of all images together. :ivar low_water: bytes that stay free on the disk.
+    :ivar every: seconds between two rounds. :ivar age_days: the age from which unused images are removed.
+    :ivar keep: number of tags per repository that are kept, newest first.
+    :ivar max_size: bytes of all images together. :ivar low_water: bytes that must stay free on the disk.
     """
 
     every: int = 3600
@@ -46,9 +46,9 @@ class Candidate:
 
 
 def by_age_and_number(
-    images: Iterable[Candidate], policy: Policy, spared: Set[Digest], now: int
+    images: Iterable[Candidate], policy: ImageUpkeepPolicy, spared: Set[Digest], now: int
 ) -> list[Digest]:
-    """What ``age_days`` and ``keep`` choose."""
+    """The images that ``age_days`` and ``keep`` select."""
     found = [image for image in images if image.target not in spared]
     chosen = set()
     if policy.age_days:
@@ -59,7 +59,7 @@ def by_age_and_number(
 
 
 def _beyond(images: Sequence[Candidate], keep: int) -> set[Digest]:
-    """Images none of whose names is among the newest of its repository."""
+    """Images with no name among the newest of its repository."""
     repositories: dict[str, list[Candidate]] = {}
     for image in images:
         for name in {name.name for name in image.names}:
@@ -73,7 +73,7 @@ def _beyond(images: Sequence[Candidate], keep: int) -> set[Digest]:
 
 
 def by_space(images: Iterable[Candidate], spared: Set[Digest]) -> list[Digest]:
-    """In which order to remove images until there is room."""
+    """The order in which to remove images until there is enough room."""
     return [
         image.target
         for image in sorted(

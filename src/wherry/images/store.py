@@ -1,8 +1,8 @@
 """Names -> images.
 
-A name (``docker.io/library/busybox:latest``) points at a target, an image is one platform of a target, and
-its identity is the target's digest. Images are immutable; names move, and every move is a row of history. A
-target without a name stays until it is deleted or pruned ("dangling"), as in Docker.
+A name (``docker.io/library/busybox:latest``) points to a target. An image is one platform of a target, and is
+identified by the target's digest. Images are immutable; names move, and every move is a row in the history. A
+target without a name ("dangling") stays until it is deleted or pruned, as in Docker.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.images.graph import Graph, PlatformImage
-from wherry.images.layers import Layer, LayerStore
+from wherry.images.layers import LayerStore, PackedLayer
 from wherry.model import digest as digests
 from wherry.model import oci, reference
 from wherry.model.digest import Digest
@@ -27,7 +27,7 @@ from wherry.storage.leases import Leases
 
 _SHORT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 _SECOND = 1_000_000_000
-_ATTESTS = "vnd.docker.reference.digest"
+ATTESTS = "vnd.docker.reference.digest"
 
 
 class ImageStore:
@@ -40,7 +40,13 @@ class ImageStore:
         layers: LayerStore,
         leases: Leases,
         collector: Collector,
+        *,
+        discards: bool = False,
+        who: Callable[[], str] = lambda: "",
     ) -> None:
+        """:param discards: whether blobs of unpacked layers are discarded after a pull.
+        :param who: returns the present client, for the history of names.
+        """
         self.rows = rows
         self.content = content
         self.layers = layers
@@ -48,26 +54,23 @@ class ImageStore:
         self.graph = Graph(content)
         self._collector = collector
         self._driver = layers.snapshotter.name
-        self.discards = False
-        """Set by the composition: whether blobs of layers that are unpacked are let go of after a pull."""
-        self.who: Callable[[], str] = lambda: ""
-        """Set by the composition: who is being served, for the history of names."""
+        self.discards, self.who = discards, who
 
     # finding
 
     def resolve(self, text: str, platform: Platform | None = None) -> Image:
         """Find an image by name, ``name@digest``, digest of its target, manifest or config, or short id.
 
-        :param platform: one the image must provide; otherwise the best for this host, else whatever is here.
-        :raises NotFound: ``No such image: …``, or it does not provide the platform.
-        :raises Conflict: a short id that several images start with. :raises InvalidArgument: no reference.
+        :param platform: the image must have it; without it the best one for this host, else any that is here.
+        :raises NotFound: ``No such image: …``, or it lacks the platform.
+        :raises Conflict: a short id that is not unique. :raises InvalidArgument: an invalid reference.
         """
         row = self._row(text)
         return self._image(row, self._choose(row, text, platform))
 
     def find(self, text: str) -> Descriptor:
-        """The target a name or an id means; raises as :meth:`resolve` does."""
-        return _descriptor(self._row(text))
+        """The target for a name or an id; raises what :meth:`resolve` raises."""
+        return descriptor_of(self._row(text))
 
     def _row(self, text: str) -> ImageRow:
         name_of, back = reference.split_version(text)
@@ -95,8 +98,10 @@ class ImageStore:
         raise NotFound(f"No such image: {name.with_default_tag().familiar()}")
 
     def _version(self, name: Reference, back: int, shown: str) -> ImageRow:
-        """What a name pointed at before it moved ``back`` times (see ``images.versions``)."""
-        targets = [move.new for move in reversed(self.moves(name)) if move.new]
+        """The target that a name had before its last ``back`` moves (see ``images.versions``)."""
+        moves = self.moves(name)
+        removed = [""] if moves and not moves[-1].new else []  # now the name points to nothing
+        targets = [*removed, *(move.new for move in reversed(moves) if move.new)]
         distinct = [t for i, t in enumerate(targets) if i == 0 or t != targets[i - 1]]
         row = self.rows.get(Digest(distinct[back])) if back < len(distinct) else None
         if row is None:
@@ -123,15 +128,15 @@ class ImageStore:
     def _choose(self, row: ImageRow, text: str, platform: Platform | None) -> PlatformImage:
         here = [
             image
-            for image in self.graph.manifests(_descriptor(row))
+            for image in self.graph.manifests(descriptor_of(row))
             if image.config is not None and not image.is_attestation
         ]
         if platform is not None:
             here = [image for image in here if image.platform.satisfies(platform)]
             if not here:
                 raise NotFound(
-                    f"image with reference {text} was found but does not provide the specified platform "
-                    f"({platform})"
+                    f"image with reference {_familiar(text)} was found but does not provide the specified "
+                    f"platform ({platform})"
                 )
         if not here:
             raise NotFound(f"No such image: {text}")
@@ -142,7 +147,7 @@ class ImageStore:
         assert chosen.config is not None
         return Image(
             id=row.target,
-            target=_descriptor(row),
+            target=descriptor_of(row),
             manifest_descriptor=chosen.descriptor,
             manifest=chosen.manifest,
             config_descriptor=chosen.manifest.config,
@@ -160,7 +165,7 @@ class ImageStore:
     def list(self, *, manifests: bool = False, shared_size: bool = False) -> list[ImageSummary]:
         """Every target, dangling ones included, newest first.
 
-        :param shared_size: work it out; -1 otherwise.
+        :param shared_size: compute the shared size; -1 otherwise.
         """
         names: dict[Digest, list[Reference]] = {}
         for name, target in self.rows.names():
@@ -173,40 +178,51 @@ class ImageStore:
             found.append(
                 ImageSummary(
                     id=row.target,
-                    target=_descriptor(row),
+                    target=descriptor_of(row),
                     names=tuple(names.get(row.target, ())),
-                    created=created,
+                    created=created // _SECOND,
+                    created_ns=created,
                     size=sizes.get(row.target, Sizes(0, 0)).total,
                     shared_size=shared.get(row.target, 0) if shared_size else -1,
                     labels=labels,
                     manifests=tuple(self.manifests(row.target)) if manifests else (),
                 )
             )
-        return sorted(found, key=lambda image: -image.created)
+        return sorted(found, key=lambda image: -image.created_ns)
+
+    def labels(self, target: Digest) -> dict[str, str]:
+        """An image's labels; empty if it has none, or is not here."""
+        row = self.rows.get(target)
+        return {} if row is None else self._labels_and_time(row)[0]
 
     def _labels_and_time(self, row: ImageRow) -> tuple[dict[str, str], int]:
         try:
             config = self._choose(row, row.target, None).config
-        except NotFound:
-            return {}, row.created // _SECOND
+        except (NotFound, InvalidArgument):
+            return {}, row.created
         assert config is not None
         created = parse_time(config.created)
-        return config.config.labels or {}, (row.created if created is None else created) // _SECOND
+        return config.config.labels or {}, row.created if created is None else created
 
     def manifests(self, target: Digest) -> Sequence[ManifestSummary]:
-        """What is here of every manifest of a target."""
+        """The parts of every manifest of a target that are here."""
         row = self.rows.get(target)
-        return [] if row is None else [self._manifest(m) for m in self.graph.manifests(_descriptor(row))]
+        return [] if row is None else [self._manifest(m) for m in self.graph.manifests(descriptor_of(row))]
 
     def _manifest(self, image: PlatformImage) -> ManifestSummary:
         parts = [image.manifest.config, *image.manifest.layers]
         here = [part for part in parts if self.content.has(part.digest)]
+        packable = {
+            layer.digest
+            for layer, chain in zip(image.manifest.layers, image.chain_ids, strict=False)
+            if layer.media_type in oci.PLAIN_LAYER_TYPES and self.layers.has(chain)
+        }
         kind = "attestation" if image.is_attestation else "image" if image.config is not None else "unknown"
-        attests = (image.descriptor.annotations or {}).get(_ATTESTS)
+        attests = (image.descriptor.annotations or {}).get(ATTESTS)
         return ManifestSummary(
             descriptor=image.descriptor,
             kind=kind,
-            available=len(here) == len(parts),
+            available=packable.issuperset(part.digest for part in parts if part not in here),
             platform=image.platform if kind == "image" else None,
             content_size=image.descriptor.size + sum(part.size for part in here),
             unpacked_size=sum(self._layer_size(chain) for chain in image.chain_ids) if kind == "image" else 0,
@@ -250,7 +266,7 @@ class ImageStore:
     # changing
 
     def add(self, target: Descriptor) -> None:
-        """Record a target whose blobs are in the content store; what it reaches is kept from now on.
+        """Record a target whose blobs are in the content store; from now on they are kept.
 
         :raises NotFound, InvalidArgument: its documents are missing or broken.
         """
@@ -259,35 +275,35 @@ class ImageStore:
         self.rows.put((target.digest, target.media_type, target.size), roles.items(), chains)
 
     def drop_unwanted(self, target: Digest, wanted: Sequence[Digest]) -> None:
-        """Let go of the blobs that only other manifests of a target need; the index itself stays whole."""
+        """Release the blobs that only other manifests of a target need; the index itself stays complete."""
         row = self.rows.get(target)
         if row is None:
             return
         keep: set[Digest] = {target}
         drop: set[Digest] = set()
-        for image in self.graph.manifests(_descriptor(row)):
+        for image in self.graph.manifests(descriptor_of(row)):
             parts = {image.descriptor.digest, image.manifest.config.digest}
             parts.update(layer.digest for layer in image.manifest.layers)
-            attests = (image.descriptor.annotations or {}).get(_ATTESTS)
+            attests = (image.descriptor.annotations or {}).get(ATTESTS)
             (keep if image.descriptor.digest in wanted or attests in wanted else drop).update(parts)
         self.rows.forget_content(target, drop - keep)
 
     def tag(self, name: Reference, target: Descriptor | Digest, *, why: str, by: str = "") -> Digest | None:
-        """Point a name at a target and write the move down; return the target it had before.
+        """Point a name to a target and record the move; returns the target it had before.
 
         :raises InvalidArgument: the name has a digest. :raises NotFound: no such image.
         """
         if name.digest is not None:
-            raise InvalidArgument("refusing to create a tag with a digest reference")
+            raise InvalidArgument("cannot import digest reference")
         digest = target.digest if isinstance(target, Descriptor) else target
         if self.rows.get(digest) is None:
             raise NotFound(f"No such image: {digest}")
         return self.rows.move(str(name.with_default_tag()), digest, actor=by or self.who(), why=why)
 
     def keep_as(self, name: Reference, target: Digest, *, why: str, by: str = "") -> None:
-        """Note that a target came as ``repository@digest``, so that it is found as such and is not dangling.
+        """Record that a target came as ``repository@digest``: so it is found by that, and is not dangling.
 
-        A tag of the repository that points at it already is enough.
+        If a tag of the repository points to it already, nothing is recorded.
         """
         if all(known.name != name.name for known in self._names(target)):
             self.rows.move(f"{name.name}@{target}", target, actor=by or self.who(), why=why)
@@ -297,32 +313,47 @@ class ImageStore:
         return self.rows.moves(str(name.with_default_tag()))
 
     def is_whole(self, image: Image) -> bool:
-        """Whether all its blobs are here (but those let go of on purpose), and its layers unpacked."""
-        parts = (image.manifest.config, *(() if self.discards else image.manifest.layers))
-        return all(self.content.has(part.digest) for part in parts) and all(
+        """Whether its layers are unpacked, and all its blobs are here,
+        except those that are missing on purpose."""
+        parts = [part for part in image.manifest.layers if not self.needs_no_blob(part)]
+        return all(self.content.has(part.digest) for part in (image.manifest.config, *parts)) and all(
             self.layers.has(chain_id) for chain_id in image.chain_ids
         )
 
-    def ensure_unpacked(self, image: Image) -> Digest | None:
-        """Have the image's layers unpacked; return the snapshot to start from (``None``: it has no layers).
+    def needs_no_blob(self, layer: Descriptor) -> bool:
+        """Whether an unpacked layer is complete without its blob,
+        because that was discarded or can be made again."""
+        return self.discards or layer.media_type in oci.PLAIN_LAYER_TYPES
 
-        Concurrent callers share the work. Raises as :meth:`wherry.images.layers.LayerStore.ensure`.
+    def ensure_unpacked(self, image: Image) -> Digest | None:
+        """Unpack the image's layers if necessary; returns the snapshot to start from (``None``: no layers).
+
+        Concurrent callers share the work. Raises what :meth:`wherry.images.layers.LayerStore.ensure` raises.
         """
         return self.layers.ensure(layers_of(image.manifest.layers, image.config.rootfs.diff_ids))
 
     def collect(self) -> Collected:
-        """Remove what nothing needs any more."""
+        """Remove what is no longer needed."""
         return self._collector.collect()
 
 
-def layers_of(blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]) -> list[Layer]:
-    """Pair blobs with what they unpack to. :raises InvalidArgument: not as many of one as of the other."""
+def layers_of(blobs: Sequence[Descriptor], diff_ids: Sequence[Digest]) -> list[PackedLayer]:
+    """Pair blobs with their diff ids. :raises InvalidArgument: their numbers differ."""
     if len(blobs) != len(diff_ids):
         raise InvalidArgument(
             f"invalid image: its manifest has {len(blobs)} layers, its configuration {len(diff_ids)}"
         )
-    return [Layer(blob.digest, diff_id) for blob, diff_id in zip(blobs, diff_ids, strict=True)]
+    return [PackedLayer(blob.digest, diff_id) for blob, diff_id in zip(blobs, diff_ids, strict=True)]
 
 
-def _descriptor(row: ImageRow) -> Descriptor:
+def descriptor_of(row: ImageRow) -> Descriptor:
+    """The target that a row records."""
     return Descriptor(media_type=row.media_type, digest=row.target, size=row.size)
+
+
+def _familiar(text: str) -> str:
+    """A name with its tag, as Docker shows it in errors; an id as it was given."""
+    try:
+        return reference.parse(text).with_default_tag().familiar()
+    except InvalidArgument:
+        return text

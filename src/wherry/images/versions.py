@@ -1,8 +1,8 @@
-"""The versions of a name: what it has pointed at, newest first, and the way back.
+"""The versions of a name: the targets it has had, newest first, and the rollback to one of them.
 
-Every move of a name is a row (``state.images``), so ``app:latest@{1}`` is what the name meant before it moved
-last. A target that lost its name stays as long as it is among the newest versions of one and left it not too
-long ago: a prune spares it, so that a rollback has something to go back to.
+Every move of a name is a row (``state.images``), so ``app:latest@{1}`` is the target that the name had before
+its last move. A target that lost its name is kept if it is among the newest versions of a name and lost it
+not too long ago: a prune spares it, so that a rollback is possible.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from wherry.model.reference import Reference, parse
 from wherry.state.images import NameMove
 
 KEEP_DAYS, KEEP_VERSIONS = 30, 10
+NOTHING = Digest("")
+"""The target of a name that was removed."""
 _DAY = 24 * 3600 * 10**9
 
 
 @dataclass(frozen=True)
 class Keep:
-    """What a prune spares. :ivar days: 0 for nothing but what has a name."""
+    """What a prune spares. :ivar days: 0: only targets with a name."""
 
     days: int = KEEP_DAYS
     versions: int = KEEP_VERSIONS
@@ -33,7 +35,7 @@ class Keep:
 def of_name(store: ImageStore, name: Reference) -> list[NameVersion]:
     """Every version of a name, newest first.
 
-    :raises NotFound: the store has never seen the name.
+    :raises NotFound: the name was never used.
     """
     full = name.with_default_tag()
     moves = store.moves(full)
@@ -48,13 +50,17 @@ def of_name(store: ImageStore, name: Reference) -> list[NameVersion]:
 
 
 def _newest_first(moves: Sequence[NameMove]) -> list[tuple[Digest, NameMove, int]]:
-    """Target, the move that brought it, and when it left; a removal ends a version and is none itself."""
+    """Target, the move that brought it, and when it left. A removal ends a version, but is not a version
+    itself. Exception: if the last move was a removal, the name points to nothing,
+    and the version before is one step back."""
     found: list[tuple[Digest, NameMove, int]] = []
     until = 0
-    for move in reversed(moves):
-        if move.new and not (found and found[-1][0] == move.new):
+    for number, move in enumerate(reversed(moves)):
+        if not move.new and not number:
+            found.append((NOTHING, move, 0))
+        elif move.new and not (found and found[-1][0] == move.new):
             found.append((Digest(move.new), move, until))
-        elif move.new:  # removed and put back: one version, from its first coming on
+        elif move.new:  # removed and set again: one version, which begins with the first move
             found[-1] = (Digest(move.new), move, found[-1][2])
         until = move.time
     return found
@@ -63,9 +69,9 @@ def _newest_first(moves: Sequence[NameMove]) -> list[tuple[Digest, NameMove, int
 def rollback(
     store: ImageStore, name: Reference, wanted: str, *, by: str = ""
 ) -> tuple[NameVersion, NameVersion]:
-    """Point a name at an earlier version; return it, and the one the name had.
+    """Point a name to an earlier version; returns that version, and the one the name had.
 
-    :param wanted: how many versions back (``1``), or the digest of one, or its beginning.
+    :param wanted: the number of versions back (``1``), or the digest of one, or the beginning of the digest.
     :raises NotFound: there is no such version, or its image is gone.
     """
     if name.digest is not None:
@@ -95,14 +101,14 @@ def _choose(found: Sequence[NameVersion], wanted: str, name: Reference) -> NameV
         v.target: v for v in reversed(found[1:]) if v.target.removeprefix("sha256:").startswith(prefix)
     }
     if len(prefix) < 4 or not matches:
-        raise NotFound(f"cannot roll {shown} back: {wanted[:80]!r} is none of its earlier versions")
+        raise NotFound(f"cannot roll {shown} back: {wanted[:80]!r} is not one of its earlier versions")
     if len(matches) > 1:
         raise InvalidArgument(f"cannot roll {shown} back: several versions begin with {wanted[:80]!r}")
     return next(iter(matches.values()))
 
 
 def protected(store: ImageStore, keep: Keep, now: int | None = None) -> set[Digest]:
-    """Targets that a prune spares although no name points at them any more."""
+    """Targets without a name that a prune spares."""
     if not keep.days or not keep.versions:
         return set()
     oldest = (time.time_ns() if now is None else now) - keep.days * _DAY

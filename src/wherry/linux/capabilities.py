@@ -39,7 +39,7 @@ DEFAULT = (
 
 @cache
 def available() -> tuple[str, ...]:
-    """What this process may hand on: its bounding set, in bit order."""
+    """What this process may pass on: its bounding set, in bit order."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapBnd:"):
             bits = int(line.split()[1], 16)
@@ -47,8 +47,10 @@ def available() -> tuple[str, ...]:
     return ALL
 
 
-def normalise(name: str) -> str:
+def normalise(name: str, what: str = "CapAdd") -> str:
     """``net_admin`` and ``CAP_NET_ADMIN`` are ``CAP_NET_ADMIN``; ``ALL`` stays.
+
+    :param what: where it was asked for, as errors name it.
 
     :raises InvalidArgument: no such capability.
     """
@@ -57,16 +59,17 @@ def normalise(name: str) -> str:
         return upper
     full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
     if full not in ALL:
-        raise InvalidArgument(f'invalid capability: "{name}"')
+        raise InvalidArgument(f'invalid {what}: unknown capability: "{full}"')
     return full
 
 
 def effective(add: Iterable[str], drop: Iterable[str], *, privileged: bool) -> tuple[str, ...]:
-    """The set a container runs with, in bit order: defaults, changed as asked, within what the host has.
+    """A container's capabilities, in bit order: the defaults with the requested changes, within what the host
+    has.
 
-    :raises InvalidArgument: an unknown name, or one asked for that the daemon itself does not hold.
+    :raises InvalidArgument: an unknown name, or a requested one that the daemon itself does not have.
     """
-    adds, drops = [normalise(n) for n in add], [normalise(n) for n in drop]
+    adds, drops = [normalise(n) for n in add], [normalise(n, "CapDrop") for n in drop]
     host = available()
     if privileged:
         return host

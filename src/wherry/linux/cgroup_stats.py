@@ -1,8 +1,9 @@
-"""Reading what a container uses, once a second, for hundreds of them.
+"""Read the resource usage of containers, once a second, for hundreds of them.
 
-The files stay open and are read in place (pread(2)), which costs half a microsecond each where an open costs
-ten; a limit keeps descriptors for others. Formats: the kernel's cgroup-v1/{cpuacct,memory,pids,
-blkio-controller} and cgroup-v2 documents; proc(5) for ``/proc/stat`` and ``/proc/<pid>/net/dev``.
+The files stay open and are read in place (pread(2)). That costs half a microsecond per file; opening costs
+ten. A limit leaves descriptors for others. Formats: the kernel's
+cgroup-v1/{cpuacct,memory,pids,blkio-controller} and cgroup-v2 documents; proc(5) for ``/proc/stat`` and
+``/proc/<pid>/net/dev``.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _V2 = ("cpu.stat", "memory.current", "memory.max", "memory.stat", "pids.current"
 
 @cache
 def host_memory() -> int:
-    """Bytes: what a container without a limit may use."""
+    """Bytes: the memory that a container without a limit may use."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def host_cpu() -> int:
-    """Nanoseconds that all processors together have spent since boot, idle or not."""
+    """Nanoseconds of all processors together since boot, busy or idle."""
     fd = os.open("/proc/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
         line = os.read(fd, 512).partition(b"\n")[0]
@@ -54,17 +55,21 @@ def host_cpu() -> int:
     return sum(map(int, line.split()[1:8])) * _TICK
 
 
+def _budget() -> int:
+    """The number of descriptors to use for this: a quarter of the limit."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
+
+
 class _File:
-    """A file that is read over and over; held open while the budget lasts. One that is not there is empty."""
+    """A file that is read repeatedly; it stays open if the budget allows. A missing file counts as empty."""
 
     __slots__ = ("_fd", "_path")
     held = 0
-    budget = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
-        if _File.held < _File.budget:
+        if _File.held < _budget():
             try:
                 self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
@@ -93,10 +98,10 @@ class _File:
 
 
 class Sampler:
-    """One running container's files. Not for use by two threads at once."""
+    """The files of one running container. Not safe for two threads at once."""
 
     def __init__(self, container_id: str, path: str, pid: int, *, networks: bool) -> None:
-        """:param pid: of its first process. :param networks: it has interfaces that are not the host's."""
+        """:param pid: of its first process. :param networks: it has interfaces other than the host's."""
         self.id, self.pid = container_id, pid
         self._version = cgroups.layout().version
         self._files = [_File(p) for p in _paths(path, self._version)]
@@ -105,7 +110,8 @@ class Sampler:
         self._parsed: dict[str, tuple[bytes, object]] = {}
 
     def sample(self, name: str, host: int, online: int) -> Sample | None:
-        """A reading, or ``None`` when it is gone. ``host`` is :func:`host_cpu`, read once for all."""
+        """A reading, or ``None`` if the container is gone.
+        ``host`` is :func:`host_cpu`, read once for all."""
         raw = [file.read() for file in self._files]
         if not raw[0]:
             return None
@@ -180,7 +186,7 @@ class Sampler:
         )
 
     def _devices(self, kind: str, raw: bytes) -> tuple[tuple[int, int, str, int], ...]:
-        """Parsed again only when it changed, which in most containers it did not."""
+        """Parsed again only if it has changed, which is rare."""
         held = self._parsed.get(kind)
         if held is not None and held[0] == raw:
             return held[1]  # type: ignore[return-value]
@@ -222,7 +228,7 @@ def _number(raw: bytes) -> int | None:
 
 
 def _value(raw: bytes, key: bytes) -> int:
-    """The number after ``key`` in a file of ``key value`` lines; 0 when it is not there."""
+    """The number after ``key`` in a file of ``key value`` lines; 0 if the key is missing."""
     start = 0 if raw.startswith(key + b" ") else raw.find(b"\n" + key + b" ")
     if start < 0:
         return 0
@@ -238,7 +244,7 @@ def _throttled(raw: bytes, time_key: bytes, scale: int) -> tuple[int, int, int]:
 
 
 def _limit(value: int | None) -> int:
-    """A limit beyond what the machine has is none."""
+    """A limit above the machine's memory counts as no limit."""
     return min(value, host_memory()) if value else host_memory()
 
 
@@ -271,7 +277,7 @@ def parse_io_stat(raw: bytes) -> tuple[tuple[int, int, str, int], ...]:
 
 
 def parse_net_dev(raw: bytes) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Every interface but the loopback, sorted by name."""
+    """Every interface except the loopback, sorted by name."""
     found = []
     for line in raw.decode(errors="replace").splitlines()[2:]:
         name, _, rest = line.partition(":")

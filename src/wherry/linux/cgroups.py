@@ -1,29 +1,31 @@
 """Control groups, versions 1, 2 and both at once (cgroups(7)).
 
-Layouts, told apart by what is mounted on ``/sys/fs/cgroup``:
+The layouts differ in what is mounted on ``/sys/fs/cgroup``:
 
     unified   cgroup2 itself
     hybrid    tmpfs with v1 hierarchies, and a cgroup2 tree at ``unified`` that may own some controllers
     legacy    tmpfs with v1 hierarchies only
 
-A cgroup is named by its path below the hierarchies' roots (``/wherry/<id>``). The OCI runtime makes and
-fills them; this module reads them, freezes them, and removes what a runtime left behind.
+A cgroup is named by its path below the hierarchies' roots (``/wherry/<id>``). The OCI runtime makes and fills
+cgroups; this module reads them, freezes them, and removes what a runtime left behind.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import select
+import posixpath
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from wherry.linux import syscalls
+from wherry.linux.descriptors import readable
+from wherry.model import paths
 
 ROOT = Path("/sys/fs/cgroup")
 
@@ -44,13 +46,34 @@ class Layout:
         return frozenset((self.unified / "cgroup.controllers").read_text().split())
 
     def directories(self, path: str) -> Iterator[Path]:
-        """Where ``path`` may exist, once per hierarchy."""
+        """The directories of ``path``, one per hierarchy; they may not exist."""
         relative = path.lstrip("/")
         seen = dict.fromkeys(self.hierarchies.values())
         if self.unified is not None:
             seen[self.unified] = None
         for root in seen:
             yield root / relative
+
+
+def check_parent(text: str) -> str:
+    """``--cgroup-parent`` as a path below the hierarchies' roots: ``/a/b``, ``/`` for a root itself.
+
+    The runtime makes the cgroups, not systemd, so ``a-b.slice`` is an ordinary directory name, as with
+    Docker's driver ``cgroupfs``.
+
+    :raises InvalidArgument: not a path, or a path that leaves the hierarchy.
+    """
+    return f"/{paths.relative(text, 'cgroup parent')}"
+
+
+def child(parent: str, name: str) -> str:
+    """The cgroup ``name`` below ``parent``; it never leads out of the hierarchy.
+
+    An older record may have a parent that :func:`check_parent` would refuse. Such a path is taken as relative
+    to the root, so that the container can still be removed.
+    """
+    top = posixpath.normpath(f"/{parent.lstrip('/')}")
+    return f"{top.rstrip('/')}/{paths.component(name, 'cgroup')}"
 
 
 @cache
@@ -78,16 +101,22 @@ def _known_controllers() -> frozenset[str]:
 
 
 def mount_missing_controllers() -> list[str]:
-    """In a hybrid layout, mount under version 1 what the version 2 tree still owns; return the names.
+    """In a hybrid layout, mount the missing controllers under version 1; return their names.
 
-    The OCI runtime refuses to run while the version 2 tree of a hybrid layout owns a controller (hugetlb,
-    typically). This does what cgroupfs-mount does. A controller that version 2 uses cannot be had and stays.
+    The OCI runtime refuses to run while the version 2 tree of a hybrid layout owns a controller (typically
+    hugetlb). This does what cgroupfs-mount does. A controller that version 2 uses is not available for
+    version 1, and stays.
+
+    A hierarchy may also exist without a mount in this mount namespace, because another namespace mounted it.
+    Without the mount, the runtime would make directories for its cgroups on the tmpfs, and they would never
+    be removed.
     """
     where = layout()
     if where.version != 1 or where.unified is None:
         return []
     mounted = []
-    for name in (where.unified / "cgroup.controllers").read_text().split():
+    owned = (where.unified / "cgroup.controllers").read_text()
+    for name in missing_controllers(where.hierarchies, owned, Path("/proc/self/cgroup").read_text()):
         target = ROOT / name
         try:
             target.mkdir(exist_ok=True)
@@ -105,6 +134,23 @@ def mount_missing_controllers() -> list[str]:
     return mounted
 
 
+def missing_controllers(mounted: Container[str], owned_by_v2: str, own_cgroups: str) -> list[str]:
+    """The controllers to mount under version 1, in the form of mount options.
+
+    :param mounted: the names that are mounted under version 1.
+    :param owned_by_v2: ``cgroup.controllers`` of the version 2 tree.
+    :param own_cgroups: ``/proc/self/cgroup``, which names every hierarchy that exists (cgroups(7)).
+    """
+    found = owned_by_v2.split()
+    for line in own_cgroups.splitlines():
+        _number, controllers, _path = line.split(":", 2)
+        # Controllers that are mounted together cannot be mounted separately. A hierarchy without a controller
+        # ("name=systemd") is not used by the runtime.
+        if controllers and "=" not in controllers and not any(c in mounted for c in controllers.split(",")):
+            found.append(controllers)
+    return list(dict.fromkeys(found))
+
+
 def _controller(path: str, name: str) -> Path | None:
     where = layout()
     if where.version == 2:
@@ -118,12 +164,12 @@ _easing = threading.Lock()
 
 
 def ease_attach() -> None:
-    """Have the kernel's wait before a change of cgroup begin now, beside other work.
+    """Let the kernel's wait before a change of cgroup begin now, in parallel with other work.
 
-    Putting a process into a cgroup takes a lock whose first holder after a pause waits for an RCU grace
-    period (8 to 16 ms measured); whoever follows within some milliseconds does not. Writing this process
-    into the cgroup it is in changes nothing and takes that lock. Blocks for the grace period; a call beside
-    another returns at once, and so does one on a host that does not allow it.
+    Moving a process to a cgroup takes a lock. After a pause, the first holder waits for an RCU grace period
+    (8 to 16 ms measured); holders in the next milliseconds do not. Writing this process's pid to its
+    own cgroup changes nothing, but takes the lock. Blocks for the grace period; a concurrent call returns at
+    once, as does a call on a host that forbids the write.
     """
     if not _easing.acquire(blocking=False):
         return
@@ -138,7 +184,7 @@ def ease_attach() -> None:
 
 
 def _own_directory() -> Path | None:
-    """This process's cgroup in a hierarchy that is mounted: version 1's pids, or version 2."""
+    """This process's cgroup in a mounted hierarchy: version 1's pids, or version 2."""
     where = layout()
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _number, controllers, path = line.split(":", 2)
@@ -150,7 +196,7 @@ def _own_directory() -> Path | None:
 
 
 def processes(path: str) -> list[int]:
-    """Pids of every process in the cgroup and below it; empty when it is gone."""
+    """Pids of every process in the cgroup and below it; empty if the cgroup is gone."""
     top = _controller(path, "pids") or _controller(path, "memory")
     found: list[int] = []
     if top is None:
@@ -165,12 +211,12 @@ def processes(path: str) -> list[int]:
 
 
 def freeze(path: str) -> None:
-    """Stop every process of the cgroup. :raises OSError: it is gone, or the host has no freezer."""
+    """Freeze every process of the cgroup. :raises OSError: the cgroup is gone, or the host has no freezer."""
     _set_frozen(path, frozen=True)
 
 
 def thaw(path: str) -> None:
-    """Let them run again."""
+    """Let the processes run again."""
     _set_frozen(path, frozen=False)
 
 
@@ -185,27 +231,29 @@ def _set_frozen(path: str, *, frozen: bool) -> None:
 
 
 def is_frozen(path: str) -> bool:
+    """Whether the cgroup itself is frozen or freezing; False if only a cgroup above it is."""
     directory = _controller(path, "freezer")
     if directory is None:
         return False
     try:
         if layout().version == 2:
             return (directory / "cgroup.freeze").read_text().strip() == "1"
-        return (directory / "freezer.state").read_text().strip() in ("FROZEN", "FREEZING")
+        # Reading freezer.state makes the kernel visit every process, under a lock of all cgroups.
+        return (directory / "freezer.self_freezing").read_text().strip() == "1"
     except OSError:
         return False
 
 
 def kill(path: str, *, patience: float = 5.0) -> int:
-    """SIGKILL every process of the cgroup and below, also what they fork meanwhile; how many there were.
+    """SIGKILL every process of the cgroup and below, including new forks; returns how many there were.
 
-    Blocks until they are gone. :raises TimeoutError: some stayed for ``patience`` seconds.
+    Blocks until they are gone. :raises TimeoutError: some still exist after ``patience`` seconds.
     """
     killed: set[int] = set()
     deadline = time.monotonic() + patience
     while pids := processes(path):
         if is_frozen(path):
-            thaw(path)  # a frozen process takes no signal (version 1)
+            thaw(path)  # a frozen process receives no signal (version 1)
         for pid in pids:
             try:
                 fd = os.pidfd_open(pid)
@@ -213,7 +261,7 @@ def kill(path: str, *, patience: float = 5.0) -> int:
                 continue
             try:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
-                select.select([fd], [], [], max(0.0, min(deadline - time.monotonic(), 1.0)))
+                readable(fd, min(deadline - time.monotonic(), 1.0))
             except ProcessLookupError:
                 pass
             finally:
@@ -225,9 +273,9 @@ def kill(path: str, *, patience: float = 5.0) -> int:
 
 
 def has_file(parent: str, controller: str, name: str) -> bool:
-    """Whether a cgroup below ``parent`` will have the file, which the root of a hierarchy need not have.
+    """Whether a cgroup below ``parent`` will have the file; the root of a hierarchy may not have it.
 
-    ``parent`` is made where it is not there yet, as the runtime would.
+    Creates ``parent`` if it does not exist, as the runtime would.
     """
     directory = _controller(parent, controller)
     if directory is None:
@@ -240,7 +288,8 @@ def has_file(parent: str, controller: str, name: str) -> bool:
 
 
 def realtime_runtime(path: str) -> int:
-    """Microseconds of real-time scheduling a period that a cgroup's processes may have (version 1 only)."""
+    """The microseconds of real-time CPU time per period that a cgroup's processes may use (version 1
+    only)."""
     directory = _controller(path, "cpu")
     try:
         return int((directory / "cpu.rt_runtime_us").read_text()) if directory is not None else 0
@@ -249,9 +298,9 @@ def realtime_runtime(path: str) -> int:
 
 
 def set_realtime(path: str, *, period: int, runtime: int) -> None:
-    """Give a cgroup real-time scheduling to divide; microseconds, 0 leaves a value as it is.
+    """Set a cgroup's real-time budget, in microseconds; 0 leaves a value unchanged.
 
-    :raises OSError: the kernel has none, or the cgroup above has less.
+    :raises OSError: the kernel does not support it, or the cgroup above has less.
     """
     directory = _controller(path, "cpu")
     if directory is None:
@@ -264,6 +313,18 @@ def set_realtime(path: str, *, period: int, runtime: int) -> None:
             (directory / name).write_text(str(value))
 
 
+def unlimit_cpu(path: str) -> None:
+    """Lift the limit on CPU time. :raises OSError: the cgroup is gone."""
+    directory = _controller(path, "cpu")
+    if directory is None:
+        return
+    if layout().version == 1:
+        (directory / "cpu.cfs_quota_us").write_text("-1")
+        return
+    period = (directory / "cpu.max").read_text().split()[-1]
+    (directory / "cpu.max").write_text(f"max {period}")
+
+
 def unlimit_pids(path: str) -> None:
     """Lift the limit on processes. :raises OSError: the cgroup is gone."""
     directory = _controller(path, "pids")
@@ -272,7 +333,7 @@ def unlimit_pids(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove the cgroup and its children from every hierarchy. It must hold no process any more.
+    """Remove the cgroup and its children from every hierarchy. It must contain no process.
 
     :raises OSError: EBUSY while a process is left in it.
     """

@@ -1,7 +1,7 @@
-"""Giving up power for good: how a child that reads hostile bytes shuts itself in.
+"""Give up privileges for good: how a child that reads hostile bytes confines itself.
 
-Order matters: namespaces and the new root need privileges, so they come first; capabilities, the system
-call filter and the limits come last, and nothing gives them back (capabilities(7), seccomp(2)).
+The order matters: namespaces and the new root need privileges, so they come first. Capabilities, the system
+call filter and the limits come last, and nothing can give the privileges back (capabilities(7), seccomp(2)).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def new_namespaces() -> None:
 
 
 def enter_root(directory: str) -> None:
-    """Make ``directory`` the root of this process's mount namespace and detach all else.
+    """Make ``directory`` the root of this process's mount namespace and detach everything else.
 
-    Device nodes, set-user-id bits and programs below it have no effect from here on.
+    From then on device nodes, set-user-id bits and programs below it have no effect.
 
     :raises OSError: as mount(2), pivot_root(2).
     """
@@ -68,7 +68,7 @@ def enter_root(directory: str) -> None:
 
 
 def enter_mounted_root(directory: str) -> None:
-    """As :func:`enter_root` for what is a mount point already; its flags stay as they are.
+    """As :func:`enter_root`, for a directory that is a mount point already; its flags stay as they are.
 
     :raises OSError: as pivot_root(2).
     """
@@ -87,7 +87,7 @@ def limit(limits: Mapping[int, int]) -> None:
 
 
 def drop_capabilities(keep: Iterable[int]) -> None:
-    """Keep only these capabilities, now and for whatever this process could ever execute.
+    """Keep only these capabilities, for this process and for every program it could ever execute.
 
     :raises OSError: as capset(2), prctl(2).
     """
@@ -107,10 +107,10 @@ def drop_capabilities(keep: Iterable[int]) -> None:
 
 
 def deny_new_code() -> None:
-    """No library and no module can be loaded from here on, whatever file system is in view by now.
+    """From now on no library and no module can be loaded, whatever file system is visible.
 
-    Memory cannot be made executable any more (so neither dlopen(3) nor what the C library loads by itself
-    can work), and Python finds nothing to import. Call it before :func:`deny_system_calls`.
+    Memory cannot become executable any more (so dlopen(3) fails, and so does anything that the C library
+    loads by itself), and Python finds nothing to import. Call it before :func:`deny_system_calls`.
 
     :raises OSError: as prctl(2).
     """
@@ -135,7 +135,7 @@ def deny_new_code() -> None:
 def deny_system_calls() -> None:
     """Refuse (EPERM) what an unpacker never needs: programs, signals, sockets, mounts, tracing.
 
-    On an architecture without a table here nothing happens; the other walls stand.
+    On an architecture without a table nothing happens here; the other protections remain.
 
     :raises OSError: as prctl(2).
     """

@@ -1,13 +1,14 @@
-"""A container's files as a child's own root: how a helper comes to see them and nothing else.
+"""Make a container's files the root of a child, so that it sees them and nothing else.
 
-Two ways in. A container that runs is entered through the pidfd of its first process: its mount namespace is
-joined, so volumes, binds and tmpfs are where the container has them, and whatever it renames, links or mounts
-meanwhile is resolved by the kernel within that namespace. One that does not run is put together in a mount
-namespace of the child's own, which nobody else sees and which ends with the child, killed or not; a mount's
-target is found by the kernel beneath the root (openat2(2)) and mounted on by descriptor (move_mount(2)).
+There are two ways. A running container is entered through the pidfd of its first process: the child joins its
+mount namespace. Volumes, binds and tmpfs are where the container has them, and the kernel resolves all names
+within that namespace, whatever the container renames, links or mounts meanwhile. A stopped container is put
+together in the child's own mount namespace, which nobody else sees and which ends with the child, even if it
+is killed. The kernel resolves a mount's target beneath the root (openat2(2)), and the mount is placed there
+by descriptor (move_mount(2)).
 
 A view for reading never changes the container: its layer lies below a scratch file system in memory, which
-takes the mount points that have to be made.
+gets the mount points that must be made.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from wherry.model.mount import Mount
 IN_ROOT = sys.RESOLVE_IN_ROOT | sys.RESOLVE_NO_MAGICLINKS
 _INERT = sys.MOUNT_ATTR_NOSUID | sys.MOUNT_ATTR_NODEV | sys.MOUNT_ATTR_NOEXEC
 _SCRATCH = "/proc"
-"""Where the scratch file system is mounted, in the child's namespace only: a directory every host has."""
+"""Where the scratch file system is mounted, only in the child's namespace:
+a directory that every host has."""
 _SCRATCH_OPTIONS = "size=4m,mode=0700"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One mount of a view. ``subpath`` is below the source, and found beneath it."""
+    """One mount of a view. ``subpath`` is resolved beneath the source."""
 
     destination: str
     mount: Mount
@@ -43,11 +45,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A view's root: the mount of a writable snapshot (overlay or bind), and what is mounted in it.
+class LayerMounts:
+    """A view's root: the mount of a writable snapshot (overlay or bind), and the mounts in it.
 
-    :ivar writable: the child will change it; otherwise the snapshot stays as it is.
-    :ivar readonly: the container's root is read-only, though mounts in it may not be.
+    :ivar writable: the child will change it; otherwise the snapshot is not changed.
+    :ivar readonly: the container's root is read-only, but mounts in it may be writable.
     """
 
     mount: Mount
@@ -57,10 +59,10 @@ class Layer:
 
 
 class Root:
-    """The root of the calling process, held by descriptor. Make it once the process has entered."""
+    """The root of the calling process, held by a descriptor. Create it after the process has entered."""
 
     def __init__(self, descriptors: int) -> None:
-        """:param descriptors: ``/proc/self/fd``, opened while it was in view (:func:`own_descriptors`)."""
+        """:param descriptors: ``/proc/self/fd``, opened while it was visible (:func:`own_descriptors`)."""
         self.fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._descriptors = descriptors
 
@@ -69,19 +71,19 @@ class Root:
         return find(self.fd, path, os.O_PATH | flags)
 
     def reopen(self, fd: int, flags: int) -> int:
-        """Open what ``fd`` (O_PATH) stands for: that very inode, wherever its name leads by now."""
+        """Open the inode that ``fd`` (O_PATH) refers to, wherever its name leads now."""
         return os.open(str(fd), flags | os.O_CLOEXEC, dir_fd=self._descriptors)
 
     def name_of(self, fd: int) -> str:
-        """Where ``fd`` is in the root, to be shown."""
+        """The path of ``fd`` in the root, for display."""
         return os.readlink(str(fd), dir_fd=self._descriptors)
 
     def chown(self, fd: int, uid: int, gid: int) -> None:
-        """chown(2) of what an O_PATH descriptor stands for, a symbolic link included."""
+        """chown(2) of the file that an O_PATH descriptor refers to, also of a symbolic link."""
         os.chown(str(fd), uid, gid, dir_fd=self._descriptors)
 
     def chmod(self, fd: int, mode: int) -> None:
-        """chmod(2) of what an O_PATH descriptor stands for; never a symbolic link."""
+        """chmod(2) of the file that an O_PATH descriptor refers to; never of a symbolic link."""
         os.chmod(str(fd), mode, dir_fd=self._descriptors)
 
 
@@ -93,8 +95,8 @@ def own_descriptors() -> int:
 def apart(directory: str) -> int:
     """An O_PATH descriptor of a directory that is a mount of its own, so no ``..`` leads out of it.
 
-    A directory that is held from before the new root was entered would be a way back to all of the host's
-    files that are below the same mount, those of ``/proc/sys`` for one.
+    A descriptor from before the new root was entered would be a way back to all files of the host below the
+    same mount, for example those of ``/proc/sys``.
 
     :raises OSError: as open_tree(2).
     """
@@ -106,16 +108,16 @@ def find(root: int, path: str, flags: int, resolve: int = IN_ROOT) -> int:
     return sys.openat2(root, path or ".", flags, resolve=resolve)
 
 
-class Ended(Exception):
-    """The process is not there any more, or its root is not the container's."""
+class RootGone(Exception):
+    """The process is gone, or its root is not the container's."""
 
 
 @dataclass(frozen=True)
 class Inside:
-    """A running container's process, and which directory its root must be (stat(2) of the mounted layer).
+    """A running container's process, and the directory that its root must be (stat(2) of the mounted layer).
 
-    The second makes sure of the first: whatever a pidfd was opened for, a process with another root, such as
-    any of the host's, is never taken for the container's.
+    The directory verifies the process: a process with another root, such as any process of the host, is never
+    mistaken for the container's, whatever the pidfd refers to.
     """
 
     pidfd: int
@@ -134,7 +136,7 @@ def enter_process(inside: Inside) -> None:
     try:
         sys.setns(inside.pidfd, sys.CLONE_NEWNS)
     except ProcessLookupError as e:
-        raise Ended from e
+        raise RootGone from e
     os.chdir("/")
     confirm_root(inside.device, inside.inode)
 
@@ -143,10 +145,10 @@ def confirm_root(device: int, inode: int) -> None:
     """:raises Ended: the root is another directory."""
     root = os.stat("/")
     if (root.st_dev, root.st_ino) != (device, inode):
-        raise Ended
+        raise RootGone
 
 
-def enter_layer(layer: Layer) -> None:
+def enter_layer(layer: LayerMounts) -> None:
     """Put the view together in a new mount namespace and make it the root.
 
     :raises OSError: as mount(2) and its kin.
@@ -167,7 +169,7 @@ def enter_layer(layer: Layer) -> None:
 
 
 def enter_image(upper: str, options: Sequence[str]) -> None:
-    """In a mount namespace of its own: make what a writable overlay lies on the root, read-only.
+    """In its own mount namespace: make the lower layers of a writable overlay the root, read-only.
 
     :param options: the overlay's. :raises OSError: as mount(2) and its kin.
     """
@@ -177,7 +179,7 @@ def enter_image(upper: str, options: Sequence[str]) -> None:
     confine.enter_mounted_root(place)
 
 
-def _mount_root(layer: Layer) -> str:
+def _mount_root(layer: LayerMounts) -> str:
     sys.mount("none", _SCRATCH, "tmpfs", 0, _SCRATCH_OPTIONS)
     if layer.mount.type == "bind":
         sys.mount(layer.mount.source, layer.mount.source, "none", sys.MS_BIND)
@@ -217,7 +219,7 @@ def _attach(root: int, point: Point, number: int, *, writable: bool) -> None:
     except FileNotFoundError:
         if writable:
             raise
-        return  # the source of a bind is gone: a reader sees what is below it
+        return  # a bind's source is gone: a reader sees the files below it
     try:
         attributes = _INERT | (0 if writable and point.writable else sys.MOUNT_ATTR_RDONLY)
         sys.mount_setattr(tree, "", sys.AT_EMPTY_PATH | sys.AT_RECURSIVE, set_=attributes)
@@ -254,7 +256,7 @@ def _tree(point: Point, number: int) -> int:
 
 
 def _target(root: int, destination: str, *, directory: bool) -> int:
-    """Where a mount goes, made where it is missing, each part in the directory that was opened before."""
+    """The target of a mount. Missing parts are made, each in the directory that was opened before."""
     try:
         return find(root, destination, os.O_PATH)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Copying a directory's content with everything that belongs to it, by directory descriptors alone.
+"""Copy a directory's content with all metadata, using directory descriptors only.
 
-Neither side is trusted: the source may be an image's hostile tree that changes while it is read, the
-destination may be in a container's hands. So no path of more than one component is ever resolved but by
-``openat2`` beneath a descriptor without symbolic links, and what was opened is checked again for what it is.
+Neither side is trusted: the source may be an image's hostile tree that changes while it is read, and a
+container may control the destination. So a path of more than one component is resolved only by ``openat2``,
+beneath a descriptor and without symbolic links, and the type of everything opened is checked again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wherry.errors import InvalidArgument
 from wherry.linux import syscalls
 
 DEPTH_MAX = 256
-"""Directories within directories; each level holds two descriptors."""
+"""The limit for nested directories; each level uses two descriptors."""
 
 _FICLONE = 0x40049409
 _CHUNK = 16 << 20
@@ -33,8 +33,8 @@ _BENEATH = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS
 
 @dataclass
 class _Job:
-    """``links`` maps a source inode with several names to the path of its copy. ``clones`` until the file
-    systems have said that they cannot; ``moving`` bears what goes away while it is copied."""
+    """``links``: from a source inode with several names to the path of its copy. ``clones``: true until a
+    clone has failed as unsupported. ``moving``: files may disappear while they are copied."""
 
     root: int
     moving: bool = False
@@ -50,7 +50,7 @@ def copy_content(source: int, target: int, *, moving: bool = False) -> None:
     the target's file system takes, times to the nanosecond, holes. Files are cloned where it can.
     On failure ``target`` is empty again.
 
-    :param moving: others may change the source meanwhile: what is gone when its turn comes is left out.
+    :param moving: others may change the source meanwhile: files that disappear are left out.
     :raises OSError: ENOSPC, EDQUOT …
     :raises InvalidArgument: nested deeper than :data:`DEPTH_MAX`.
     """
@@ -89,7 +89,7 @@ def _copy_directory(job: _Job, source: int, target: int, path: tuple[str, ...]) 
 
 
 def _copy_as_it_is(job: _Job, source: int, target: int, path: tuple[str, ...]) -> None:
-    """Copy what stands under a name now; what takes its place meanwhile is copied instead."""
+    """Copy what has this name now; if it is replaced meanwhile, the replacement is copied."""
     name = path[-1]
     for tries_left in range(_TRIES - 1, -1, -1):
         try:
@@ -117,7 +117,7 @@ def _copy_named(job: _Job, status: os.stat_result, source: int, target: int, pat
 
 
 def _has_moved(directory: int, name: str, before: os.stat_result) -> bool:
-    """Whether ``name`` is not what it was, or is not at all."""
+    """Whether ``name`` is another file now, or does not exist."""
     try:
         now = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _has_moved(directory: int, name: str, before: os.stat_result) -> bool:
 
 
 def _remove(directory: int, name: str) -> None:
-    """Whatever of it has been made."""
+    """Remove everything that was made of it."""
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -175,7 +175,7 @@ def _copy_entry(job: _Job, status: os.stat_result, source: int, target: int, nam
 
 
 def _copy_file(job: _Job, source: int, target: int, name: str) -> None:
-    # non-blocking: what was a file a moment ago may be a pipe now
+    # non-blocking: a former regular file may be a pipe now
     reading = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     writing = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with _opened(name, reading, source) as old:
@@ -190,7 +190,7 @@ def _copy_file(job: _Job, source: int, target: int, name: str) -> None:
 def copy_bytes(old: int, new: int, size: int, *, clone: bool = True) -> bool:
     """The bytes of one open file into another, cloned where the file system can, holes kept.
 
-    :param clone: False where it is known that it cannot. :returns: whether it is worth trying the next time.
+    :param clone: False if cloning is known to fail. :returns: whether cloning is worth a try the next time.
     """
     if size == 0:
         return clone
@@ -210,7 +210,7 @@ def copy_bytes(old: int, new: int, size: int, *, clone: bool = True) -> bool:
 
 
 def data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """What lies between the holes (lseek(2), SEEK_DATA)."""
+    """The ranges between the holes (lseek(2), SEEK_DATA)."""
     offset = 0
     while offset < size:
         try:
@@ -246,7 +246,7 @@ def _copy_range(old: int, new: int, start: int, end: int) -> None:
 
 
 def _give(source: int, target: int, status: os.stat_result) -> None:
-    """Owner first, as changing it clears set-id bits and capabilities; times last."""
+    """Owner first, because changing it clears set-id bits and capabilities; times last."""
     os.fchown(target, status.st_uid, status.st_gid)
     _copy_xattrs(source, target, follow=True)
     os.fchmod(target, stat.S_IMODE(status.st_mode))
@@ -254,7 +254,7 @@ def _give(source: int, target: int, status: os.stat_result) -> None:
 
 
 def _give_by_name(status: os.stat_result, source: int, target: int, name: str) -> None:
-    """The same for what cannot be opened: symbolic links, device nodes, pipes, sockets."""
+    """The same for files that cannot be opened: symbolic links, device nodes, pipes, sockets."""
     with _opened(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, target) as made:
         if stat.S_IFMT(os.fstat(made).st_mode) != stat.S_IFMT(status.st_mode):
             raise OSError(errno.EAGAIN, "it changed while it was copied", name)

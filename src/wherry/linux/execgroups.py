@@ -1,17 +1,17 @@
-"""A control group for every exec, so that whatever it forks can be found, signalled and ended.
+"""A cgroup for every exec, so that all processes it forks can be found, signalled and ended.
 
-One hierarchy is enough to know who belongs to whom: version 2's tree where there is one, else version 1's
-freezer. Limits, pauses, counts and lists of a container's processes stay as they are, because they are
-those of the container's cgroup and what is below it. ::
+One hierarchy is enough for that: version 2's tree if there is one, else version 1's freezer. Limits, pauses,
+counts and lists of a container's processes do not change, because they apply to the container's cgroup and
+everything below it. ::
 
     <container>/            where the OCI runtime puts a process that it starts in the container
     <container>/main        the container's own process, moved here before it runs (not in unified layouts)
     <container>/exec-<id>   one exec and all it forked
     <container>/probe       the health check's command
 
-In a unified layout the runtime itself starts the exec in its group (``exec --cgroup``). Elsewhere that
-option leaves the process outside of the container's limits in every hierarchy that lacks the group (crun
-1.8), so the process is taken over just after it was started: it is then the only one at the top.
+In a unified layout the runtime itself starts the exec in its group (``exec --cgroup``). In other layouts that
+option would put the process outside of the container's limits in every hierarchy that lacks the group (crun
+1.8). There the process is moved just after its start: it is then the only one at the top.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _top(path: str) -> Path | None:
 
 
 def _read_pids(directory: Path) -> list[int]:
-    """Not those below; empty when it is gone."""
+    """Without those in groups below; empty if it is gone."""
     try:
         return [int(pid) for pid in (directory / "cgroup.procs").read_bytes().split()]
     except OSError:
@@ -57,13 +57,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def _move(directory: Path, pid: int) -> None:
-    """A process that has ended is fine."""
+    """If the process has ended, that is no error."""
     with contextlib.suppress(ProcessLookupError):
         _write(directory / "cgroup.procs", str(pid))
 
 
 def shelter(path: str, pid: int) -> None:
-    """Set the container's own process apart from execs. Call it before that process runs.
+    """Move the container's own process apart from execs. Call it before that process runs.
 
     :raises OSError: it cannot be moved; execs are then told apart by their parents only.
     """
@@ -81,7 +81,7 @@ def runtime_option(name: str) -> list[str]:
 
 
 class ExecGroups:
-    """Makes, fills and ends the groups. Every call may block for as long as the kernel takes."""
+    """Makes, fills and ends the groups. Every call may block as long as the kernel needs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class ExecGroups:
 
     @contextlib.contextmanager
     def starting(self, path: str, name: str) -> Iterator[None]:
-        """Hold this around the runtime's start of a process and the :meth:`claim` that follows.
+        """Enter this around the runtime's start of a process and the :meth:`claim` that follows.
 
         :raises OSError: the group cannot be made; the container is gone.
         """
@@ -107,10 +107,10 @@ class ExecGroups:
                     del self._starting[path]
 
     def claim(self, path: str, name: str, pid: int) -> None:
-        """Take ``pid``, just started, and what it forked since into the group.
+        """Move ``pid``, which was just started, and everything it has forked into the group.
 
-        Alone at it, everything at the top is this exec's. While another exec of the container starts as
-        well, parents and sessions tell; what cannot be told stays for the one who comes last.
+        If no other exec is being started, everything at the top belongs to this one. Otherwise parents and
+        sessions tell; processes that cannot be assigned are left for the last exec.
         """
         top = _top(path)
         if top is None or cgroups.layout().version == 2:
@@ -130,9 +130,10 @@ class ExecGroups:
                 _move(group, other)
 
     def reclaim(self, path: str, name: str, pid: int) -> None:
-        """Take ``pid`` and what it forked into the group if a daemon was killed before it claimed them.
+        """Move ``pid`` and everything it forked into the group, if a daemon was killed before it did so.
 
-        A number that is another process's by now is not at the container's top, and is let be.
+        If the number belongs to another process by now, that is not at the container's top, and is left
+        alone.
         """
         top = _top(path)
         if top is None or cgroups.layout().version == 2 or pid not in _read_pids(top):
@@ -153,7 +154,7 @@ class ExecGroups:
         return [pid for directory, _, _ in os.walk(top / name) for pid in _read_pids(Path(directory))]
 
     def names(self, path: str) -> list[str]:
-        """The groups that are there."""
+        """The existing groups."""
         top = _top(path)
         try:
             return sorted(entry.name for entry in os.scandir(top) if entry.is_dir()) if top else []
@@ -192,7 +193,8 @@ class ExecGroups:
             pause = min(pause * 2, 0.05)
 
     def _kill_each(self, path: str, name: str, group: Path) -> None:
-        """Without ``cgroup.kill`` (version 1, kernels before 5.14): frozen, nobody forks past the signal."""
+        """For systems without ``cgroup.kill`` (version 1, kernels before 5.14):
+        frozen processes cannot fork meanwhile."""
         state = next((group / n for n in ("freezer.state", "cgroup.freeze") if (group / n).exists()), None)
         frozen, thawed = ("FROZEN", "THAWED") if state and state.name == "freezer.state" else ("1", "0")
         try:
@@ -204,7 +206,7 @@ class ExecGroups:
                 _write(state, thawed)
 
     def remove(self, path: str, name: str) -> bool:
-        """Remove the group; False when a process is left in it."""
+        """Remove the group; False if it still contains a process."""
         top = _top(path)
         if top is None:
             return not self.processes(path, name)
@@ -219,7 +221,8 @@ class ExecGroups:
 
 
 def _related(pids: Sequence[int], root: int) -> list[int]:
-    """Those that ``root`` forked: by session, which the runtime makes anew for every exec, and by parent."""
+    """The processes that ``root`` forked:
+    by session (the runtime makes a new one for every exec) and by parent."""
     mine = {root}
     found = []
     for pid in sorted(pids):

@@ -1,4 +1,4 @@
-"""fifo(7): a word to whoever reads a named pipe, without ever waiting for it."""
+"""Write to the reader of a named pipe (fifo(7)) without ever blocking."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _INT = struct.Struct("i")
 
 
 def write(path: Path, message: bytes) -> None:
-    """:raises OSError: ENXIO when nobody has it open for reading, EAGAIN when it is full."""
-    # NONBLOCK: opening a FIFO that nobody reads would wait forever otherwise.
+    """:raises OSError: ENXIO if nobody has it open for reading, EAGAIN if it is full."""
+    # NONBLOCK: otherwise opening a FIFO without a reader would block for ever.
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.write(fd, message)
@@ -22,7 +22,7 @@ def write(path: Path, message: bytes) -> None:
 
 
 def unread(path: Path) -> int:
-    """Bytes written that its reader has not taken. :raises OSError: as :func:`write`."""
+    """The number of bytes that the reader has not read yet. :raises OSError: as :func:`write`."""
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         count: int = _INT.unpack(fcntl.ioctl(fd, termios.FIONREAD, bytes(_INT.size)))[0]

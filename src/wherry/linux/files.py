@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and trees that are gone when the call returns."""
+"""Files that are either complete or absent, and trees that are gone when the call returns."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from wherry.linux import syscalls
+
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Replace ``path`` by a file with ``data``: temporary name, fsync, rename, fsync of the directory.
 
     :param durable: leave the two fsyncs out for files that are made anew after a reboot.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
@@ -39,6 +41,16 @@ def sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file_system(path: Path) -> None:
+    """Sync everything that was written to the file system of ``path`` (syncfs(2)). :raises OSError: it
+    failed."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.syncfs(fd)
     finally:
         os.close(fd)
 

@@ -1,9 +1,9 @@
 """Mounts and device nodes put into, and taken out of, a running container's mount namespace.
 
 A mount is made detached in the host's namespace (open_tree(2), fsmount(2)) and then moved to a place inside
-(move_mount(2)). Moving needs the container's namespace, which a thread of its own enters through the
-process's pidfd and which ends afterwards; it calls nothing but system calls there, as everything it could
-load would be the container's. Every place is found by the kernel beneath the container's root (openat2(2)).
+(move_mount(2)). Moving needs the container's namespace: a thread enters it through the process's pidfd, and
+ends afterwards. There it makes only system calls, because anything it could load would be the container's.
+The kernel resolves every place beneath the container's root (openat2(2)).
 """
 
 from __future__ import annotations
@@ -102,13 +102,13 @@ _DEFAULTS = frozenset(
     {"/", "/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"}
     | {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")}
 )
-"""Mount points every container has; they are its walls, or the engine's own."""
+"""Mount points that every container has: they isolate it, or belong to the engine."""
 
 
 def detach(process_fd: int, target: str, keep: Collection[tuple[int, int]] = ()) -> None:
-    """Unmount what is on top of ``target`` inside, also while it is in use.
+    """Unmount the top mount at ``target`` inside, even while it is in use.
 
-    The container may have renamed directories on the way, so that ``target`` is another mount of its by now:
+    The container may have renamed directories on the way, so that another of its mounts is at ``target`` now:
     that one is left alone.
 
     :param keep: device and inode of what must stay mounted.

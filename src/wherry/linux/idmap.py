@@ -1,8 +1,8 @@
-"""Idmapped mounts (mount_setattr(2), ``MOUNT_ATTR_IDMAP``): two owners of a mount's files change places.
+"""Idmapped mounts (mount_setattr(2), ``MOUNT_ATTR_IDMAP``) that exchange two owners of a mount's files.
 
-What belongs to ``disk`` on the disk is shown as ``shown``'s, and what ``shown`` makes is ``disk``'s on the
-disk. All others are who they are. The map is that of a user namespace, which exists only as long as it takes
-to hand it to the kernel.
+Files that belong to ``disk`` on the disk appear as ``shown``'s, and files that ``shown`` creates belong to
+``disk`` on the disk. All other owners stay. The map belongs to a user namespace, which exists only until the
+kernel has it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
-class Owner:
+class IdOwner:
     uid: int
     gid: int
 
 
 def swap(one: int, other: int) -> list[tuple[int, int, int]]:
-    """Lines of a uid_map that change two ids for one another: (inside, outside, count)."""
+    """Lines of a uid_map that exchange two ids: (inside, outside, count)."""
     if one == other:
         return [(0, 0, _IDS)]
     low, high = sorted((one, other))
@@ -42,7 +42,7 @@ def swap(one: int, other: int) -> list[tuple[int, int, int]]:
     return [line for line in lines if line[2]]
 
 
-def map_tree(tree: int, disk: Owner, shown: Owner, *, recursive: bool) -> None:
+def map_tree(tree: int, disk: IdOwner, shown: IdOwner, *, recursive: bool) -> None:
     """Map a tree of mounts that is not attached yet (``OPEN_TREE_CLONE``).
 
     :raises OSError: EINVAL where its file system cannot be mapped. :raises Unavailable: no user namespace
@@ -69,7 +69,7 @@ def _namespace(uids: Sequence[tuple[int, int, int]], gids: Sequence[tuple[int, i
         try:
             child.stdin.write(b"\n")
             child.stdin.flush()
-            if not child.stdout.read(1):  # cat answers, so unshare is behind it
+            if not child.stdout.read(1):  # cat answers, so unshare has finished
                 reason = child.stderr.read(300).decode(errors="replace").strip()
                 raise Unavailable(f"cannot make a user namespace: {reason}")
             directory = Path(f"/proc/{child.pid}")

@@ -1,4 +1,4 @@
-"""inotify(7): the kernel says when a file changed, so that nothing polls."""
+"""inotify(7): the kernel reports changes of files, so that nothing polls."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ class Inotify:
         return result
 
     def unwatch(self, watch: int) -> None:
-        """Remove a watch; one that is gone already (a file removed, one event come) is fine."""
+        """Remove a watch; if it is gone already (the file was removed,
+        its one event came), nothing happens."""
         _libc.inotify_rm_watch(self.fd, watch)
 
     def read(self) -> list[FileEvent]:
-        """What happened since the last call; empty when nothing did."""
+        """The events since the last call; empty if there were none."""
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:

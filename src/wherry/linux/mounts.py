@@ -79,7 +79,7 @@ def mount(value: Mount, target: Path | str) -> None:
 
 
 def unmount(target: Path | str, *, lazy: bool = True) -> None:
-    """Unmount what is on top of ``target``; that nothing is mounted there (or it is gone) is fine.
+    """Unmount the top mount on ``target``; if there is none, or no such path, nothing happens.
 
     Lazily by default: an open file must not keep a stopped container from being removed.
     """
@@ -92,18 +92,24 @@ def unmount(target: Path | str, *, lazy: bool = True) -> None:
 
 @dataclass(frozen=True)
 class MountEntry:
-    """A line of mountinfo; ``root`` is the mounted directory within its file system."""
+    """A line of mountinfo; ``root`` is the mounted directory within its file system.
+
+    ``shares``: what is mounted below it is mounted for its peers too. ``follows``: what is mounted below its
+    master is mounted here too (mount_namespaces(7)).
+    """
 
     target: str
     root: str
     type: str
     source: str
     options: str
+    shares: bool = False
+    follows: bool = False
 
 
-def read_mounts() -> Iterator[MountEntry]:
-    """Every mount of a namespace, in mount order."""
-    with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
+def read_mounts(pid: int | str = "self") -> Iterator[MountEntry]:
+    """Every mount of a process's namespace, in mount order. :raises OSError: the process is gone."""
+    with Path(f"/proc/{pid}/mountinfo").open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             left, _, right = line.rstrip("\n").partition(" - ")
             fields, tail = left.split(" "), right.split(" ")
@@ -113,11 +119,13 @@ def read_mounts() -> Iterator[MountEntry]:
                 type=tail[0],
                 source=_unescape(tail[1]),
                 options=fields[5] + "," + (tail[2] if len(tail) > 2 else ""),
+                shares=any(field.startswith("shared:") for field in fields[6:]),
+                follows=any(field.startswith("master:") for field in fields[6:]),
             )
 
 
 def mount_of(path: Path) -> MountEntry:
-    """The mount a path lies on. :raises OSError: there is no such path."""
+    """The mount that contains a path. :raises OSError: there is no such path."""
     device = path.stat().st_dev
     real = os.path.realpath(path)
     best = MountEntry("/", "/", "", "", "")

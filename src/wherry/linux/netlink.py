@@ -1,8 +1,8 @@
 """Netlink: encoding, decoding and one socket (netlink(7); include/uapi/linux/netlink.h).
 
-Only what the engine sends is here. Every length is checked before it is written: the attribute length is a
-16-bit field, and a payload that silently wraps it lets its own content be read as further attributes
-(CVE-2021-43784 was that, in another runtime). What the kernel answers is checked just the same.
+Only the messages that the engine needs. Every length is checked before it is written: an attribute's length
+is a 16-bit field, and if a longer payload wrapped it silently, its content would be read as further
+attributes (CVE-2021-43784 was that, in another runtime). The kernel's answers are checked in the same way.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class NetlinkError(OSError):
 
 
 @dataclass(frozen=True)
-class Message:
+class NetlinkMessage:
     """A message without its header: ``kind`` as ``nlmsg_type``, ``payload`` behind the header."""
 
     kind: int
@@ -121,7 +121,7 @@ def _pack(form: str, value: int) -> bytes:
         raise Internal(f"cannot encode netlink integer {value}: {e}") from e
 
 
-def encode(message: Message, sequence: int) -> bytes:
+def encode(message: NetlinkMessage, sequence: int) -> bytes:
     """The message with its header, padded to four bytes."""
     length = _HEADER.size + len(message.payload)
     if length > BATCH_MAX:
@@ -133,7 +133,8 @@ def encode(message: Message, sequence: int) -> bytes:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Decode attributes; of several of one kind the last stays, as in the kernel's own ``nla_parse``.
+    """Decode attributes; if a kind occurs several times the last one counts, as in the kernel's
+    ``nla_parse``.
 
     :raises Internal: a length that does not fit.
     """
@@ -203,7 +204,7 @@ class NetlinkSocket:
             raise
 
     def be_strict(self) -> None:
-        """Have the kernel take a dump's header for a filter (Linux 4.20)."""
+        """Make the kernel use a dump's header as a filter (Linux 4.20)."""
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
 
     def __enter__(self) -> Self:
@@ -218,16 +219,17 @@ class NetlinkSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def transact(self, *messages: Message, frame: tuple[Message, Message] | None = None) -> None:
+    def transact(
+        self, *messages: NetlinkMessage, frame: tuple[NetlinkMessage, NetlinkMessage] | None = None
+    ) -> None:
         """Send all messages at once and wait for every acknowledgement.
 
-        The kernel goes on with the next message after one that failed: the caller undoes what is done.
+        If a message fails, the kernel still processes the next ones: the caller must undo what was done.
 
-        :param frame: what begins and ends a batch that is carried out as a whole or not at all; the two are
-            not acknowledged.
+        :param frame: messages that begin and end an atomic batch; these two are not acknowledged.
         :raises NetlinkError: the first refusal.
         """
-        asked = [Message(m.kind, m.flags | NLM_F_ACK, m.payload) for m in messages]
+        asked = [NetlinkMessage(m.kind, m.flags | NLM_F_ACK, m.payload) for m in messages]
         first = self._send([frame[0], *asked, frame[1]] if frame is not None else asked)
         first += 0 if frame is None else 1
         failure: NetlinkError | None = None
@@ -242,10 +244,10 @@ class NetlinkSocket:
         if failure is not None:
             raise failure
 
-    def request(self, message: Message) -> list[Received]:
+    def request(self, message: NetlinkMessage) -> list[Received]:
         """Send one query and return its answers: one, or with ``NLM_F_DUMP`` all.
 
-        A dump that the kernel marks as inconsistent is taken again.
+        If the kernel marks a dump as inconsistent, it is repeated.
 
         :raises NetlinkError: the refusal.
         """
@@ -255,7 +257,7 @@ class NetlinkSocket:
                 break
         return answers
 
-    def _query(self, message: Message) -> list[Received]:
+    def _query(self, message: NetlinkMessage) -> list[Received]:
         dump = message.flags & NLM_F_DUMP == NLM_F_DUMP
         sequence = self._send([message])
         answers: list[Received] = []
@@ -279,7 +281,7 @@ class NetlinkSocket:
         """
         return list(decode(self._socket.recv(_RECEIVE)))
 
-    def _send(self, messages: Sequence[Message]) -> int:
+    def _send(self, messages: Sequence[NetlinkMessage]) -> int:
         first = self._sequence + 1
         data = b"".join(encode(m, first + i) for i, m in enumerate(messages))
         if len(data) > BATCH_MAX:

@@ -1,4 +1,4 @@
-"""Network namespaces, made and entered on threads that end (network_namespaces(7), setns(2)).
+"""Network namespaces: made and entered on threads that end after that (network_namespaces(7), setns(2)).
 
 A namespace is kept by a bind mount of its nsfs file on ``<directory>/<name>``, as ``ip netns`` does, so that
 it outlives the process that made it.
@@ -44,7 +44,7 @@ def on_thread(function: Callable[[], T]) -> T:
 def inside(path: Path | str, function: Callable[[], T]) -> T:
     """Run ``function`` in the namespace at ``path``, on a thread of its own.
 
-    Sockets it makes stay in that namespace when they are handed back.
+    Sockets that it makes stay in that namespace when they are returned.
 
     :raises OSError: the path is not a network namespace.
     """
@@ -91,7 +91,7 @@ def pin(source: str, path: Path) -> None:
 
 
 def unpin(path: Path) -> None:
-    """Let go of a namespace; that it is not pinned, or not there, is fine."""
+    """Remove a namespace's pin; if there is none, nothing happens."""
     mounts.unmount(path)
     path.unlink(missing_ok=True)
 
@@ -107,10 +107,10 @@ def is_pinned(path: Path) -> bool:
 def prepare_directory(directory: Path) -> None:
     """Make ``directory`` a mount point of its own, in a peer group of its own. Idempotent.
 
-    Cut off from its parent (private), so that pins do not appear in namespaces that exist already. Shared
-    then, because a mount namespace made later is a copy of everything, pins included: a copy of a private
-    mount would keep a removed network alive until that namespace ends, while a peer's copy goes away with
-    the original (mount_namespaces(7), "Propagation type transitions").
+    It is detached from its parent (private), so that pins do not appear in existing namespaces. Then it is
+    made shared: a mount namespace that is made later is a copy of everything, including the pins. A copy of a
+    private mount would keep a removed network alive until that namespace ends, while a peer's copy is removed
+    together with the original (mount_namespaces(7), "Propagation type transitions").
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not any(m.target == os.path.realpath(directory) for m in mounts.read_mounts()):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from wherry.errors import Internal, Unavailable
 from wherry.linux import netlink as nl
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket, Received
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket, Received
 
 _LIBRARY = "libnftables.so.1"
 _NFNL_SUBSYS_NFTABLES, _NFNLGRP_NFTABLES = 10, 7
@@ -38,7 +38,7 @@ class NftError(Internal):
 
     def __init__(self, text: str) -> None:
         super().__init__(f"cannot change nftables: {text}")
-        # of a set of intervals the library itself knows what is in it
+        # only the library knows the elements of an interval set
         self.missing = os.strerror(errno.ENOENT) in text or "element does not exist" in text
 
 
@@ -52,7 +52,7 @@ class Nft:
         self._own: deque[int] = deque(maxlen=_OWN_KEPT)
 
     def made(self, generation: int) -> bool:
-        """Whether a generation of the rule set is the work of this object."""
+        """Whether this object has made a generation of the rule set."""
         return generation in self._own
 
     def run(self, commands: str, *, json: bool = False) -> str:
@@ -119,7 +119,7 @@ def table_exists(name: str) -> bool:
     payload = _NFGENMSG.pack(_NFPROTO_INET, 0, 0) + nl.string(_NFTA_TABLE_NAME, name)
     try:
         with NetlinkSocket(nl.NETLINK_NETFILTER) as sock:
-            sock.request(Message(_NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETTABLE, 0, payload))
+            sock.request(NetlinkMessage(_NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETTABLE, 0, payload))
     except NetlinkError as e:
         if e.errno == errno.ENOENT:
             return False
@@ -128,10 +128,10 @@ def table_exists(name: str) -> bool:
 
 
 def _generation() -> int:
-    """The number of the rule set as it is now, which every transaction of anybody increments."""
+    """The number of the present rule set; every transaction, whoever makes it, increments it."""
     with NetlinkSocket(nl.NETLINK_NETFILTER) as sock:
         payload = _NFGENMSG.pack(0, 0, 0)
-        answers = sock.request(Message(_NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN, 0, payload))
+        answers = sock.request(NetlinkMessage(_NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_GETGEN, 0, payload))
     return _generation_of(answers[0].payload)
 
 
@@ -140,12 +140,12 @@ def _generation_of(payload: bytes) -> int:
 
 
 class TableWatch:
-    """Calls back, on a thread of its own, when something of an inet table of a given name is removed, or a
-    rule is added to it.
+    """Calls back, on its own thread, when something of an inet table with a given name is removed, or a rule
+    is added to it.
 
     A host firewall's reload usually begins with ``flush ruleset``, which takes every table with it. The
-    callback gets the number of the rule set's generation (see :meth:`Nft.made`), or None when notifications
-    were lost and nobody knows.
+    callback gets the rule set's generation number (see :meth:`Nft.made`), or None if notifications were lost,
+    so that the change is unknown.
     """
 
     def __init__(self, name: str, changed: Callable[[int | None], None]) -> None:

@@ -4,8 +4,8 @@
     /run/docker/plugins/<name>.sock, /run/docker/plugins/<name>/<name>.sock
     /etc/docker/plugins/<name>.spec, .json, each also in a directory <name>; then /usr/lib/docker/plugins
 
-A plugin may hang, die, or answer one byte a minute. Every call ends after a time that is said; only so
-many are open at once for one plugin, and who comes after those is told so: no plugin takes all threads.
+A plugin may hang, die, or answer one byte a minute. Every call has a time limit. The number of open calls per
+plugin is limited too; further calls fail at once, so that no plugin can occupy all threads.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Plugin:
 
 @contextmanager
 def _cut_off(sock: socket.socket, deadline: float) -> Iterator[Any]:
-    """End what happens on ``sock`` at the deadline: its own timeout begins anew with every byte."""
+    """Shut ``sock`` down at the deadline: a socket's own timeout restarts with every byte."""
     cut = threading.Event()
 
     def end() -> None:
@@ -168,7 +168,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Plugins:
-    """Those there are, activated when they are first asked for. Safe to use from any thread."""
+    """The existing plugins, activated when they are first used. Safe to use from any thread."""
 
     def __init__(self, directories: Directories | None = None, *, timeout: float = TIMEOUT) -> None:
         self._directories = directories or Directories()

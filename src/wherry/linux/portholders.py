@@ -1,4 +1,4 @@
-"""Which process holds a port of the host (proc(5), ``/proc/net/tcp``): for the words of an error."""
+"""Which process holds a port of the host (proc(5), ``/proc/net/tcp``): for error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LISTEN = "0A"
 
 
 def named(proto: str, port: int) -> str:
-    """`` (held by nginx, pid 123)``, or ``""`` where that cannot be known."""
+    """`` (held by nginx, pid 123)``, or ``""`` if that is unknown."""
     inodes = _inodes(proto, port)
     if not inodes:
         return ""

@@ -11,7 +11,7 @@ import struct
 from ipaddress import IPv4Address
 
 from wherry.linux import netlink as nl
-from wherry.linux.netlink import Message, NetlinkSocket
+from wherry.linux.netlink import NetlinkMessage, NetlinkSocket
 
 PREFIX = "wherry_port_"
 """Of the table's name; the port inside follows, so that whoever comes later knows it."""
@@ -59,19 +59,19 @@ def _tables(sock: NetlinkSocket) -> list[str]:
     return [name for name in names if name.startswith(PREFIX)]
 
 
-def _frame(kind: int) -> Message:
-    return Message(kind, 0, _GENMSG.pack(socket.AF_UNSPEC, 0, _SUBSYSTEM >> 8))
+def _frame(kind: int) -> NetlinkMessage:
+    return NetlinkMessage(kind, 0, _GENMSG.pack(socket.AF_UNSPEC, 0, _SUBSYSTEM >> 8))
 
 
-def _message(kind: int, flags: int, *attributes: bytes) -> Message:
-    return Message(_SUBSYSTEM | kind, flags, _GENMSG.pack(socket.AF_INET, 0, 0) + b"".join(attributes))
+def _message(kind: int, flags: int, *attributes: bytes) -> NetlinkMessage:
+    return NetlinkMessage(_SUBSYSTEM | kind, flags, _GENMSG.pack(socket.AF_INET, 0, 0) + b"".join(attributes))
 
 
-def _table(kind: int, name: str) -> Message:
+def _table(kind: int, name: str) -> NetlinkMessage:
     return _message(kind, nl.NLM_F_CREATE if kind == _NEWTABLE else 0, nl.string(1, name))
 
 
-def _chain(name: str) -> Message:
+def _chain(name: str) -> NetlinkMessage:
     hook = nl.nested(4, nl.be32(1, _LOCAL_OUT), nl.be32(2, _RAW & 0xFFFFFFFF))
     names = nl.string(1, name) + nl.string(3, "output")
     return _message(_NEWCHAIN, nl.NLM_F_CREATE, names, hook, nl.be32(5, _ACCEPT), nl.string(7, "filter"))
@@ -79,7 +79,7 @@ def _chain(name: str) -> Message:
 
 def _rule(
     name: str, address: bytes, offset: int, proto: int, port_offset: int, before: int, after: int
-) -> Message:
+) -> NetlinkMessage:
     expressions = (
         _load(_NETWORK_HEADER, offset, 4),
         _compare(address),

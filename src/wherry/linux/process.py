@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from wherry.errors import WherryError
+from wherry.linux.descriptors import readable, with_inherited
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TERM_GRACE = 2.0
+_STOP_GRACE = 10.0
 _STDERR_KEEP = 4096
 
 
@@ -31,8 +34,43 @@ class CommandFailed(WherryError):
         super().__init__(f"{argv[0]}: {what}" + (f": {stderr.strip()}" if stderr.strip() else ""))
 
 
+class Stop:
+    """Ends the program that :func:`run` runs for it, and every later one. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ended = False
+
+    def hold(self, process: subprocess.Popen[bytes] | None) -> None:
+        with self._lock:
+            self._process = process
+            if process is not None and self.ended:
+                _signal(process, signal.SIGTERM)
+
+    def end(self) -> None:
+        """TERM to the process group, so that it can clean up; KILL if that takes too long."""
+        with self._lock:
+            self.ended = True
+            if self._process is None:
+                return
+            _signal(self._process, signal.SIGTERM)
+            later = threading.Timer(_STOP_GRACE, self._kill, (self._process,))
+            later.daemon = True
+            later.start()
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            if self._process is process:  # else its number may be another process's
+                _signal(process, signal.SIGKILL)
+
+
+STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+"""The :class:`Stop` for programs that are run in this context."""
+
+
 @dataclass(frozen=True)
-class Result:
+class ProcessResult:
     stdout: bytes
     stderr: bytes
 
@@ -52,9 +90,7 @@ class _Process(subprocess.Popen[bytes]):
             except ProcessLookupError:
                 return super().wait()
             try:
-                poll = select.poll()
-                poll.register(fd, select.POLLIN)
-                if not poll.poll(max(0.0, timeout) * 1000):
+                if not readable(fd, timeout):
                     raise subprocess.TimeoutExpired(self.args, timeout)
             finally:
                 os.close(fd)
@@ -70,17 +106,20 @@ def run(
     cwd: str | None = None,
     pass_fds: Sequence[int] = (),
     check: bool = True,
-) -> Result:
+    raised: bool = False,
+) -> ProcessResult:
     """Run a program to its end and return its output.
 
     On timeout or any exception the program's process group gets TERM, then KILL after 2 s, and is reaped.
+    :data:`STOP` ends it from elsewhere.
 
     :param timeout: seconds.
+    :param raised: the program may have as many descriptors as the daemon.
     :raises CommandFailed: non-zero exit (when ``check``), timeout, or the program is not there.
     """
     try:
         process = _Process(
-            list(argv),
+            list(argv) if raised else with_inherited(argv),
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -91,7 +130,10 @@ def run(
         )
     except OSError as e:
         raise CommandFailed(argv, 127, e.strerror or str(e), "cannot be started") from e
+    stop = STOP.get()
     try:
+        if stop is not None:
+            stop.hold(process)
         out, err = process.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired as e:
         _end(process)
@@ -99,9 +141,14 @@ def run(
     except BaseException:
         _end(process)
         raise
+    finally:
+        if stop is not None:
+            stop.hold(None)
+    if stop is not None and stop.ended:
+        raise CommandFailed(argv, process.returncode, "", "it was broken off")
     if check and process.returncode != 0:
         raise CommandFailed(argv, process.returncode, err[-_STDERR_KEEP:].decode(errors="replace"))
-    return Result(out, err)
+    return ProcessResult(out, err)
 
 
 def launch(
@@ -111,9 +158,9 @@ def launch(
     env: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> None:
-    """Run a program that goes into the background by itself; return when its first process has ended.
+    """Run a program that daemonizes itself; returns when its first process has ended.
 
-    Its standard error is read only as far as it has come: what stays behind may hold it open.
+    Its standard error is read only as far as it is available: the background process may keep it open.
 
     :param timeout: seconds.
     :raises CommandFailed: non-zero exit, timeout, or the program is not there.
@@ -201,12 +248,16 @@ class Child:
         return code
 
 
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
+        _signal(process, number)
         try:
             process.communicate(timeout=_TERM_GRACE)
             return

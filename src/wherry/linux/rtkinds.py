@@ -10,7 +10,7 @@ import struct
 
 from wherry.linux import netlink as nl
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 16, 18, 28, 29, 30
 _IFLA_ADDRESS, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 4, 5, 18, 28
@@ -31,7 +31,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 def _create(
     name: str, kind: str, *data: bytes, parent: int = 0, mac: str = "", mtu: int = 0, netns: int = -1
-) -> Message:
+) -> NetlinkMessage:
     payload = _IFINFO.pack(0, 0, 0, 0, 0) + nl.string(3, name, limit=rt.IFNAMSIZ - 1)
     if parent:
         payload += nl.u32(_IFLA_LINK, parent)
@@ -44,18 +44,22 @@ def _create(
     info = [nl.string(_IFLA_INFO_KIND, kind)]
     if data:
         info.append(nl.nested(_IFLA_INFO_DATA, *data))
-    return Message(_RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload + nl.nested(_IFLA_LINKINFO, *info))
+    return NetlinkMessage(
+        _RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload + nl.nested(_IFLA_LINKINFO, *info)
+    )
 
 
 def create_macvlan(
     name: str, *, parent: int, mode: str, mac: str = "", mtu: int = 0, netns: int = -1
-) -> Message:
+) -> NetlinkMessage:
     """:param netns: a descriptor of the namespace it appears in, -1 for the socket's own."""
     data = nl.u32(_IFLA_MACVLAN_MODE, _MACVLAN_MODES[mode])
     return _create(name, "macvlan", data, parent=parent, mac=mac, mtu=mtu, netns=netns)
 
 
-def create_ipvlan(name: str, *, parent: int, mode: str, flag: str, mtu: int = 0, netns: int = -1) -> Message:
+def create_ipvlan(
+    name: str, *, parent: int, mode: str, flag: str, mtu: int = 0, netns: int = -1
+) -> NetlinkMessage:
     data = (
         nl.attribute(_IFLA_IPVLAN_MODE, struct.pack("=H", _IPVLAN_MODES[mode])),
         nl.attribute(_IFLA_IPVLAN_FLAGS, struct.pack("=H", _IPVLAN_FLAGS[flag])),
@@ -63,16 +67,16 @@ def create_ipvlan(name: str, *, parent: int, mode: str, flag: str, mtu: int = 0,
     return _create(name, "ipvlan", *data, parent=parent, mtu=mtu, netns=netns)
 
 
-def create_vlan(name: str, *, parent: int, number: int) -> Message:
+def create_vlan(name: str, *, parent: int, number: int) -> NetlinkMessage:
     data = nl.attribute(_IFLA_VLAN_ID, struct.pack("=H", number))
     return _create(name, "vlan", data, parent=parent)
 
 
-def create_dummy(name: str) -> Message:
+def create_dummy(name: str) -> NetlinkMessage:
     return _create(name, "dummy")
 
 
-def create_vxlan(name: str, *, number: int, local: Address, port: int, mtu: int, mac: str) -> Message:
+def create_vxlan(name: str, *, number: int, local: Address, port: int, mtu: int, mac: str) -> NetlinkMessage:
     """A VXLAN device that learns nothing and floods nothing: what it is not told it does not reach. It
     answers for neighbours it knows (``proxy``)."""
     local_kind = _IFLA_VXLAN_LOCAL if local.version == 4 else _IFLA_VXLAN_LOCAL6
@@ -89,7 +93,7 @@ def create_vxlan(name: str, *, number: int, local: Address, port: int, mtu: int,
 def vxlan_local(sock: NetlinkSocket, name: str) -> Address | None:
     """The address that a VXLAN device sends from. :raises NetlinkError: ENODEV."""
     payload = _IFINFO.pack(0, 0, 0, 0, 0) + nl.string(3, name, limit=rt.IFNAMSIZ - 1)
-    (answer,) = sock.request(Message(_RTM_GETLINK, 0, payload))
+    (answer,) = sock.request(NetlinkMessage(_RTM_GETLINK, 0, payload))
     info = nl.attributes(nl.attributes(answer.payload[_IFINFO.size :]).get(_IFLA_LINKINFO, b""))
     data = nl.attributes(info.get(_IFLA_INFO_DATA, b""))
     found = data.get(_IFLA_VXLAN_LOCAL) or data.get(_IFLA_VXLAN_LOCAL6)
@@ -98,11 +102,11 @@ def vxlan_local(sock: NetlinkSocket, name: str) -> Address | None:
 
 def _neighbour(
     kind: int, flags: int, family: int, index: int, state: int, ndm_flags: int, *parts: bytes
-) -> Message:
-    return Message(kind, flags, _NDMSG.pack(family, index, state, ndm_flags, 0) + b"".join(parts))
+) -> NetlinkMessage:
+    return NetlinkMessage(kind, flags, _NDMSG.pack(family, index, state, ndm_flags, 0) + b"".join(parts))
 
 
-def set_forwarding(index: int, mac: str, remote: Address) -> Message:
+def set_forwarding(index: int, mac: str, remote: Address) -> NetlinkMessage:
     """Frames for ``mac`` go to the VXLAN device of the host ``remote``."""
     parts = nl.attribute(_NDA_LLADDR, rt.mac_bytes(mac)) + nl.attribute(_NDA_DST, remote.packed)
     flags = nl.NLM_F_CREATE | nl.NLM_F_REPLACE
@@ -111,12 +115,12 @@ def set_forwarding(index: int, mac: str, remote: Address) -> Message:
     )
 
 
-def delete_forwarding(index: int, mac: str, remote: Address) -> Message:
+def delete_forwarding(index: int, mac: str, remote: Address) -> NetlinkMessage:
     parts = nl.attribute(_NDA_LLADDR, rt.mac_bytes(mac)) + nl.attribute(_NDA_DST, remote.packed)
     return _neighbour(_RTM_DELNEIGH, 0, socket.AF_BRIDGE, index, 0, _NTF_SELF, parts)
 
 
-def set_neighbour(index: int, address: Address, mac: str) -> Message:
+def set_neighbour(index: int, address: Address, mac: str) -> NetlinkMessage:
     """Who asks for ``address`` on the link is told ``mac`` (with ``proxy`` of VXLAN)."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     parts = nl.attribute(_NDA_DST, address.packed) + nl.attribute(_NDA_LLADDR, rt.mac_bytes(mac))
@@ -124,14 +128,14 @@ def set_neighbour(index: int, address: Address, mac: str) -> Message:
     return _neighbour(_RTM_NEWNEIGH, flags, family, index, _NUD_PERMANENT, 0, parts)
 
 
-def delete_neighbour(index: int, address: Address) -> Message:
+def delete_neighbour(index: int, address: Address) -> NetlinkMessage:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     return _neighbour(_RTM_DELNEIGH, 0, family, index, 0, 0, nl.attribute(_NDA_DST, address.packed))
 
 
 def forwarding(sock: NetlinkSocket, index: int) -> set[tuple[str, str]]:
     """MAC address and remote host of every entry of a VXLAN device."""
-    request = Message(_RTM_GETNEIGH, nl.NLM_F_DUMP, _NDMSG.pack(socket.AF_BRIDGE, 0, 0, 0, 0))
+    request = NetlinkMessage(_RTM_GETNEIGH, nl.NLM_F_DUMP, _NDMSG.pack(socket.AF_BRIDGE, 0, 0, 0, 0))
     found = set()
     for received in sock.request(request):
         _family, owner, _state, flags, _type = _NDMSG.unpack_from(received.payload)
@@ -145,7 +149,7 @@ def neighbours(sock: NetlinkSocket, index: int) -> set[tuple[str, str]]:
     """Address and MAC address of every permanent neighbour on a link."""
     found = set()
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = Message(_RTM_GETNEIGH, nl.NLM_F_DUMP, _NDMSG.pack(family, 0, 0, 0, 0))
+        request = NetlinkMessage(_RTM_GETNEIGH, nl.NLM_F_DUMP, _NDMSG.pack(family, 0, 0, 0, 0))
         for received in sock.request(request):
             _family, owner, state, _flags, _type = _NDMSG.unpack_from(received.payload)
             parts = nl.attributes(received.payload[_NDMSG.size :])

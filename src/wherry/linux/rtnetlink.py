@@ -1,6 +1,6 @@
 """Links, addresses and routes: typed messages for a :class:`NetlinkSocket` (rtnetlink(7)).
 
-A function that returns a :class:`Message` sends nothing, so that a caller can put several into one batch.
+A function that returns a :class:`NetlinkMessage` sends nothing, so a caller can put several into one batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from wherry.errors import Internal
 from wherry.linux import netlink as nl
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket, Received
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket, Received
 
 IFNAMSIZ = 16
 IFALIASZ = 256
@@ -71,11 +71,11 @@ def _no_link_local() -> bytes:
     return nl.nested(_IFLA_AF_SPEC, nl.nested(socket.AF_INET6, mode))
 
 
-def create_bridge(name: str, *, mac: str, mtu: int) -> Message:
+def create_bridge(name: str, *, mac: str, mtu: int) -> NetlinkMessage:
     """A bridge, down. Its MAC address is fixed, so that it does not follow its lowest port's."""
     info = nl.nested(_IFLA_LINKINFO, nl.string(_IFLA_INFO_KIND, "bridge"))
     payload = _info() + _name(name) + nl.attribute(_IFLA_ADDRESS, mac_bytes(mac)) + nl.u32(_IFLA_MTU, mtu)
-    return Message(_RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload + info)
+    return NetlinkMessage(_RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload + info)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Veth:
     mtu: int
 
 
-def create_veth(veth: Veth) -> Message:
+def create_veth(veth: Veth) -> NetlinkMessage:
     """The pair, both ends down: the kernel refuses to bring one up before both are there (ENOTCONN)."""
     peer = (
         _info()
@@ -104,7 +104,7 @@ def create_veth(veth: Veth) -> Message:
         nl.nested(_IFLA_INFO_DATA, nl.nested(_VETH_INFO_PEER, peer)),
     )
     payload = _info() + _name(veth.name) + nl.u32(_IFLA_MTU, veth.mtu) + info
-    return Message(_RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
+    return NetlinkMessage(_RTM_NEWLINK, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
 
 
 def set_link(
@@ -115,7 +115,7 @@ def set_link(
     alias: str | None = None,
     mtu: int | None = None,
     link_local: bool = True,
-) -> Message:
+) -> NetlinkMessage:
     """Change a link given by name or index. ``master`` is the index of a bridge; ``link_local`` False keeps
     the kernel from giving it an IPv6 address of its own when it comes up."""
     flags = IFF_UP if up else 0
@@ -129,29 +129,34 @@ def set_link(
         payload += nl.u32(_IFLA_MTU, mtu)
     if not link_local:
         payload += _no_link_local()
-    return Message(_RTM_SETLINK, 0, payload)
+    return NetlinkMessage(_RTM_SETLINK, 0, payload)
 
 
-def move_link(index: int, netns: int, name: str) -> Message:
+def move_link(index: int, netns: int, name: str) -> NetlinkMessage:
     """Move a link that is down into the namespace of a descriptor, under another name."""
-    return Message(_RTM_SETLINK, 0, _target(index) + _name(name) + nl.u32(_IFLA_NET_NS_FD, netns))
+    return NetlinkMessage(_RTM_SETLINK, 0, _target(index) + _name(name) + nl.u32(_IFLA_NET_NS_FD, netns))
 
 
-def set_mac(index: int, mac: str) -> Message:
-    return Message(_RTM_SETLINK, 0, _target(index) + nl.attribute(_IFLA_ADDRESS, mac_bytes(mac)))
+def rename_link(index: int, name: str) -> NetlinkMessage:
+    """Call a link that is down otherwise."""
+    return NetlinkMessage(_RTM_SETLINK, 0, _target(index) + _name(name))
 
 
-def set_bridge_port(target: str | int, *, hairpin: bool, isolated: bool) -> Message:
+def set_mac(index: int, mac: str) -> NetlinkMessage:
+    return NetlinkMessage(_RTM_SETLINK, 0, _target(index) + nl.attribute(_IFLA_ADDRESS, mac_bytes(mac)))
+
+
+def set_bridge_port(target: str | int, *, hairpin: bool, isolated: bool) -> NetlinkMessage:
     """``hairpin`` lets a frame leave by the port it came in; ``isolated`` ports do not reach each other."""
     data = nl.nested(
         _IFLA_INFO_SLAVE_DATA, nl.u8(_IFLA_BRPORT_MODE, hairpin), nl.u8(_IFLA_BRPORT_ISOLATED, isolated)
     )
     info = nl.nested(_IFLA_LINKINFO, nl.string(_IFLA_INFO_SLAVE_KIND, "bridge"), data)
-    return Message(_RTM_NEWLINK, 0, _target(target) + info)
+    return NetlinkMessage(_RTM_NEWLINK, 0, _target(target) + info)
 
 
-def delete_link(target: str | int) -> Message:
-    return Message(_RTM_DELLINK, 0, _target(target))
+def delete_link(target: str | int) -> NetlinkMessage:
+    return NetlinkMessage(_RTM_DELLINK, 0, _target(target))
 
 
 def _target(target: str | int, flags: int = 0, change: int = 0) -> bytes:
@@ -162,7 +167,7 @@ def _target(target: str | int, flags: int = 0, change: int = 0) -> bytes:
     return _info(flags=flags, change=change) + _name(target)
 
 
-def add_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Message:
+def add_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> NetlinkMessage:
     """Give a link an address (``10.1.2.3/24``), in IPv4 with the subnet's broadcast address, in IPv6 to be
     used at once: whoever hands out addresses knows that nobody else has it."""
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
@@ -175,30 +180,32 @@ def add_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6I
     )
     if interface.version == 4 and interface.network.prefixlen < 31:
         payload += nl.attribute(_IFA_BROADCAST, interface.network.broadcast_address.packed)
-    return Message(_RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
+    return NetlinkMessage(_RTM_NEWADDR, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload)
 
 
-def delete_address(index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Message:
-    return Message(_RTM_DELADDR, 0, add_address(index, interface).payload)
+def delete_address(
+    index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface
+) -> NetlinkMessage:
+    return NetlinkMessage(_RTM_DELADDR, 0, add_address(index, interface).payload)
 
 
-def set_default_route(gateway: Address, oif: int) -> Message:
+def set_default_route(gateway: Address, oif: int) -> NetlinkMessage:
     """The default route of a family, by a gateway on a connected subnet; another one goes."""
     family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
     payload = _default(family) + nl.attribute(_RTA_GATEWAY, gateway.packed) + nl.u32(_RTA_OIF, oif)
-    return Message(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
+    return NetlinkMessage(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
 
 
-def delete_default_route(family: int) -> Message:
+def delete_default_route(family: int) -> NetlinkMessage:
     """:param family: ``AF_INET`` or ``AF_INET6``. The kernel answers ESRCH where there is none."""
-    return Message(_RTM_DELROUTE, 0, _default(family))
+    return NetlinkMessage(_RTM_DELROUTE, 0, _default(family))
 
 
 def _default(family: int) -> bytes:
     return _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
 
 
-def add_link_route(destination: IPNetwork, oif: int) -> Message:
+def add_link_route(destination: IPNetwork, oif: int) -> NetlinkMessage:
     """A subnet that is reached directly by a link."""
     family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
     scope = _RT_SCOPE_LINK if destination.version == 4 else _RT_SCOPE_UNIVERSE
@@ -206,12 +213,12 @@ def add_link_route(destination: IPNetwork, oif: int) -> Message:
         family, destination.prefixlen, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0
     )
     payload = head + nl.attribute(_RTA_DST, destination.network_address.packed) + nl.u32(_RTA_OIF, oif)
-    return Message(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
+    return NetlinkMessage(_RTM_NEWROUTE, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload)
 
 
-def delete_link_route(destination: IPNetwork, oif: int) -> Message:
+def delete_link_route(destination: IPNetwork, oif: int) -> NetlinkMessage:
     added = add_link_route(destination, oif)
-    return Message(_RTM_DELROUTE, 0, added.payload)
+    return NetlinkMessage(_RTM_DELROUTE, 0, added.payload)
 
 
 @dataclass(frozen=True)
@@ -230,14 +237,14 @@ class Link:
 
 def links(sock: NetlinkSocket) -> list[Link]:
     """Every link of the socket's namespace."""
-    message = Message(_RTM_GETLINK, nl.NLM_F_DUMP, _info())
+    message = NetlinkMessage(_RTM_GETLINK, nl.NLM_F_DUMP, _info())
     return [_link(r.payload) for r in sock.request(message) if r.kind == _RTM_NEWLINK]
 
 
 def link(sock: NetlinkSocket, name: str) -> Link | None:
     """One link by its name."""
     try:
-        answers = sock.request(Message(_RTM_GETLINK, 0, _info() + _name(name)))
+        answers = sock.request(NetlinkMessage(_RTM_GETLINK, 0, _info() + _name(name)))
     except NetlinkError as e:
         if e.errno == errno.ENODEV:
             return None
@@ -283,7 +290,9 @@ def addresses(
     :param index: of one link only, where the socket is strict.
     """
     found = []
-    for received in sock.request(Message(_RTM_GETADDR, nl.NLM_F_DUMP, _IFADDR.pack(0, 0, 0, 0, index))):
+    for received in sock.request(
+        NetlinkMessage(_RTM_GETADDR, nl.NLM_F_DUMP, _IFADDR.pack(0, 0, 0, 0, index))
+    ):
         family, prefix, _flags, _scope, index = _IFADDR.unpack_from(received.payload)
         parts = nl.attributes(received.payload[_IFADDR.size :])
         packed = parts.get(_IFA_LOCAL) or parts.get(_IFA_ADDRESS)
@@ -304,7 +313,7 @@ class Route:
 
 def routes(sock: NetlinkSocket, family: int = socket.AF_INET) -> list[Route]:
     """Every route of every table but that of local addresses."""
-    request = Message(_RTM_GETROUTE, nl.NLM_F_DUMP, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+    request = NetlinkMessage(_RTM_GETROUTE, nl.NLM_F_DUMP, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
     # the table of local addresses says nothing that the addresses do not, and has most of them
     answers = [r.payload for r in sock.request(request) if r.payload[4] != _RT_TABLE_LOCAL]
     found = (_route(payload) for payload in answers)

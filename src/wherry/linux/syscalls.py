@@ -80,6 +80,11 @@ def umount(target: str, flags: int = UMOUNT_NOFOLLOW) -> None:
     _check(_libc.umount2(os.fsencode(target), flags), target)
 
 
+def syncfs(fd: int) -> None:
+    """syncfs(2): returns when all that was written to the file system of ``fd`` is on its device."""
+    _check(_libc.syncfs(fd))
+
+
 def unshare(flags: int) -> None:
     """unshare(2), for the calling thread (CLONE_NEWNS needs an unshared CLONE_FS, which it implies)."""
     _check(_libc.unshare(flags))

@@ -1,7 +1,7 @@
-"""Directory trees that others filled: measured and removed without trusting anything in them.
+"""Measure and remove directory trees from others, without trusting anything in them.
 
-No path inside is ever longer than the kernel takes and no recursion is deeper than one, however deep the
-tree: what a container made with chdir(2) and mkdir(2) has no bound.
+No path inside becomes longer than the kernel allows, and there is no deep recursion, however deep the tree
+is: a container can make a tree of any depth with chdir(2) and mkdir(2).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TreeSize:
 
 
 def measure(root: Path) -> TreeSize:
-    """Add up a tree; files that vanish meanwhile and directories deeper than a path reaches are left out.
+    """Sum up a tree; files that vanish meanwhile, and directories too deep for a path, are left out.
 
     :raises FileNotFoundError: the root is not there.
     """
@@ -94,7 +94,7 @@ def _list(top: int, directory: bytes) -> list[tuple[bytes, os.stat_result]]:
 def remove(root: Path) -> None:
     """Remove a tree; it need not exist. Symbolic links are removed, never followed.
 
-    A directory that is not empty is first moved up beside the others, so depth does not matter.
+    A directory that is not empty is first moved up to the top, so depth does not matter.
     """
     try:
         top = os.open(root, _DIRECTORY)

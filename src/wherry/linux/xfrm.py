@@ -23,7 +23,7 @@ from typing import Literal
 
 from wherry.errors import Internal
 from wherry.linux import netlink as nl
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket, Received
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket, Received
 
 _log = logging.getLogger(__name__)
 Direction = Literal["in", "out"]
@@ -35,7 +35,7 @@ _XFRMNLGRP_SA, _XFRMNLGRP_POLICY = 3, 4
 _XFRMA_TMPL, _XFRMA_ALG_AEAD, _XFRMA_REPLAY_ESN_VAL = 5, 18, 23
 _STATE_ESN = 128
 _QUIET, _AT_ONCE = 20, 1000
-"""Milliseconds without news after which all of it is taken to have come; times it is waited for."""
+"""Milliseconds of silence after which everything is taken to have arrived; and the number of waits."""
 _TRANSPORT, _ALLOW, _BLOCK = 0, 0, 1
 _DIRECTIONS: dict[Direction, int] = {"in": 0, "out": 1}
 _INFINITE = (1 << 64) - 1
@@ -45,7 +45,7 @@ KEY_SIZE = 20
 """Bytes of an association's key: 16 of AES-128, and RFC 4106's salt of 4."""
 _ICV_BITS = 128
 _REPLAY_WINDOW = 1024
-"""Packets by which one may be late: a sender's CPUs and the queues of the wire put them out of order."""
+"""How many packets late a packet may be: a sender's CPUs and the network reorder packets."""
 SPI_FIRST, SPI_LAST = 0x100, 0xFFFFFFFF
 """The numbers an association may have (RFC 4303, section 2.1: below is reserved)."""
 
@@ -88,7 +88,7 @@ class Association:
 
 
 @dataclass(frozen=True)
-class Policy:
+class XfrmPolicy:
     """What happens to a flow: ``block`` drops it, else it needs an association of ``reqid`` and, where it is
     not 0, of this ``spi``; for these ``source`` and ``destination`` of the flow are both given when it goes
     out. Of several policies the lowest ``priority`` counts."""
@@ -102,7 +102,7 @@ class Policy:
 
 
 def available() -> bool:
-    """Whether the kernel has IPsec at all; that it has ESP besides only an attempt tells."""
+    """Whether the kernel has IPsec at all; only a try shows whether it also has ESP."""
     try:
         XfrmSocket().close()
     except OSError:
@@ -111,7 +111,7 @@ def available() -> bool:
 
 
 def unsupported(error: OSError) -> bool:
-    """Whether the kernel said that it has no IPsec, no ESP, or not this algorithm."""
+    """Whether the kernel's error means: no IPsec, no ESP, or not this algorithm."""
     return error.errno in (errno.EPROTONOSUPPORT, errno.ENOSYS, errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 
 
@@ -143,25 +143,25 @@ class XfrmSocket(NetlinkSocket):
             + nl.attribute(_XFRMA_ALG_AEAD, _AEAD.pack(_ALGORITHM, 8 * KEY_SIZE, _ICV_BITS) + key)
             + nl.attribute(_XFRMA_REPLAY_ESN_VAL, _esn())
         )
-        self.transact(Message(_NEWSA, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload))
+        self.transact(NetlinkMessage(_NEWSA, nl.NLM_F_CREATE | nl.NLM_F_EXCL, payload))
 
     def remove(self, association: Association) -> None:
-        """Remove an association; one that is not there is fine."""
+        """Remove an association; if it does not exist, nothing happens."""
         destination = association.destination
         family = _family(destination.version)
         payload = _SA_ID.pack(_packed(destination), socket.htonl(association.spi), family, socket.IPPROTO_ESP)
-        self._gone(Message(_DELSA, 0, payload))
+        self._gone(NetlinkMessage(_DELSA, 0, payload))
 
     def associations(self, reqid: int) -> list[Association]:
-        """Those of ours, oldest first, as far as whole seconds tell."""
-        answers = self.request(Message(_GETSA, nl.NLM_F_DUMP, b""))
+        """Ours, oldest first, with the precision of a second."""
+        answers = self.request(NetlinkMessage(_GETSA, nl.NLM_F_DUMP, b""))
         found = [a for a in map(_association, answers) if a is not None and a.reqid == reqid]
         return sorted(found, key=lambda a: a.added)
 
     # -- policies --------------------------------------------------------------------------------------
 
-    def put_policy(self, policy: Policy) -> None:
-        """Make a policy, or put it in the place of the one its flow has."""
+    def put_policy(self, policy: XfrmPolicy) -> None:
+        """Insert a policy, or replace the one for the same flow."""
         payload = (
             _selector(policy.flow)
             + _unlimited()
@@ -172,19 +172,19 @@ class XfrmSocket(NetlinkSocket):
         )
         if not policy.block:
             payload += nl.attribute(_XFRMA_TMPL, _template(policy))
-        self.transact(Message(_UPDPOLICY, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload))
+        self.transact(NetlinkMessage(_UPDPOLICY, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, payload))
 
-    def remove_policy(self, policy: Policy) -> None:
+    def remove_policy(self, policy: XfrmPolicy) -> None:
         """Remove the policy that a flow has; none is fine."""
         selector = _selector(policy.flow)
-        self._gone(Message(_DELPOLICY, 0, _POLICY_ID.pack(selector, 0, _DIRECTIONS[policy.direction])))
+        self._gone(NetlinkMessage(_DELPOLICY, 0, _POLICY_ID.pack(selector, 0, _DIRECTIONS[policy.direction])))
 
-    def policies(self, port: int) -> list[Policy]:
+    def policies(self, port: int) -> list[XfrmPolicy]:
         """Those for UDP to a port, whoever made them."""
-        answers = self.request(Message(_GETPOLICY, nl.NLM_F_DUMP, b""))
+        answers = self.request(NetlinkMessage(_GETPOLICY, nl.NLM_F_DUMP, b""))
         return [p for p in map(_policy, answers) if p is not None and p.flow.port == port]
 
-    def _gone(self, message: Message) -> None:
+    def _gone(self, message: NetlinkMessage) -> None:
         try:
             self.transact(message)
         except NetlinkError as e:
@@ -233,7 +233,7 @@ class XfrmWatch:
                 try:
                     self._changed()
                 except Exception:
-                    _log.exception("what was taken from IPsec cannot be put back")
+                    _log.exception("cannot restore the removed IPsec state")
 
     @staticmethod
     def _read(sock: XfrmSocket) -> bool:
@@ -288,7 +288,7 @@ def _esn() -> bytes:
     return _ESN.pack(words, 0, 0, 0, 0, _REPLAY_WINDOW) + bytes(4 * words)
 
 
-def _template(policy: Policy) -> bytes:
+def _template(policy: XfrmPolicy) -> bytes:
     flow = policy.flow
     every = 0xFFFFFFFF
     return _TEMPLATE.pack(
@@ -329,7 +329,7 @@ def _association(received: Received) -> Association | None:
     )
 
 
-def _policy(received: Received) -> Policy | None:
+def _policy(received: Received) -> XfrmPolicy | None:
     data = received.payload
     if received.kind != _NEWPOLICY or len(data) < _POLICY_SIZE:
         return None
@@ -358,4 +358,4 @@ def _policy(received: Received) -> Policy | None:
     if len(template) >= _TEMPLATE.size:
         identity, _, _, reqid, *_ = _TEMPLATE.unpack_from(template)
         spi = socket.ntohl(_ID.unpack(identity)[1])
-    return Policy(direction, flow, priority, reqid, spi, block=action == _BLOCK)
+    return XfrmPolicy(direction, flow, priority, reqid, spi, block=action == _BLOCK)

@@ -1,9 +1,9 @@
-"""Keeps logs within their bounds while containers run, and wakes who reads them.
+"""Keeps logs within their bounds while containers run, and wakes their readers.
 
-One inotify descriptor serves all logs. A file has a watch for one change (IN_ONESHOT): the first line after a
-silence wakes the loop, which then looks at the size again only after a time in which even a fast writer
-cannot fill what room is left. So a silent container costs nothing, and one that floods a few wake-ups a
-second. Who follows a log asks for the next change each time it has read everything.
+One inotify descriptor serves all logs. A watch reports one change only (IN_ONESHOT): the first line after a
+silence wakes the loop. The loop then checks the size again only after the time that even a fast writer needs
+to fill the remaining room. So a silent container costs nothing, and a very fast one a few wake-ups per
+second. A follower asks for the next change each time it has read everything.
 
 All of it belongs to the loop's thread; what blocks runs on others.
 """
@@ -14,40 +14,47 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import time
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
+from wherry import threads
 from wherry.linux import inotify
 from wherry.logs.files import LogFiles, Segment
-from wherry.logs.options import Keep
+from wherry.logs.options import LocalLogSize
 
 log = logging.getLogger(__name__)
 
 _FASTEST, _SUDDEN = 400 << 20, 100 << 20
-"""Bytes a second that a file is taken to grow by until it is looked at again: the most conmon writes for one
-that grows fast already; less for one that does not, as a look costs and a flood begins only once."""
+"""The assumed growth in bytes per second until the next check: the most that conmon can write, for a log that
+grows fast already; less for a slow one, because a check costs time, and fast output rarely starts."""
 _GROWS_FAST = 1 << 20
-"""Bytes between two looks."""
+"""Bytes between two checks."""
 _SOONEST, _LATEST = 0.02, 0.5
 _FILES_MAX = 1000
-"""Files that are kept for who needs them: every look at a log goes through all of its names."""
+"""The most files kept for consumers: every check of a log goes through all of its names."""
 _PATIENCE = 10.0
-"""Seconds after which a conmon that does not open its file again is worth a line in the daemon's log."""
+"""Seconds after which a conmon that has not opened its file again is reported in the daemon's log."""
 _GRACE = 1.0
 _NO_ROOM = 5.0
 _COMPRESS_AFTER = 10.0
-"""Seconds a rotated file is left alone before it is compressed: a flood's files are gone by then."""
-FOLLOWER_BOUND = 128 << 20
-"""Bytes of rotated files that stay beyond ``max_file`` for one client that follows slowly."""
+"""Seconds before a rotated file is compressed: files of very fast output are removed earlier."""
+_BOUND_LEAST, _BOUND_MOST, _BOUND_SHARE = 128 << 20, 4 << 30, 10
+"""Bytes of rotated files that are kept beyond ``max_file`` for one slow follower: a tenth of the free disk
+space, within these limits."""
+_READERS = 2.0
+"""Seconds that an ended log waits for its readers before it is cut to size;
+after that it is left as it is."""
 
 
 class Consumer:
-    """One who reads a log while it is written.
+    """A reader of a log that is still being written.
 
-    :ivar needs: the first file that must stay. :ivar reading: the file it has open.
-    :ivar ended: nothing more will be written. :ivar lost: bytes of files that went before they were read.
+    :ivar needs: the first file that must be kept. :ivar reading: the file it has open.
+    :ivar ended: nothing more will be written. :ivar lost: bytes of files that were removed before they were
+        read.
     """
 
     def __init__(self, keeper: Keeper, log_: Log, bound: int) -> None:
@@ -58,7 +65,7 @@ class Consumer:
         self.ended = False
 
     def arm(self) -> None:
-        """From now on a change wakes :meth:`changed`. Read once more after this, then wait."""
+        """From now on a change wakes :meth:`changed`. Read once more after this call, then wait."""
         self._changed.clear()
         self._keeper.arm(self._log)
         if self.ended:
@@ -74,12 +81,26 @@ class Consumer:
         self.ended = True
         self._changed.set()
 
+    def set_ended(self, ended: bool) -> None:
+        """Whether nothing more will be written; nobody is woken."""
+        self.ended = ended
+
     def advance(self, needs: int, reading: int) -> None:
-        """Files before ``needs`` may go."""
+        """Files before ``needs`` may be removed."""
         moved = needs > self.needs
         self.needs, self.reading = needs, reading
         if moved:
             self._keeper.let_go(self._log)
+
+    def opened(self, number: int) -> None:
+        """It has this file open, and needs none before."""
+        self.needs = self.reading = number
+
+    def take_lost(self, reading: int) -> int:
+        """Bytes lost since the last call; from now on it has file ``reading`` open."""
+        self.reading = reading
+        lost, self.lost = self.lost, 0
+        return lost
 
     def close(self) -> None:
         self._keeper.forget(self._log, self)
@@ -91,7 +112,7 @@ class Log:
     def __init__(self, container_id: str, files: LogFiles) -> None:
         self.id = container_id
         self.files = files
-        self.keep = Keep(max_size=0)
+        self.keep = LocalLogSize(max_size=0)
         self.control: Path | None = None
         self.consumers: set[Consumer] = set()
         self.watch = self.directory_watch = -1
@@ -102,7 +123,7 @@ class Log:
         self.room = 0
         self.grows_fast = False
         self.held = False
-        """Whether files are there only because somebody needs them."""
+        """Whether there are files that are kept only for consumers."""
 
     def wake(self) -> None:
         for consumer in self.consumers:
@@ -118,10 +139,11 @@ class Keeper:
         self._watches: dict[int, Log] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._compressing = asyncio.Lock()
+        self._fitting: dict[str, asyncio.Task[None]] = {}
 
-    # ---- who writes ------------------------------------------------------------------------------------
+    # ---- writing ---------------------------------------------------------------------------------------
 
-    def run(self, container_id: str, path: Path, control: Path, keep: Keep) -> None:
+    def run(self, container_id: str, path: Path, control: Path, keep: LocalLogSize) -> None:
         """The log is being written by the conmon that reads ``control``."""
         log_ = self._get(container_id, path)
         log_.control, log_.keep = control, keep
@@ -144,12 +166,38 @@ class Keeper:
             consumer.end()
         self._drop_unused(log_)
 
-    # ---- who reads -------------------------------------------------------------------------------------
+    async def fit(self, container_id: str, path: Path, keep: LocalLogSize) -> None:
+        """Cut an ended log to its exact bounds: a container may print more than a file's worth and end before
+        the first check. Must be finished before the next conmon opens it."""
+        files = LogFiles(path)
+        if not await threads.short(files.is_oversize, keep.max_size):
+            return
+        deadline = self._loop.time() + _READERS
+        while (log_ := self._logs.get(container_id)) is not None and log_.consumers:
+            if self._loop.time() > deadline:
+                return
+            await asyncio.sleep(_SOONEST)
+        self._fitting[container_id] = asyncio.create_task(
+            threads.disk.to_end(files.fit, keep.max_size, keep.max_file)
+        )
+        try:
+            await self._fitting[container_id]
+        finally:
+            del self._fitting[container_id]
 
-    def consume(self, container_id: str, path: Path, *, bound: int = FOLLOWER_BOUND) -> Consumer:
-        """Read along: files it needs stay, up to ``bound`` bytes beyond what is kept anyway."""
+    async def settled(self, container_id: str) -> None:
+        """Wait before reading, until the files are not being cut."""
+        fitting = self._fitting.get(container_id)
+        if fitting is not None:
+            await asyncio.wait([fitting])
+
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    def consume(self, container_id: str, path: Path, *, bound: int | None = None) -> Consumer:
+        """Register a reader:
+        files that it needs are kept, up to ``bound`` bytes beyond what is kept anyway."""
         log_ = self._get(container_id, path)
-        consumer = Consumer(self, log_, bound)
+        consumer = Consumer(self, log_, _bound(path) if bound is None else bound)
         log_.consumers.add(consumer)
         return consumer
 
@@ -159,7 +207,7 @@ class Keeper:
         self._drop_unused(log_)
 
     def let_go(self, log_: Log) -> None:
-        """Somebody needs less than before. A rotation under way sees to it itself."""
+        """A reader needs less than before: prune. If a rotation is under way, that will prune."""
         if log_.held and log_.rotation is None:
             log_.held = False
             self._spawn(self._prune(log_))
@@ -185,7 +233,7 @@ class Keeper:
         except FileNotFoundError:
             return
         except OSError as e:
-            # Without a watch nobody is woken, so look again after a while instead.
+            # Without a watch nothing wakes the loop, so check again after a while.
             log.warning("cannot watch the log of container %s: %s", log_.id[:12], e)
             self._later(log_, _LATEST)
             return
@@ -221,7 +269,7 @@ class Keeper:
         log_.timer = None
         if not log_.keep.max_size or log_.control is None or log_.rotation is not None:
             return
-        # Watched before the look, so that no growth falls between the two.
+        # Set the watch before the check, so that no growth between the two is missed.
         self.arm(log_)
         status = log_.files.current()
         room = log_.keep.max_size - (status.st_size if status is not None else 0)
@@ -255,11 +303,11 @@ class Keeper:
             self._compress_later(log_)
 
     async def _begin(self, log_: Log, control: Path) -> bool:
-        """Ask conmon for a new file; False when there is no room even for that."""
+        """Ask conmon for a new file; False if the disk has no room for that."""
         files = log_.files
         self._await_reopening(log_)
-        if await asyncio.to_thread(files.is_rotating):
-            # A daemon that is gone asked, or was about to. Asking twice would lose a file.
+        if await threads.short(files.is_rotating):
+            # An earlier daemon has asked, or was about to. Asking twice would lose a file.
             if not files.is_asked(control):
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._reopened(log_), _GRACE)
@@ -268,15 +316,15 @@ class Keeper:
             return True
         while True:
             try:
-                await asyncio.to_thread(files.begin_rotation, control)
+                await threads.short(files.begin_rotation, control)
             except OSError as e:
                 if e.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                rotated = await asyncio.to_thread(files.rotated)
+                rotated = await threads.short(files.rotated)
                 if not [s for s in rotated if s.size]:
                     return False
                 log.warning("dropped the oldest log file of container %s: the disk is full", log_.id[:12])
-                await asyncio.to_thread(files.remove, rotated[0], newest=len(rotated) == 1)
+                await threads.short(files.remove, rotated[:1], newest=rotated[-1].number)
             else:
                 return True
 
@@ -299,14 +347,14 @@ class Keeper:
         except TimeoutError:
             log.warning("conmon of container %s does not answer; its log grows meanwhile", log_.id[:12])
             await self._reopened(log_)
-        if log_.watch >= 0:  # It watches the file that was closed.
+        if log_.watch >= 0:  # The watch is on the file that was closed.
             self._watches.pop(log_.watch, None)
             self._inotify.unwatch(log_.watch)
             log_.watch = -1
 
     async def _prune(self, log_: Log) -> None:
-        """Remove what is too much. Never the file being written, which has two names in a rotation."""
-        rotated = await asyncio.to_thread(log_.files.closed)
+        """Remove surplus files. Never the file being written, which has two names during a rotation."""
+        rotated = await threads.short(log_.files.closed)
         allowed = log_.keep.max_file - 1
         doomed = surplus(rotated, allowed, log_.consumers)
         stays = [s for s in rotated if s not in doomed]
@@ -315,12 +363,8 @@ class Keeper:
             for consumer in log_.consumers:
                 if segment.number > consumer.reading and consumer.needs <= segment.number:
                     consumer.lost += segment.size
-
-        def work() -> None:
-            for segment in doomed:
-                log_.files.remove(segment, newest=segment.number == rotated[-1].number)
-
-        await asyncio.to_thread(work)
+        if doomed:
+            await threads.disk(log_.files.remove, doomed, newest=rotated[-1].number)
 
     # ---- compression -----------------------------------------------------------------------------------
 
@@ -333,10 +377,11 @@ class Keeper:
         self._spawn(self._compress(log_))
 
     async def _compress(self, log_: Log) -> None:
-        """What has been left alone for a while and nobody needs as it is; one file at a time a daemon."""
+        """Compress files that were left alone for a while and that no reader has open;
+        one at a time per daemon."""
         async with self._compressing:
             left = False
-            for segment in await asyncio.to_thread(log_.files.closed):
+            for segment in await threads.short(log_.files.closed):
                 if segment.compressed or not segment.size:
                     continue
                 needed = min((c.needs for c in log_.consumers), default=segment.number + 1)
@@ -345,7 +390,7 @@ class Keeper:
                     left = True
                     continue
                 try:
-                    await asyncio.to_thread(log_.files.compress, segment)
+                    await threads.disk(log_.files.compress, segment)
                 except FileNotFoundError:
                     continue
                 except OSError as e:
@@ -368,7 +413,7 @@ class Keeper:
             log.error("keeping a log failed", exc_info=task.exception())
 
     async def close(self) -> None:
-        """Stop; logs go on being written, and the next daemon takes them on."""
+        """Stop. Logs are still being written; the next daemon takes them over."""
         for log_ in list(self._logs.values()):
             self.end(log_.id)
         for task in list(self._tasks):
@@ -378,8 +423,17 @@ class Keeper:
         self._inotify.close()
 
 
+def _bound(path: Path) -> int:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return _BOUND_LEAST
+    return min(max(_BOUND_LEAST, found.f_bavail * found.f_frsize // _BOUND_SHARE), _BOUND_MOST)
+
+
 def surplus(rotated: list[Segment], allowed: int, consumers: Iterable[Consumer]) -> list[Segment]:
-    """The rotated files that go: beyond the newest ``allowed``, and needed by nobody within its bound."""
+    """The rotated files to remove:
+    beyond the newest ``allowed``, and needed by no consumer within its bound."""
     extra = rotated[: max(0, len(rotated) - allowed)]
     too_many = len(extra) - _FILES_MAX
     doomed = []

@@ -1,6 +1,6 @@
-"""``LogConfig`` of a container: which drivers and options there are, and what they mean.
+"""``LogConfig`` of a container: the drivers, their options, and what these mean.
 
-The words of refusals are Docker's where it refuses the same thing.
+Error messages are Docker's if Docker refuses the same thing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from wherry.logs.values import MAX_FILE, MAX_SIZE
 from wherry.model.container import LogConfig
 
 DRIVERS = ("fluentd", "gelf", "journald", "json-file", "local", "none", "syslog")
-"""What containers can ask for, as ``/info`` lists it."""
+"""The drivers that containers can request, as ``/info`` lists them."""
 DEFAULT_SHOWN = "json-file"
-"""What clients are told where nobody chose a driver: the Docker SDK returns the output of ``containers.run``
-for this name (and journald) only."""
+"""The name reported to clients if nobody chose a driver: only for this name (and journald) the Docker SDK
+returns the output of ``containers.run``."""
 _ELSEWHERE = ("awslogs", "etwlogs", "gcplogs", "splunk")
 
 _FILE = {"max-size", "max-file", "compress"}
@@ -50,8 +50,8 @@ MAX_BUFFER, SPOOL = 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
-class Keep:
-    """How much of the local copy stays: ``max_size`` bytes a file (0: no bound), ``max_file`` files."""
+class LocalLogSize:
+    """The size of the local copy: ``max_size`` bytes per file (0: no bound), ``max_file`` files."""
 
     max_size: int = MAX_SIZE
     max_file: int = MAX_FILE
@@ -61,10 +61,10 @@ class Keep:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What may wait for delivery, in bytes of the local copy.
+    """The limit for undelivered output, in bytes of the local copy.
 
-    ``blocking``: files that are not delivered yet stay beyond ``max_file``, up to ``bound``. Otherwise the
-    backlog of a server that does not take what it is sent is cut to ``bound``.
+    ``blocking``: files that are not delivered yet are kept beyond ``max_file``, up to ``bound``. Otherwise,
+    if the server does not accept messages, the oldest beyond ``bound`` are dropped.
     """
 
     blocking: bool = True
@@ -72,7 +72,7 @@ class Backlog:
 
 
 def resolve(wanted: LogConfig, default: LogConfig) -> LogConfig:
-    """The driver and options of a container: what it asks for, over the daemon's defaults.
+    """The driver and options of a container: the requested ones, over the daemon's defaults.
 
     :raises InvalidArgument: an unknown driver or option, or a value that makes no sense.
     :raises NotImplemented_: a driver by name that is not there.
@@ -93,7 +93,7 @@ def check(config: LogConfig) -> None:
     if driver in _ELSEWHERE:
         raise NotImplemented_(f"log driver {driver} is not implemented yet")
     if driver not in DRIVERS:
-        raise InvalidArgument(f"logger: no log driver named '{driver}' is registered")
+        raise InvalidArgument(f'error looking up logging plugin {driver}: plugin "{driver}" not found')
     if driver == "none":
         return
     known = _OWN[driver] | _ATTRIBUTES | _EVERY
@@ -108,12 +108,12 @@ def check(config: LogConfig) -> None:
     drivers.check(driver, options)
 
 
-def keep(config: LogConfig) -> Keep:
-    """The bounds of the local copy. :raises InvalidArgument: values that make no sense."""
+def keep(config: LogConfig) -> LocalLogSize:
+    """The bounds of the local copy. :raises InvalidArgument: invalid values."""
     options = config.config or {}
     if config.type in ("local", "json-file"):
         compress = values.boolean(options, "compress", default=config.type == "local")
-        found = Keep(_max_size(options, "max-size"), _max_file(options, "max-file"), compress)
+        found = LocalLogSize(_max_size(options, "max-size"), _max_file(options, "max-file"), compress)
         if compress and "compress" in options and (found.max_file < 2 or not found.max_size):
             raise InvalidArgument(
                 "compress cannot be true when max-file is less than 2 or max-size is not set"
@@ -122,8 +122,8 @@ def keep(config: LogConfig) -> Keep:
             raise InvalidArgument("max-file cannot be more than 1 when max-size is not set")
         return found
     if values.boolean(options, "cache-disabled", default=False):
-        return Keep(max_file=1, compress=False, readable=False)
-    return Keep(
+        return LocalLogSize(max_file=1, compress=False, readable=False)
+    return LocalLogSize(
         _max_size(options, "cache-max-size"),
         _max_file(options, "cache-max-file"),
         values.boolean(options, "cache-compress", default=True),
@@ -131,7 +131,7 @@ def keep(config: LogConfig) -> Keep:
 
 
 def backlog(config: LogConfig) -> Backlog:
-    """:raises InvalidArgument: values that make no sense."""
+    """:raises InvalidArgument: invalid values."""
     options = config.config or {}
     mode = options.get("mode") or "blocking"
     if mode not in ("blocking", "non-blocking"):
@@ -147,7 +147,7 @@ def backlog(config: LogConfig) -> Backlog:
 
 
 def is_shipped(config: LogConfig) -> bool:
-    """Whether what the container prints goes anywhere besides the local copy."""
+    """Whether the container's output is delivered anywhere besides the local copy."""
     return config.type not in ("local", "none", "")
 
 

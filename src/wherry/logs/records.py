@@ -24,7 +24,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which records: of which streams, within which times (stamps, inclusive), and how many from the end.
+    """Which records: their streams, their times (stamps, inclusive), and how many from the end.
 
     ``tail`` is a number of lines, ``None`` for all.
     """
@@ -48,19 +48,19 @@ class Selection:
         return self.until is not None and record.stamp > self.until
 
     def counts(self, record: Record) -> bool:
-        """Whether it ends a line that ``tail`` counts."""
-        return record.data.endswith(b"\n") and self.wants(record) and not self.is_past(record)
+        """Whether it belongs to a line that ``tail`` counts."""
+        return self.wants(record) and not self.is_past(record)
 
 
 def stamp(nanoseconds: int) -> bytes:
-    """A time as it stands in a record, so that times compare as text."""
+    """A time in the form that records use, so that times can be compared as text."""
     seconds, rest = divmod(nanoseconds, 10**9)
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{text}.{rest:09d}Z".encode()
 
 
 def parse(line: bytes) -> Record | None:
-    """One line of the file without its newline; ``None`` for one that is torn or not a record."""
+    """One line of the file without its newline; ``None`` if it is incomplete or not a record."""
     if len(line) < _TEXT or line[_STAMP_LENGTH - 6 : _STAMP_LENGTH + 1] != b"+00:00 ":
         return None
     data = line[_TEXT:]

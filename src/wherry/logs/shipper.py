@@ -1,9 +1,9 @@
-"""Delivery of one container's log: read the local copy from where the last delivery ended, hand it over, note
-how far it came.
+"""Delivers one container's log: reads the local copy from the last position, delivers it, and stores the new
+position.
 
-The note is ``log.cursor`` beside the log: the place, and what the sink needs to deliver nothing twice. It is
-written at most once a second and at every end, so a daemon that is killed delivers at most a second's lines
-again (json-file, which can see what it wrote, none).
+The position is stored in ``log.cursor`` beside the log, together with the sink's state that prevents double
+delivery. It is written at most once a second and at every end. So after a kill at most a second's lines are
+delivered again (with json-file none, because it sees what it has written).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 
 import msgspec
 
+from wherry import threads
 from wherry.linux import files as whole_files
+from wherry.logs.beginnings import Streams, unfinished
 from wherry.logs.drivers.base import Retry, Sink
 from wherry.logs.files import LogFiles
 from wherry.logs.keeper import Consumer
-from wherry.logs.messages import Assembler, Message, Resume
+from wherry.logs.messages import LogMessage, MessageAssembler, Resume
 from wherry.logs.options import Backlog
 from wherry.logs.reader import Position, Reader
 from wherry.logs.records import Selection
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _SAVE_EVERY = 1.0
 _GATHER = 0.03
-"""Seconds to let lines gather after a silence, so that a chatty container is not sent line by line."""
+"""Seconds to collect lines after a silence, so that lines are not sent one by one."""
 _REPORT_EVERY = 10.0
 _SLOW = 1.0
 
@@ -45,7 +47,7 @@ class Cursor(msgspec.Struct, frozen=True):
 
 
 def load_cursor(path: Path) -> Cursor:
-    """One that is missing or damaged begins at the beginning: better twice than never."""
+    """If it is missing or damaged, start at the beginning: delivering twice is better than never."""
     try:
         return typed.from_json(path.read_bytes(), Cursor)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError):
@@ -53,7 +55,7 @@ def load_cursor(path: Path) -> Cursor:
 
 
 class Shipper:
-    """``report`` is told of bytes that were dropped, never more often than every ten seconds."""
+    """``report`` is called with the number of dropped bytes, at most every ten seconds."""
 
     def __init__(
         self,
@@ -79,24 +81,24 @@ class Shipper:
         self._saved_at = self._reported_at = -_REPORT_EVERY
         self._lost = 0
         self.over = False
-        """Whether it takes nothing on any more, though it may still be closing its sink."""
+        """Whether it accepts nothing more; it may still be closing its sink."""
         self.healthy = True
-        """Whether the last delivery succeeded, and soon."""
+        """Whether the last delivery was successful, and quick."""
         sink.resume(self._cursor.sink)
         self._begin(Position(self._cursor.number, self._cursor.offset), self._cursor.skip)
-        consumer.needs = consumer.reading = self._cursor.number
+        consumer.opened(self._cursor.number)
 
-    def _begin(self, at: Position, skip: int = 0) -> None:
-        self._reader = Reader(self._files, Selection(), at=at, places=True)
-        self._assembler = Assembler(skip)
+    def _begin(self, at: Position, skip: int = 0, torn: Streams = frozenset()) -> None:
+        self._reader = Reader(self._files, Selection(), at=at, places=True, torn=torn)
+        self._assembler = MessageAssembler(skip)
 
     async def run(self) -> None:
-        """Until the container has ended and everything is delivered, or cancelled: then what was delivered
-        is noted, and the next one goes on there."""
+        """Run until the container has ended and everything is delivered. If cancelled, the position is
+        stored, and the next shipper continues from there."""
         try:
             while True:
                 ended = self.consumer.ended
-                messages, progressed = await asyncio.to_thread(self._collect)
+                messages, progressed = await threads.short(self._collect)
                 self._account()
                 if not progressed:
                     if ended:
@@ -115,17 +117,19 @@ class Shipper:
             self.consumer.close()
             await self._sink.close()
 
-    def _collect(self) -> tuple[list[Message], bool]:
+    def _collect(self) -> tuple[list[LogMessage], bool]:
         records = self._reader.read()
         places = self._reader.places or []
-        return self._assembler.feed(list(zip(places, records, strict=False))), bool(records)
+        # The unread part contained the rests of lines that had begun.
+        begun = self._assembler.flush() if self._reader.skipped else []
+        return begun + self._assembler.feed(list(zip(places, records, strict=False))), bool(records)
 
     async def _idle(self) -> bool:
-        """Wait for more; what came in between asking and waiting is not missed."""
+        """Wait for more; a change between setting the watch and waiting is not missed."""
         self._save_if_due()
         self.consumer.arm()
-        # Whatever was written before the watch was set is found by the next read.
-        messages, progressed = await asyncio.to_thread(self._collect)
+        # The next read finds what was written before the watch was set.
+        messages, progressed = await threads.short(self._collect)
         if progressed:
             await self._deliver(messages)
             return True
@@ -141,15 +145,15 @@ class Shipper:
 
     # ---- delivery --------------------------------------------------------------------------------------
 
-    async def _deliver(self, messages: list[Message]) -> None:
-        """Until it is delivered or given up."""
+    async def _deliver(self, messages: list[LogMessage]) -> None:
+        """Repeat until it is delivered or dropped."""
         if messages:
             await self._until_taken(messages)
         place = self._assembler.resume(self._reader.position)
         self._advance(place)
         self._save_if_due()
 
-    async def _until_taken(self, messages: list[Message]) -> None:
+    async def _until_taken(self, messages: list[LogMessage]) -> None:
         delay, tries = self._retry.first, 0
         while True:
             began = time.monotonic()
@@ -178,24 +182,22 @@ class Shipper:
             delay = min(delay * 2, self._retry.longest)
 
     async def _cut_backlog(self) -> None:
-        """Without blocking, what waits beyond the bound is let go."""
+        """In non-blocking mode, drop what waits beyond the bound."""
         if self._backlog.blocking:
             return
         at = self._reader.position
         try:
-            target, lost = await asyncio.to_thread(cut, self._files, at, self._backlog.bound)
+            target, lost, torn = await threads.short(cut, self._files, at, self._backlog.bound)
         except FileNotFoundError:
-            return  # Rotated away meanwhile, which is counted where that is done.
+            return  # It was rotated away meanwhile; that is counted there.
         if lost:
             self._lost += lost
             self._reader.close()
-            self._begin(target)
+            self._begin(target, torn=torn)
             self.consumer.advance(target.number, target.number)
 
     def _account(self) -> None:
-        self.consumer.reading = self._reader.position.number
-        lost, self.consumer.lost = self.consumer.lost, 0
-        self._lost += lost
+        self._lost += self.consumer.take_lost(self._reader.position.number)
         self._report_lost()
 
     def _report_lost(self, *, at_once: bool = False) -> None:
@@ -204,7 +206,7 @@ class Shipper:
             lost, self._lost, self._reported_at = self._lost, 0, now
             self._report(lost)
 
-    # ---- the note --------------------------------------------------------------------------------------
+    # ---- the position ----------------------------------------------------------------------------------
 
     def _advance(self, place: Resume) -> None:
         self._cursor = Cursor(place.position.number, place.position.offset, place.skip, self._sink.state())
@@ -224,13 +226,14 @@ class Shipper:
             log.debug("cannot note the delivery of %s: %s", self._name, e)
             return
         self._saved = self._cursor
-        # A file goes only when it is certain that the next daemon will not ask for it.
+        # A file may be removed only when it is certain that the next daemon will not need it.
         self.consumer.advance(self._cursor.number, self.consumer.reading)
 
 
-def cut(files: LogFiles, at: Position, bound: int) -> tuple[Position, int]:
-    """The first whole record from which at most ``bound`` bytes follow, and how many bytes lie before it
-    from ``at`` on. The same place and 0 where no more than that follow."""
+def cut(files: LogFiles, at: Position, bound: int) -> tuple[Position, int, Streams]:
+    """The first whole record after which at most ``bound`` bytes follow; the number of bytes between ``at``
+    and it; and the streams whose line continues there.
+    If no more than ``bound`` bytes follow ``at``: the same place, and 0."""
     later = [s for s in files.all() if s.number >= at.number and not s.compressed]
     left = bound
     for segment in reversed(later):
@@ -247,5 +250,6 @@ def cut(files: LogFiles, at: Position, bound: int) -> tuple[Position, int]:
             for s in later
             if s.number < segment.number
         )  # fmt: skip
-        return target, before + target.offset - first
-    return at, 0
+        torn = unfinished(segment.path, target.offset)
+        return target, before + target.offset - first, torn
+    return at, 0, frozenset()

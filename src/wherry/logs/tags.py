@@ -1,4 +1,4 @@
-"""What a log driver says about the container besides its lines: the tag, labels and environment."""
+"""A log driver's facts about a container: the tag, labels and environment."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wherry.errors import InvalidArgument
+from wherry.model.patterns import Pattern
 
 DEFAULT_TAG = "{{.ID}}"
 _SHORT = 12
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+_ACTION = re.compile(r"\{\{([^{}]*)\}\}")
 _FIELDS = ("ID", "FullID", "Name", "ImageName", "ImageID", "ImageFullID", "DaemonName", "Command")
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A container as log drivers see it. ``created`` in nanoseconds since the epoch."""
+class ContainerFacts:
+    """A container's facts for log drivers. ``created`` in nanoseconds since the epoch."""
 
     id: str
     name: str
@@ -29,14 +30,14 @@ class Facts:
 
 
 def check(template: str) -> None:
-    """:raises InvalidArgument: it names what a container does not have."""
-    render(template, Facts(id="", name=""))
+    """:raises InvalidArgument: it has a field that containers do not have."""
+    render(template, ContainerFacts(id="", name=""))
 
 
-def render(template: str, facts: Facts) -> str:
-    """A tag: text with fields, ``{{.Name}}/{{.ID}}``. Of Go's templates the fields are all there is.
+def render(template: str, facts: ContainerFacts) -> str:
+    """Render a tag: text with fields, ``{{.Name}}/{{.ID}}``. Of Go's templates only fields are supported.
 
-    :raises InvalidArgument: an unknown field, or more than a field.
+    :raises InvalidArgument: an unknown field, or something other than a field.
     """
     values = {
         "ID": facts.id[:_SHORT],
@@ -50,10 +51,10 @@ def render(template: str, facts: Facts) -> str:
     }
 
     def replaced(match: re.Match[str]) -> str:
-        name = match[1]
+        name = match[1].removeprefix("-").removesuffix("-").strip()
         if not name.startswith(".") or name[1:] not in values:
             known = ", ".join(f"{{{{.{f}}}}}" for f in _FIELDS)
-            raise InvalidArgument(f"invalid tag template {template!r}: {match[0]} is none of {known}")
+            raise InvalidArgument(f"invalid tag template {template!r}: {match[0]} is not one of {known}")
         return values[name[1:]]
 
     text = _ACTION.sub(replaced, template)
@@ -63,12 +64,12 @@ def render(template: str, facts: Facts) -> str:
 
 
 def attributes(
-    facts: Facts,
+    facts: ContainerFacts,
     options: Mapping[str, str],
-    labels_pattern: re.Pattern[str] | None = None,
-    env_pattern: re.Pattern[str] | None = None,
+    labels_pattern: Pattern | None = None,
+    env_pattern: Pattern | None = None,
 ) -> dict[str, str]:
-    """The labels and variables that ``labels``, ``labels-regex``, ``env`` and ``env-regex`` choose."""
+    """The labels and variables that ``labels``, ``labels-regex``, ``env`` and ``env-regex`` select."""
     env = dict(entry.partition("=")[::2] for entry in facts.env)
     found: dict[str, str] = {}
     for source, names, matches in (

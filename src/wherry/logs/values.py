@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 
 from wherry.errors import InvalidArgument
+from wherry.model import patterns
+from wherry.model.patterns import Pattern
 
 MAX_SIZE, MAX_FILE = 20 << 20, 5
-"""Bytes and files of a log whose options say nothing."""
+"""Bytes and files of a log without options."""
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)i?b?", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
@@ -70,11 +72,12 @@ def choice(options: Mapping[str, str], name: str, known: tuple[str, ...], defaul
     return text
 
 
-def pattern(options: Mapping[str, str], name: str) -> re.Pattern[str] | None:
+def pattern(options: Mapping[str, str], name: str) -> Pattern | None:
+    """:raises InvalidArgument: not a valid regular expression in Go's syntax."""
     text = options.get(name, "")
     if not text:
         return None
     try:
-        return re.compile(text)
-    except re.error as e:
-        raise InvalidArgument(f"invalid value for log opt {name}: {text!r}: {e}") from e
+        return patterns.compiled(text)
+    except InvalidArgument as e:
+        raise InvalidArgument(f"invalid value for log opt {name}: {text[:200]!r}: {e.message}") from e

@@ -1,7 +1,7 @@
 """The shape all nouns share: frozen structs whose JSON names are the Engine API's.
 
 ``null`` handling: Go clients send ``null`` for any empty value, so :func:`decode` drops nulls before it
-converts; a field left at its default means "not said". Unknown fields are ignored, as Docker does.
+converts; a field with its default value means "not set". Unknown fields are ignored, as Docker does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INTEGERS = range(-(1 << 63), 1 << 63)
 def without_nulls(value: Any) -> Any:
     """Return ``value`` with every null member of every object left out.
 
-    :raises InvalidArgument: a number beyond 64 bits, which no field takes.
+    :raises InvalidArgument: a number beyond 64 bits, which no field can have.
     """
     if isinstance(value, dict):
         return {k: without_nulls(v) for k, v in value.items() if v is not None}

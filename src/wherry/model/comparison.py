@@ -1,4 +1,4 @@
-"""What two images differ in."""
+"""The differences between two images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LayerSize:
 
 @dataclass(frozen=True)
 class FileChange:
-    """``kind`` is ``added``, ``removed`` or ``changed``; sizes in bytes, 0 for what is no regular file."""
+    """``kind`` is ``added``, ``removed`` or ``changed``; sizes in bytes, 0 if it is not a regular file."""
 
     path: str
     kind: str
@@ -28,7 +28,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class PackageChange:
-    """Versions; None where it is not installed."""
+    """Versions of a package; None if it is not installed."""
 
     name: str
     before: str | None
@@ -37,7 +37,7 @@ class PackageChange:
 
 @dataclass(frozen=True)
 class ValueChange:
-    """A setting of the configuration; None where it is not set."""
+    """A setting of the configuration; None if it is not set."""
 
     key: str
     before: str | None
@@ -46,7 +46,7 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``shared``: the layers both begin with, lowest first; the others only one of them has."""
+    """``shared``: the layers that both begin with, lowest first; only one image has the others."""
 
     shared: Sequence[LayerSize]
     only_before: Sequence[LayerSize]

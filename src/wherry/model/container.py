@@ -1,7 +1,7 @@
-"""Containers as the Engine API describes them: what was asked for, and what became of it.
+"""Containers as the Engine API describes them: configuration and state.
 
 Units are Docker's: memory in bytes, ``nano_cpus`` in 1e-9 CPUs, health intervals in nanoseconds, stop
-timeouts in seconds. ``None`` means "not said" and leaves the decision to the engine or the image.
+timeouts in seconds. ``None`` means "not set": the engine or the image decides.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import msgspec
 
 from wherry.model.base import Value
 from wherry.model.digest import Digest
-from wherry.model.oci import Healthcheck
+from wherry.model.oci import Descriptor, Healthcheck
 
 Empty = dict[str, Any]
 
 
 class ContainerConfig(Value, frozen=True, kw_only=True):
-    """The portable half: what runs, independent of the host (API ``ContainerConfig``)."""
+    """The portable half of the configuration: what runs, independent of the host (API
+    ``ContainerConfig``)."""
 
     hostname: str = ""
     domainname: str = ""
@@ -60,7 +61,7 @@ class LogConfig(Value, frozen=True, kw_only=True):
 class PortBinding(Value, frozen=True, kw_only=True):
     """``host_port`` is a port, a range ``8000-8010`` to choose from, or empty for any.
 
-    ``sources`` is an addition: the subnets that may connect; without it all may.
+    ``sources`` is an addition: the subnets that may connect; empty: all.
     """
 
     host_ip: str = ""
@@ -69,7 +70,7 @@ class PortBinding(Value, frozen=True, kw_only=True):
 
 
 class DeviceMapping(Value, frozen=True, kw_only=True):
-    path_on_host: str
+    path_on_host: str = ""
     path_in_container: str = ""
     cgroup_permissions: str = "rwm"
 
@@ -83,19 +84,19 @@ class DeviceRequest(Value, frozen=True, kw_only=True):
 
 
 class Ulimit(Value, frozen=True, kw_only=True):
-    name: str
-    soft: int
-    hard: int
+    name: str = ""
+    soft: int = 0
+    hard: int = 0
 
 
 class WeightDevice(Value, frozen=True, kw_only=True):
-    path: str
-    weight: int
+    path: str = ""
+    weight: int = 0
 
 
 class ThrottleDevice(Value, frozen=True, kw_only=True):
-    path: str
-    rate: int
+    path: str = ""
+    rate: int = 0
 
 
 class DriverConfig(Value, frozen=True, kw_only=True):
@@ -133,8 +134,8 @@ class ImageOptions(Value, frozen=True, kw_only=True):
 class MountSpec(Value, frozen=True, kw_only=True):
     """A mount as a user asks for it with ``--mount`` (API ``Mount``).
 
-    ``owner`` is an addition of this engine: ``match`` has the owner of the source and the user the container
-    runs as change places on the mount.
+    ``owner`` is an addition of this engine: ``match`` swaps the owner of the source and the container's user
+    on the mount.
     """
 
     type: str = ""
@@ -150,10 +151,10 @@ class MountSpec(Value, frozen=True, kw_only=True):
 
 
 class SecretUse(Value, frozen=True, kw_only=True):
-    """A secret as a container has it. An addition of this engine: Docker's secrets need a swarm.
+    """A secret that is mounted in a container. An addition of this engine: Docker's secrets need a swarm.
 
-    ``target`` is a path, below ``/run/secrets`` unless it is absolute, by default the secret's name; an owner
-    that is not said is the user the container runs as; ``mode`` are permission bits, 0444 by default.
+    ``target`` is a path, below ``/run/secrets`` unless it is absolute, by default the secret's name; the
+    default owner is the container's user; ``mode`` are permission bits, 0444 by default.
     """
 
     id: str = msgspec.field(default="", name="ID")
@@ -165,7 +166,10 @@ class SecretUse(Value, frozen=True, kw_only=True):
 
 
 class Resources(Value, frozen=True, kw_only=True):
-    """Limits and devices (API ``Resources``); zero and empty mean "not said"."""
+    """Limits and devices (API ``Resources``); zero and empty mean "not said".
+
+    The last four are for Windows: they are stored and shown, and a warning says that they have no effect.
+    """
 
     cpu_shares: int = 0
     memory: int = 0
@@ -196,10 +200,14 @@ class Resources(Value, frozen=True, kw_only=True):
     oom_kill_disable: bool | None = None
     pids_limit: int | None = None
     ulimits: list[Ulimit] | None = None
+    cpu_count: int = 0
+    cpu_percent: int = 0
+    io_maximum_iops: int = msgspec.field(default=0, name="IOMaximumIOps")
+    io_maximum_bandwidth: int = msgspec.field(default=0, name="IOMaximumBandwidth")
 
 
 class HostConfig(Resources, frozen=True, kw_only=True):
-    """The host's half: limits, mounts, networks, privileges (API ``HostConfig``)."""
+    """The host's half of the configuration: limits, mounts, networks, privileges (API ``HostConfig``)."""
 
     binds: list[str] | None = None
     container_id_file: str = msgspec.field(default="", name="ContainerIDFile")
@@ -245,7 +253,7 @@ class HostConfig(Resources, frozen=True, kw_only=True):
 
 
 class ContainerUpdate(Resources, frozen=True, kw_only=True):
-    """``POST /containers/{id}/update``: what is said replaces what is there, the rest stays.
+    """``POST /containers/{id}/update``: fields that are set replace the current values.
 
     The members after ``restart_policy`` are additions of this engine: they change a container's mounts,
     devices and published ports while it runs. ``mounts_remove`` names destinations, ``devices_remove`` paths
@@ -268,7 +276,8 @@ class EndpointIpamConfig(Value, frozen=True, kw_only=True):
 
 
 class EndpointRequest(Value, frozen=True, kw_only=True):
-    """What a user asks of a container's place on one network (API ``EndpointSettings``, input half)."""
+    """What a user requests for a container's endpoint on one network (API
+    ``EndpointSettings``, input half)."""
 
     ipam_config: EndpointIpamConfig | None = msgspec.field(default=None, name="IPAMConfig")
     links: list[str] | None = None
@@ -286,7 +295,7 @@ Status = Literal["created", "running", "paused", "restarting", "removing", "exit
 
 
 class HealthResult(Value, frozen=True, kw_only=True):
-    """One run of a health check. Times are nanoseconds since the epoch; -1 is a run that was broken off."""
+    """One run of a health check. Times are nanoseconds since the epoch; exit code -1: the run was aborted."""
 
     start: int
     end: int
@@ -295,9 +304,9 @@ class HealthResult(Value, frozen=True, kw_only=True):
 
 
 class Health(Value, frozen=True, kw_only=True):
-    """What health checks found: ``log`` has the last five, oldest first.
+    """The results of health checks: ``log`` has the last five, oldest first.
 
-    ``restarts`` counts those in a row that ``on_failure`` asked for.
+    ``restarts`` counts consecutive restarts by ``on_failure``.
     """
 
     status: Literal["starting", "healthy", "unhealthy"] = "starting"
@@ -307,10 +316,10 @@ class Health(Value, frozen=True, kw_only=True):
 
 
 class ContainerState(Value, frozen=True, kw_only=True):
-    """What became of a container. Times are nanoseconds since the epoch, 0 for never.
+    """The state of a container. Times are nanoseconds since the epoch, 0 for never.
 
-    ``health`` is as of its last change of status or streak; ``comes_back`` says that an exit was caused by
-    ``on_failure`` and a start follows whatever the restart policy says.
+    ``health`` is from its last change of status or streak. ``comes_back``: ``on_failure`` caused the exit,
+    and a start follows, whatever the restart policy says.
     """
 
     status: Status = "created"
@@ -331,9 +340,10 @@ class MountPoint(Value, frozen=True, kw_only=True):
     """A mount as resolved at creation: binds parsed, volumes named (API ``MountPoint`` and more).
 
     ``source`` is the host path of a bind, an image's reference, empty for tmpfs; ``name`` the volume's when
-    it was mounted, or that of the view of the image. ``volume_id`` is the volume's for ever; records from
-    before there were ids have none. ``labels`` and ``driver_options`` are for a volume to be made.
-    ``copy_up`` says that the image's content at ``destination`` fills an empty volume at first start.
+    it was mounted, or that of the view of the image. ``volume_id`` never changes; old records do not have it.
+    ``labels`` and ``driver_options`` are for a volume to be made. ``copy_up``: at the first start, the
+    image's content at ``destination`` is copied into an empty volume. ``image_id`` and ``image_platform`` are
+    what an image's reference meant when it was mounted.
     """
 
     type: str
@@ -353,6 +363,8 @@ class MountPoint(Value, frozen=True, kw_only=True):
     driver_options: dict[str, str] = msgspec.field(default_factory=dict)
     volume_id: str = ""
     owner: str = ""
+    image_id: str = ""
+    image_platform: str = ""
 
     @property
     def volume(self) -> str:
@@ -363,10 +375,11 @@ class MountPoint(Value, frozen=True, kw_only=True):
 class Container(Value, frozen=True, kw_only=True):
     """A container's immutable record; what changes is in :class:`ContainerState` and the row's name.
 
-    ``image_id`` is the digest of the image's target, ``chain_id`` the snapshot its writable layer stands on
+    ``image_id`` is the digest of the image's target, ``chain_id`` the snapshot below its writable layer
     (``None`` for an image without layers). ``path`` and ``args`` are the command after entrypoint and image
     defaults are merged; ``links`` ids of linked containers by their aliases.
-    ``log_chosen`` is false where neither the request nor the administrator named a log driver.
+    ``image_manifest`` is the manifest of its platform; old records do not have it.
+    ``log_chosen`` is false if neither the request nor the administrator chose a log driver.
     """
 
     id: str
@@ -384,3 +397,4 @@ class Container(Value, frozen=True, kw_only=True):
     storage_driver: str
     links: dict[str, str] = msgspec.field(default_factory=dict)
     log_chosen: bool = True
+    image_manifest: Descriptor | None = None

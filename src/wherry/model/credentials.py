@@ -1,4 +1,4 @@
-"""Who a user is to a registry."""
+"""A user's credentials for a registry."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Credentials:
-    """``identity_token`` is an OAuth2 refresh token; ``registry_token`` is sent as it is. ``server`` is the
-    registry they are for as its user wrote it; empty for the one that is being asked."""
+    """``identity_token`` is an OAuth2 refresh token; ``registry_token`` is sent as it is. ``server`` is their
+    registry as the user wrote it; empty means the registry that is being asked."""
 
     username: str = ""
     password: str = ""

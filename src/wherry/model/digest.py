@@ -1,6 +1,6 @@
 """Content digests: ``algorithm:hex`` (OCI image-spec, descriptor.md, "Digests").
 
-Only sha256 is stored; sha512 is a registered algorithm and refused by name.
+Only sha256 is supported; sha512 is a registered algorithm, so its error names it.
 """
 
 from __future__ import annotations

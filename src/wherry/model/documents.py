@@ -1,8 +1,7 @@
-"""Decoding indexes, manifests and image configurations, all bounded and checked.
+"""Decode indexes, manifests and image configurations, with limits and checks.
 
-The bytes decide. A document that could be read as a manifest and as an index, that names another media type
-than its descriptor, or that says a thing twice, is refused (image-spec, manifest.md and image-index.md;
-CVE-2021-41190).
+A document is refused if it could be read both as a manifest and as an index, if its media type differs from
+its descriptor's, or if a member appears twice (image-spec, manifest.md and image-index.md; CVE-2021-41190).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def decode_document(data: bytes, media_type: str) -> Manifest | Index:
     said = raw.get("mediaType")
     if said is not None and said != media_type:
         raise InvalidArgument(f"invalid manifest: it says {said!r}, its descriptor {media_type!r}")
-    if raw.get("schemaVersion") != 2:
+    if raw.get("schemaVersion") not in (None, 0, 2):  # some tools omit it; version 1 is another format
         raise InvalidArgument("invalid manifest: only schema version 2 is supported")
     if media_type in oci.INDEX_TYPES:
         _refuse_members(raw, _ONLY_MANIFEST, "an index")
@@ -52,7 +51,7 @@ def decode_document(data: bytes, media_type: str) -> Manifest | Index:
 
 
 def guess_media_type(data: bytes) -> str:
-    """The media type of a document whose descriptor is lost, by its own word or its members.
+    """The media type of a document without a descriptor, from its own media type or its members.
 
     :raises InvalidArgument: it is neither a manifest nor an index.
     """
@@ -71,7 +70,7 @@ def decode_config(data: bytes) -> ImageConfig:
     """:raises InvalidArgument: too large, malformed, or not an image's configuration."""
     if len(data) > oci.CONFIG_SIZE_MAX:
         raise InvalidArgument(f"invalid image configuration: {len(data)} bytes are too many")
-    config = convert(_load(data, "image configuration"), ImageConfig)
+    config = convert(_kept(_load(data, "image configuration")), ImageConfig)
     if len(config.rootfs.diff_ids) > _LAYERS_MAX:
         raise InvalidArgument("invalid image configuration: too many layers")
     for diff_id in config.rootfs.diff_ids:
@@ -79,8 +78,24 @@ def decode_config(data: bytes) -> ImageConfig:
     return config
 
 
+def _kept(raw: dict[str, Any]) -> dict[str, Any]:
+    """Normalise members whose presence alone has a meaning and that are null, and a command
+    that is a string."""
+    config = raw.get("config")
+    if not isinstance(config, dict):
+        return raw
+    changed: dict[str, Any] = {}
+    for name, empty in (("ExposedPorts", {}), ("Volumes", {}), ("Labels", "")):
+        if isinstance(members := config.get(name), dict):
+            changed[name] = {key: empty if value is None else value for key, value in members.items()}
+    for name in ("Entrypoint", "Cmd", "Shell"):
+        if isinstance(text := config.get(name), str):
+            changed[name] = [text]
+    return {**raw, "config": {**config, **changed}}
+
+
 def decode_strict(data: bytes, what: str) -> Any:
-    """JSON in which no object says a member twice. :raises InvalidArgument: malformed."""
+    """Decode JSON; no member may appear twice in an object. :raises InvalidArgument: malformed."""
     try:
         return json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as e:

@@ -1,4 +1,4 @@
-"""One thing that happened to one object."""
+"""Events: one thing that happened to one object."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from wherry.model.base import Value
 
 
 class Initiator(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """Who asked for something: a local process (``uid`` and ``pid`` as the kernel says, unix(7)), or a
-    client on the network (``address``). ``user`` is a user's name or the name in a TLS certificate."""
+    """Who made a request: a local process (``uid`` and ``pid`` from the kernel, unix(7)), or a client on the
+    network (``address``). ``user`` is a user's name or the name in a TLS certificate."""
 
     user: str = ""
     uid: int | None = None
@@ -21,7 +21,7 @@ class Initiator(Value, frozen=True, kw_only=True, omit_defaults=True):
 class Event:
     """``time`` in nanoseconds since the epoch; ``type`` container, image, volume, network, daemon …
 
-    ``initiator`` is who asked for it, None for what happened by itself.
+    ``initiator`` is who requested it; None if nobody did.
     """
 
     type: str

@@ -1,4 +1,4 @@
-"""An exec as the Engine API asks for it."""
+"""The Engine API's requests about execs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ExecConfig(Value, frozen=True, kw_only=True):
     detach_keys: str = ""
     tty: bool = False
     env: list[str] | None = None
-    cmd: list[str] | str | None = None
+    cmd: list[str] | None = None
     privileged: bool = False
     user: str = ""
     working_dir: str = ""

@@ -1,30 +1,38 @@
-"""Patterns of Dockerfiles, matched in time that a hostile pattern cannot make explode.
+"""Globs in Dockerfiles, ignore files and names of images. They are translated to regular expressions for
+:mod:`wherry.model.patterns`, which matches them in linear time.
 
-Between two stars the first place that fits is as good as any later one, so nothing before the last star is
-ever tried twice: atomic groups say so to :mod:`re`. One kind of pattern serves parameter expansion
-(``${name%pattern}``), where a star crosses slashes, another serves paths, where it does not and ``**`` does.
+One kind of pattern serves parameter expansion (``${name%pattern}``), in which a star matches slashes; another
+serves paths, in which only ``**`` does.
 """
 
 from __future__ import annotations
 
-import re
-
 from wherry.errors import InvalidArgument
+from wherry.model import patterns
+from wherry.model.patterns import Pattern
 
 _LITERAL, _ONE, _STAR, _MANY, _CLASS = "literal", "one", "star", "many", "class"
 _Token = tuple[str, str]
 _REPLACED_MAX = 16384
 
 
-def path_pattern(pattern: str, *, double_star: bool = True) -> re.Pattern[str]:
+def path_pattern(pattern: str, *, double_star: bool = True) -> Pattern:
     """A pattern over slash-separated paths, to be used with ``fullmatch``.
 
-    ``*`` and ``?`` stop at slashes, ``[…]`` is a class as of Go's ``filepath.Match``, a backslash takes the
-    next character as it is. With ``double_star``, ``**`` is any number of directories and ``**`` at the end
-    anything, as ``.dockerignore`` has it.
-    :raises InvalidArgument: a class without its end.
+    ``*`` and ``?`` stop at slashes, ``[…]`` is a class as of Go's ``filepath.Match``, a backslash escapes the
+    next character. With ``double_star``, ``**`` is any number of directories and ``**`` at the end anything,
+    as ``.dockerignore`` has it.
+    :raises InvalidArgument: a class without its end, or it is too large.
     """
-    return re.compile(_path_regex(_path_tokens(pattern, double_star=double_star)), re.DOTALL)
+    tokens = _path_tokens(pattern, double_star=double_star)
+    if all(kind == _LITERAL for kind, _ in tokens):
+        return patterns.plain("".join(text for _, text in tokens))
+    return patterns.one_of([_path_expression(tokens)])
+
+
+def path_expression(pattern: str) -> str:
+    """As :func:`path_pattern`, for :func:`wherry.model.patterns.one_of`."""
+    return _path_expression(_path_tokens(pattern, double_star=True))
 
 
 def _path_tokens(pattern: str, *, double_star: bool) -> list[_Token]:
@@ -55,23 +63,33 @@ def _path_tokens(pattern: str, *, double_star: bool) -> list[_Token]:
 
 
 def _character_class(pattern: str, at: int) -> tuple[str, int]:
-    """A regular expression for the class whose first character stands at ``at``, and where it ends."""
+    """The regular expression for the class that begins at ``at``, and the position after it."""
     begin = at
     negated = pattern[at : at + 1] == "^"
     at += negated
-    parts: list[str] = []
-    while at < len(pattern) and (pattern[at] != "]" or not parts):
+    ranges: list[tuple[str, str]] = []
+    while at < len(pattern) and (pattern[at] != "]" or not ranges):
         low, at = _class_character(pattern, at)
         high = low
         if pattern[at : at + 1] == "-" and pattern[at + 1 : at + 2] not in ("", "]"):
             high, at = _class_character(pattern, at + 1)
         if high < low:
             raise InvalidArgument(f"syntax error in pattern: {pattern!r}")
-        parts.append(f"{re.escape(low)}-{re.escape(high)}")
+        ranges.append((low, high))
     if at >= len(pattern):
         raise InvalidArgument(f"syntax error in pattern: {pattern!r} lacks the end of [{pattern[begin:]}")
     # A class never matches a slash, not even a negated one.
-    return (f"(?!/)[{'^' if negated else ''}{''.join(parts)}]", at + 1)
+    if negated:
+        return patterns.character_class([*ranges, ("/", "/")], negated=True), at + 1
+    return patterns.character_class([r for one in ranges for r in _beside_slash(*one)], negated=False), at + 1
+
+
+def _beside_slash(low: str, high: str) -> list[tuple[str, str]]:
+    """The range, without the slash if it contains it."""
+    if not low <= "/" <= high:
+        return [(low, high)]
+    below = [(low, ".")] if low <= "." else []
+    return below + ([("0", high)] if high >= "0" else [])
 
 
 def _class_character(pattern: str, at: int) -> tuple[str, int]:
@@ -80,54 +98,28 @@ def _class_character(pattern: str, at: int) -> tuple[str, int]:
     return pattern[at], at + 1
 
 
-def _path_regex(tokens: list[_Token]) -> str:
-    segments: list[list[_Token]] = [[]]
-    for token in tokens:
+def _path_expression(tokens: list[_Token]) -> str:
+    expression = ""
+    for number, token in enumerate(tokens):
         if token[0] == _MANY:
-            segments.append([])
+            expression += ".*" if number == len(tokens) - 1 else "(?:.*/)?"
         else:
-            segments[-1].append(token)
-    # The first segment stands at the beginning; those between are where they fit first.
-    regex = _chunks(segments[0], last=len(segments) == 1)
-    for number, segment in enumerate(segments[1:], 1):
-        final = number == len(segments) - 1
-        if final and not segment:
-            regex += ".*"
-        elif final:
-            regex += f"(?:.*/)?{_chunks(segment, last=True)}"
-        else:
-            regex += f"(?>(?:.*?/)??{_chunks(segment, last=False)})"
-    return regex
+            expression += _expression(token, one="[^/]", star="[^/]*")
+    return expression
 
 
-def _between_stars(tokens: list[_Token], *, one: str) -> list[str]:
-    """Regular expressions of what stands before, between and after the stars; ``one`` is that of ``?``."""
-    parts: list[str] = [""]
-    for kind, text in tokens:
-        if kind == _STAR:
-            parts.append("")
-        else:
-            parts[-1] += re.escape(text) if kind == _LITERAL else one if kind == _ONE else text
-    return parts
-
-
-def _chunks(tokens: list[_Token], *, last: bool) -> str:
-    """One segment: what follows a star is taken where it fits first, but for the end of the whole."""
-    parts = _between_stars(tokens, one="[^/]")
-    regex = parts[0]
-    for number, part in enumerate(parts[1:], 1):
-        if number == len(parts) - 1 and (last or not part):
-            regex += f"[^/]*{part}"
-        else:
-            regex += f"(?>[^/]*?{part})"
-    return regex
+def _expression(token: _Token, *, one: str, star: str) -> str:
+    kind, text = token
+    if kind == _LITERAL:
+        return patterns.escaped(text)
+    return one if kind == _ONE else star if kind == _STAR else text
 
 
 # ---- parameter expansion -----------------------------------------------------------------------------------
 
 
 def _text_tokens(pattern: str) -> list[_Token]:
-    """:raises InvalidArgument: a backslash before what needs none."""
+    """:raises InvalidArgument: a backslash before a character that is not special."""
     tokens: list[_Token] = []
     at = 0
     while at < len(pattern):
@@ -149,35 +141,34 @@ def _text_tokens(pattern: str) -> list[_Token]:
     return tokens
 
 
-def _text_regex(tokens: list[_Token], *, longest: bool) -> str:
-    """Stars cross everything. Only the last one has a choice: as much as fits, or as little."""
-    parts = _between_stars(tokens, one=".")
-    regex = parts[0]
-    for number, part in enumerate(parts[1:], 1):
-        final = number == len(parts) - 1
-        regex += f"(?>.*?{part})" if not final else f".*{part}" if longest else f".*?{part}"
-    return regex
+def _text_pattern(tokens: list[_Token], *, longest: bool) -> Pattern:
+    """Stars match any characters, as many as possible or as few as possible."""
+    if all(kind == _LITERAL for kind, _ in tokens):
+        return patterns.plain("".join(text for _, text in tokens))
+    star = ".*" if longest else ".*?"
+    return patterns.one_of(["".join(_expression(token, one=".", star=star) for token in tokens)])
 
 
 def without_prefix(pattern: str, value: str, *, longest: bool) -> str:
     """``${value#pattern}``, with ``longest`` ``##``. :raises InvalidArgument: no such pattern."""
-    found = re.match(_text_regex(_text_tokens(pattern), longest=longest), value, re.DOTALL)
-    return value[found.end() :] if found else value
+    length = _text_pattern(_text_tokens(pattern), longest=longest).prefix(value)
+    return value if length is None else value[length:]
 
 
 def without_suffix(pattern: str, value: str, *, longest: bool) -> str:
     """``${value%pattern}``, with ``longest`` ``%%``. :raises InvalidArgument: no such pattern."""
     backwards = _text_tokens(pattern)[::-1]
-    found = re.match(_text_regex(backwards, longest=longest), value[::-1], re.DOTALL)
-    return value[: len(value) - found.end()] if found else value
+    length = _text_pattern(backwards, longest=longest).prefix(value[::-1])
+    return value if length is None else value[: len(value) - length]
 
 
 def replaced(pattern: str, value: str, replacement: str, *, every: bool) -> str:
     """``${value/pattern/replacement}``, with ``every`` ``//``.
 
-    :raises InvalidArgument: no such pattern, or a value so long that to look from each place takes long.
+    :raises InvalidArgument: a malformed pattern, or a value so long that matching at each position would take
+        too long.
     """
     if len(value) > _REPLACED_MAX:
         raise InvalidArgument(f"cannot replace in a value of more than {_REPLACED_MAX} characters")
-    regex = re.compile(_text_regex(_text_tokens(pattern), longest=True), re.DOTALL)
-    return regex.sub(lambda _: replacement, value, count=0 if every else 1)
+    found = _text_pattern(_text_tokens(pattern), longest=True)
+    return found.replaced(value, replacement, count=0 if every else 1)

@@ -1,11 +1,12 @@
-"""What the image store hands out: frozen values, nothing that points back at the store."""
+"""The values that the image store returns; they do not refer to the store."""
 
 from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from wherry.model.digest import Digest
 from wherry.model.oci import Descriptor, ImageConfig, Manifest, Platform
@@ -18,7 +19,7 @@ _RFC3339 = re.compile(
 
 @dataclass(frozen=True)
 class Image:
-    """One platform of one target, ready to make containers from.
+    """One platform of one target, from which containers can be made.
 
     :ivar id: the target's digest (a manifest or an index): the image's identity.
     :ivar names: every tagged name that points at the target, normalised.
@@ -38,7 +39,7 @@ class Image:
 
     @property
     def created_ns(self) -> int | None:
-        """From the configuration, nanoseconds since the epoch; ``None`` if it does not say."""
+        """The creation time in the configuration, nanoseconds since the epoch; ``None`` if it has none."""
         return parse_time(self.config.created)
 
     @property
@@ -56,7 +57,7 @@ class Image:
 
 @dataclass(frozen=True)
 class ManifestSummary:
-    """One manifest of a target, for ``?manifests=1``. Sizes in bytes, of what is here.
+    """One manifest of a target, for ``?manifests=1``. Sizes in bytes, of local content only.
 
     :ivar kind: ``image``, ``attestation`` or ``unknown``. :ivar attests: the manifest an attestation is for.
     """
@@ -72,8 +73,8 @@ class ManifestSummary:
 
 @dataclass(frozen=True)
 class ImageSummary:
-    """One target, for the list. ``size`` in bytes: its blobs that are here and its unpacked snapshots, as
-    Docker counts since its image store keeps both. ``created`` in seconds since the epoch."""
+    """One target, for the list. ``size`` in bytes: its local blobs and its unpacked snapshots, as in Docker
+    with the containerd image store. ``created`` in seconds since the epoch."""
 
     id: Digest
     target: Descriptor
@@ -83,6 +84,7 @@ class ImageSummary:
     shared_size: int
     labels: dict[str, str]
     manifests: tuple[ManifestSummary, ...] = ()
+    created_ns: int = 0
 
     @property
     def repo_tags(self) -> list[str]:
@@ -111,42 +113,48 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class Untagged:
-    """``reference`` in its short form."""
+    """``reference`` in its short form. :ivar image: its target. :ivar labels: the image's."""
 
     reference: str
+    image: Digest = field(default=Digest(""), compare=False)
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class Deleted:
     id: Digest
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class ImageUser:
-    """A container made from an image."""
+    """A container made from an image, or one that has it mounted; ``platform`` is the platform that it uses,
+    ``name`` the reference in its request."""
 
     container: str
     running: bool
+    platform: str = ""
+    name: str = ""
 
 
 Users = Callable[[Digest], Iterable[ImageUser]]
-"""Who uses the image with this id; the engine knows."""
+"""The containers that use the image with this id; the engine implements it."""
 
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """Bytes: everything images hold, each blob and snapshot counted once."""
+    """The bytes of everything that images use; each blob and snapshot counts once."""
 
     total: int
 
 
 def repo_digests(names: Iterable[Reference], target: Digest) -> list[str]:
-    """``repository@digest`` for every repository that has a name here."""
+    """``repository@digest`` for every repository in which it has a name."""
     return list(dict.fromkeys(f"{name.familiar_name}@{target}" for name in names))
 
 
 def parse_time(text: str | None) -> int | None:
-    """RFC 3339 to nanoseconds since the epoch; ``None`` for none or nonsense."""
+    """RFC 3339 to nanoseconds since the epoch; ``None`` if it is missing or malformed."""
     match = _RFC3339.fullmatch(text or "")
     if match is None:
         return None
@@ -163,10 +171,10 @@ def parse_time(text: str | None) -> int | None:
 
 @dataclass(frozen=True)
 class NameVersion:
-    """``number`` counts back from 0, what the name points at now or pointed at last.
+    """``number`` counts back from 0, the current or last target of the name.
 
-    ``since`` is when it came to be, ``until`` when the name went on (0: it has not), in nanoseconds since the
-    epoch; ``present`` says whether the image is still in the store.
+    ``since`` is when it became the target, ``until`` when another one did (0: not yet), in nanoseconds since
+    the epoch; ``present`` says whether the image is still in the store.
     """
 
     number: int
@@ -176,3 +184,12 @@ class NameVersion:
     by: str
     why: str
     present: bool
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An in-toto statement about an image; ``body`` is its JSON, if it was requested."""
+
+    descriptor: Descriptor
+    predicate: str
+    body: Any = None

@@ -1,12 +1,13 @@
 """The OCI image nouns: descriptors, manifests, indexes and image configurations (image-spec 1.1).
 
-JSON names are the spec's (camelCase; the image config mixes snake_case and PascalCase). The stored bytes
-of a blob are what counts: these structs are a view on them and are never written back over them.
+JSON names are the spec's (camelCase; the image config mixes snake_case and PascalCase). The stored bytes of a
+blob are authoritative: these structs are decoded from them and never written back.
 """
 
 from __future__ import annotations
 
 import platform as host_platform
+import re
 from typing import Any
 
 import msgspec
@@ -29,9 +30,12 @@ DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 MANIFEST_TYPES = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({INDEX, DOCKER_LIST})
 LAYER_TYPES = frozenset({LAYER, LAYER_GZIP, LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP})
+PLAIN_LAYER_TYPES = frozenset({LAYER, DOCKER_LAYER})
+"""The media types of uncompressed layers: the digest is the diff id, so the blob can be made again from the
+layer's files."""
 
 MANIFEST_SIZE_MAX = 4 << 20
-"""Bytes; the bound the distribution spec asks registries to take at least, used as ours."""
+"""Bytes: the size that the distribution spec requires registries to accept; it is our limit."""
 CONFIG_SIZE_MAX = 8 << 20
 
 _ARCHITECTURES = {
@@ -44,6 +48,23 @@ _ARCHITECTURES = {
     "riscv64": ("riscv64", None),
     "s390x": ("s390x", None),
 }
+
+
+_PLATFORM_PART = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_SYSTEMS = frozenset(
+    {
+        "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl",
+        "netbsd", "openbsd", "plan9", "solaris", "wasi", "wasip1", "windows", "zos",
+    }
+)  # fmt: skip
+_MACHINES = frozenset(
+    {
+        "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle", "mips64",
+        "mips64le", "mips64p32", "mips64p32le", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390",
+        "s390x", "sparc", "sparc64", "wasm",
+    }
+)  # fmt: skip
+"""The platforms that Go supports, by Go's names."""
 
 
 class _Oci(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -63,11 +84,16 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return "/".join(p for p in (self.os, self.architecture, self.variant) if p)
 
     def satisfies(self, wanted: Platform) -> bool:
-        """Whether this platform answers a request for ``wanted`` (a missing variant matches any)."""
+        """Whether this platform satisfies a request for ``wanted`` (a missing variant matches any)."""
         mine, theirs = self.normalised(), wanted.normalised()
         if (mine.os, mine.architecture) != (theirs.os, theirs.architecture):
             return False
         return theirs.variant is None or mine.variant == theirs.variant
+
+    def runs_on(self, machine: Platform) -> bool:
+        """Whether ``machine`` can execute programs for this platform natively."""
+        older = {"amd64": ("386",), "arm64": ("arm",)}.get(machine.architecture, ())
+        return self.satisfies(machine) or (self.os == machine.os and self.normalised().architecture in older)
 
     def normalised(self) -> Platform:
         arch, variant = self.architecture.lower(), (self.variant or "").lower()
@@ -93,24 +119,34 @@ def host() -> Platform:
 def parse_platform(text: str) -> Platform:
     """Parse ``linux/arm64/v8``; a lone word is an architecture or an operating system.
 
-    :raises InvalidArgument: empty parts or more than three of them.
+    :raises InvalidArgument: an unknown platform, in the words of Docker's parser.
     """
     parts = text.split("/")
-    if not all(parts) or len(parts) > 3:
-        raise InvalidArgument(f"{text!r} is an invalid OS/architecture specifier")
-    if len(parts) == 1:
-        if parts[0] in ("linux", "windows", "darwin", "freebsd"):
-            return Platform(os=parts[0], architecture=host().architecture).normalised()
-        return Platform(os="linux", architecture=parts[0]).normalised()
-    return Platform(
-        os=parts[0], architecture=parts[1], variant=parts[2] if len(parts) == 3 else None
-    ).normalised()
+    for part in parts:
+        if not _PLATFORM_PART.fullmatch(part):
+            raise InvalidArgument(
+                f'"{part[:80]}" is an invalid component of "{text[:80]}": platform specifier component must '
+                'match "^[A-Za-z0-9_.-]+$": invalid argument'
+            )
+    if len(parts) > 3:
+        raise InvalidArgument(f'"{text[:80]}": cannot parse platform specifier: invalid argument')
+    system = "darwin" if parts[0].lower() == "macos" else parts[0].lower()
+    if len(parts) == 1 and system in _SYSTEMS:
+        found = Platform(os=system, architecture=host().architecture)
+    elif len(parts) == 1:
+        found = Platform(os="linux", architecture=parts[0])
+    else:
+        found = Platform(os=system, architecture=parts[1], variant=parts[2] if len(parts) == 3 else None)
+    found = found.normalised()
+    if found.os not in _SYSTEMS or found.architecture not in _MACHINES:
+        raise InvalidArgument(f'"{text[:80]}": unknown operating system or architecture: invalid argument')
+    return found
 
 
 class Descriptor(_Oci, frozen=True, kw_only=True):
-    """What a blob is: media type, digest, size in bytes (image-spec, descriptor.md)."""
+    """The description of a blob: media type, digest, size in bytes (image-spec, descriptor.md)."""
 
-    media_type: str
+    media_type: str = ""
     digest: Digest
     size: int
     urls: list[str] | None = None
@@ -127,7 +163,7 @@ class Manifest(_Oci, frozen=True, kw_only=True):
     media_type: str | None = None
     artifact_type: str | None = None
     config: Descriptor
-    layers: list[Descriptor]
+    layers: list[Descriptor] = msgspec.field(default_factory=list)
     subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
 
@@ -138,14 +174,14 @@ class Index(_Oci, frozen=True, kw_only=True):
     schema_version: int = msgspec.field(default=2)
     media_type: str | None = None
     artifact_type: str | None = None
-    manifests: list[Descriptor]
+    manifests: list[Descriptor] = msgspec.field(default_factory=list)
     subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
 
 
 class RootFS(msgspec.Struct, frozen=True, kw_only=True):
     type: str = "layers"
-    diff_ids: list[Digest]
+    diff_ids: list[Digest] = msgspec.field(default_factory=list)
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -161,7 +197,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Healthcheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="pascal"):
     """Durations are nanoseconds; ``test`` is ``["NONE"]``, ``["CMD", …]`` or ``["CMD-SHELL", text]``.
 
-    ``on_failure`` is ours: what happens to a container that became unhealthy (``none``, ``restart``,
+    ``on_failure`` is an addition: what happens to a container that becomes unhealthy (``none``, ``restart``,
     ``stop``, ``kill``).
     """
 
@@ -197,8 +233,8 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     created: str | None = None
     author: str | None = None
-    architecture: str
-    os: str
+    architecture: str = ""
+    os: str = ""
     variant: str | None = None
     os_version: str | None = msgspec.field(default=None, name="os.version")
     os_features: list[str] | None = msgspec.field(default=None, name="os.features")
@@ -208,4 +244,9 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def platform(self) -> Platform:
-        return Platform(os=self.os, architecture=self.architecture, variant=self.variant)
+        """Missing fields are taken from this host's platform, as in Docker."""
+        mine = host()
+        variant = self.variant if self.architecture else mine.variant
+        return Platform(
+            os=self.os or mine.os, architecture=self.architecture or mine.architecture, variant=variant
+        )

@@ -1,4 +1,4 @@
-"""Which platform of several a host runs best."""
+"""Choose the platform that a host runs best."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def preferred_platforms(host: Platform) -> list[Platform]:
 
 
 def rank(platform: Platform, preferred: Iterable[Platform]) -> int:
-    """How far down the list of preferences a platform is; 0 is best."""
+    """The rank of a platform; 0 is best."""
     count = 0
     for candidate in preferred:
         if platform.normalised() == candidate.normalised():

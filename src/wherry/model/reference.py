@@ -77,7 +77,7 @@ def split_version(text: str) -> tuple[str, int | None]:
 def check_tag(tag: str) -> str:
     """:raises InvalidArgument: the tag does not follow ``[\\w][\\w.-]{0,127}``."""
     if not _TAG.fullmatch(tag):
-        raise InvalidArgument(f"invalid tag format: {tag[:140]!r}")
+        raise InvalidArgument("invalid tag format")
     return tag
 
 

@@ -1,4 +1,4 @@
-"""What a container uses, as read from its control groups and its network namespace in one moment."""
+"""The resource usage of a container: one reading of its cgroups and its network namespace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Cpu:
     """Times in nanoseconds. ``percpu`` is empty on version 2; ``throttled`` is (periods, throttled ones, ns).
 
-    ``host`` is what all processors together spent, ``online`` how many there are.
+    ``host`` is the time that all processors together spent, ``online`` their number.
     """
 
     total: int = 0
@@ -23,11 +23,11 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of one container; sizes in bytes, ``None`` for what the layout does not have.
+    """One reading of one container; sizes in bytes, ``None`` if this cgroup version does not have the value.
 
     ``memory_detail`` is ``memory.stat`` as the kernel wrote it, ``io_bytes`` and ``io_operations`` have
     (major, minor, operation, count), ``networks`` (name, then the eight counters of ``NETWORK_FIELDS``).
-    ``before`` and ``read_before`` are of the reading before, for rates.
+    ``before`` and ``read_before`` belong to the previous reading, for rates.
     """
 
     id: str

@@ -1,7 +1,7 @@
-"""Reading tar from hostile hands: ustar, GNU and PAX, one member at a time, every length bounded.
+"""Read hostile tar archives: ustar, GNU and PAX, one member at a time, every length limited.
 
 Formats: POSIX.1-2017 pax (extended headers), the GNU tar manual, "Basic Tar Format" and "Storing Sparse
-Files" (old GNU, PAX 0.0, 0.1, 1.0). Names stay bytes: nothing here decodes what a layer claims to be text.
+Files" (old GNU, PAX 0.0, 0.1, 1.0). Names stay bytes: nothing here decodes them.
 This module imports only what a small child process can afford.
 """
 
@@ -26,12 +26,13 @@ _TIME_MAX = 1 << 62
 
 
 class BadTar(Exception):
-    """The stream is not a tar archive, is cut short, or passes a limit; the text is a clause for a person."""
+    """The stream is not a tar archive, is cut short, or exceeds a limit; the text completes
+    an error message."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one archive may ask for. Sizes in bytes.
+class TarLimits:
+    """The limits of one archive. Sizes in bytes.
 
     A layer may unpack to ``unpacked_floor`` whatever its compressed size, and beyond that to ``ratio`` times
     its compressed size, but never to more than ``unpacked_max``.
@@ -46,23 +47,26 @@ class Limits:
     xattrs: int = 64 << 10
 
     def unpacked(self, compressed: int) -> int:
-        """The most bytes a stream of ``compressed`` bytes may expand to."""
+        """The maximum size to which ``compressed`` bytes may expand."""
         return min(max(self.unpacked_floor, compressed * self.ratio), self.unpacked_max)
 
 
-class Source(Protocol):
-    """Where the bytes come from. ``take`` and ``chunks`` raise :class:`BadTar` at a premature end."""
+class TarSource(Protocol):
+    """The source of the bytes. ``take`` and ``chunks`` raise :class:`BadTar` if it ends too early."""
 
     def take(self, size: int) -> bytes:
         """Exactly ``size`` bytes."""
 
     def take_or_end(self, size: int) -> bytes:
-        """Exactly ``size`` bytes, or none at the end of the stream."""
+        """Exactly ``size`` bytes, or no bytes at the end of the stream."""
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
-        """The next ``size`` bytes in convenient pieces."""
+        """The next ``size`` bytes in pieces of any size."""
 
     def skip(self, size: int) -> None: ...
+
+    def skip_padding(self, size: int) -> None:
+        """As :meth:`skip`, but the stream may end before."""
 
 
 class Buffered:
@@ -73,7 +77,7 @@ class Buffered:
         self._piece = memoryview(b"")
 
     def held(self, most: int) -> memoryview:
-        """Bytes that were read already, at most so many; none when the next would have to be waited for."""
+        """At most ``limit`` bytes that were read already; empty if there are none without waiting."""
         part = self._piece[:most]
         self._piece = self._piece[len(part) :]
         return part
@@ -114,10 +118,14 @@ class Buffered:
         for _ in self.chunks(size):
             pass
 
+    def skip_padding(self, size: int) -> None:
+        while size and self._more():
+            size -= len(self.held(size))
+
 
 class Entry:
-    """One member. ``size`` is what the archive carries for it; ``real_size`` the file's, which differs for
-    sparse ones, whose ``sparse`` lists (offset, length) of the carried parts. Times in nanoseconds."""
+    """One member. ``size`` is its size in the archive, ``real_size`` that of the file. They differ for sparse
+    files; ``sparse`` lists (offset, length) of the stored parts. Times in nanoseconds."""
 
     __slots__ = (
         "atime",
@@ -155,11 +163,11 @@ class Entry:
 class TarReader:
     """Iterate over the members of ``source``; read a member's bytes with :meth:`data` before going on.
 
-    :param whole: the archive must say itself that it ends, with the block of zeros that many leave out.
+    :param whole: the archive must end with a block of zeros, which many archives lack.
     :raises BadTar: while iterating or reading.
     """
 
-    def __init__(self, source: Source, limits: Limits, *, whole: bool = False) -> None:
+    def __init__(self, source: TarSource, limits: TarLimits, *, whole: bool = False) -> None:
         self._source = source
         self._whole = whole
         self._limits = limits
@@ -176,12 +184,12 @@ class TarReader:
             yield entry
 
     def data(self) -> Iterator[bytes | memoryview]:
-        """The bytes the archive carries for the current member: all of them, or none."""
+        """The bytes of the current member; read all of them, or none."""
         left, self._left = self._left, 0
         yield from self._source.chunks(left)
 
     def claim(self) -> int:
-        """As :meth:`data`, but only how many: the caller takes them from the source itself."""
+        """As :meth:`data`, but returns only the number of bytes: the caller reads them from the source."""
         left, self._left = self._left, 0
         return left
 
@@ -189,7 +197,9 @@ class TarReader:
         pax: dict[bytes, bytes] = {}
         long_name = long_link = None
         while True:
-            self._source.skip(self._left + self._padding)
+            self._source.skip(self._left)
+            # Some writers stop right after the last member's data, the docker CLI's among them.
+            self._source.skip_padding(self._padding)
             self._left = self._padding = 0
             header = self._source.take_or_end(BLOCK)
             if not header and self._whole:
@@ -255,7 +265,7 @@ class TarReader:
         return entry
 
     def _settle(self, entry: Entry, header: bytes, pax: dict[bytes, bytes]) -> None:
-        """Decide how many bytes follow, and read the maps of sparse files from among them."""
+        """Find out how many bytes follow, and read the maps of sparse files."""
         kind = entry.type
         if kind not in _DATA_TYPES:
             if kind in (LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO):
@@ -266,7 +276,7 @@ class TarReader:
             self._open_data(entry.size)
             return
         if entry.name.endswith(b"/") and kind in (FILE, b"\0"):
-            entry.type = DIRECTORY  # as tar wrote directories before POSIX
+            entry.type = DIRECTORY  # directories in archives from before POSIX
             entry.real_size = 0
             self._open_data(entry.size)
             return
@@ -371,14 +381,32 @@ def parse_pax(data: bytes) -> dict[bytes, bytes]:
     return records
 
 
+def clean(name: bytes) -> bytes:
+    """A member's name as a path below the root: no leading slash, no ``.``, no empty parts.
+
+    :raises BadTar: it contains ``..``.
+    """
+    if name and b"//" not in name and b"/." not in name and name[0] not in b"./" and name[-1] != 47:
+        return name
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise BadTar(f"{show(name)} points outside of the layer")
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
 def show(name: bytes) -> str:
-    """A name as it may be shown to a person: printable, quoted, not too long."""
+    """A name for an error message: printable, quoted, not too long."""
     text = name[:200].decode("utf-8", "replace") + ("…" if len(name) > 200 else "")
     return repr(text)
 
 
 def _checked(header: bytes) -> tuple[bytes, ...]:
-    """Split a header whose checksum holds (both sums in use: of unsigned and of signed bytes)."""
+    """Split a header after verifying its checksum (of unsigned or of signed bytes: both are in use)."""
     fields = _FIELDS.unpack(header)
     said = _number(fields[6])
     unsigned = sum(header) - sum(header[148:156]) + 256
@@ -410,7 +438,7 @@ def _decimal(text: bytes) -> int:
 
 
 def _nanoseconds(text: bytes) -> int:
-    """Seconds with a fraction, in nanoseconds, without a float in between."""
+    """Seconds with a fraction, in nanoseconds; floats would lose digits."""
     whole, _, fraction = text.partition(b".")
     negative = whole.startswith(b"-")
     digits = whole.removeprefix(b"-")

@@ -1,4 +1,4 @@
-"""Writing tar: ustar headers, PAX where a value does not fit. The same input gives the same bytes, always."""
+"""Write tar: ustar headers, PAX if a value does not fit. The same input always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from wherry.model.tarformat import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, SYMLINK
+from wherry.model.tarformat import BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, FILE, LINK, SYMLINK
 
 _NANO = 1_000_000_000
 _SIZE_MAX = 8**11 - 1
 _ID_MAX = 8**7 - 1
 _DEVICE_MAX = 8**7 - 1
 END = bytes(2 * BLOCK)
-"""What closes an archive."""
-TYPES = {
+"""The end of an archive."""
+_TYPES = {
     stat.S_IFREG: FILE,
     stat.S_IFDIR: DIRECTORY,
     stat.S_IFLNK: SYMLINK,
@@ -23,11 +23,10 @@ TYPES = {
     stat.S_IFBLK: BLOCK_DEVICE,
     stat.S_IFIFO: FIFO,
 }
-"""The type of a member by that of a file. A socket has none: it means nothing without its listener."""
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """One member to write. ``size`` is the file's; ``mtime`` in nanoseconds since the epoch.
 
     :ivar sparse: (offset, length) of the parts of a sparse file that hold data; only those are written.
@@ -47,6 +46,25 @@ class Member:
     sparse: tuple[tuple[int, int], ...] | None = None
 
 
+class Kinds:
+    """Decides the member type of each file of a tree. Every name of a file after its first is a hard link."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[int, int], bytes] = {}
+
+    def of(self, name: bytes, status: os.stat_result) -> tuple[bytes, bytes]:
+        """The type, and the target of a hard link (``b""`` for anything else).
+
+        Sockets have no type (``b""``): they are useless without their listener.
+        """
+        kind = _TYPES.get(stat.S_IFMT(status.st_mode), b"")
+        if kind and kind != DIRECTORY and status.st_nlink > 1:
+            first = self._first.setdefault((status.st_dev, status.st_ino), name)
+            if first != name:
+                return LINK, first
+        return kind, b""
+
+
 def member_of(
     name: bytes,
     kind: bytes,
@@ -58,16 +76,16 @@ def member_of(
     sparse: tuple[tuple[int, int], ...] | None = None,
     exact: bool = False,
     newest: int | None = None,
-) -> Member:
+) -> TarMember:
     """A file as a member.
 
-    :param exact: its time to the nanosecond, where others are in whole seconds, as Docker sends them: a finer
-        one costs every file a header more.
-    :param newest: nanoseconds since the epoch; what was modified later is said to be of then.
+    :param exact: store the time in nanoseconds. Otherwise it is in whole seconds, as Docker sends it:
+        nanoseconds cost one more header for each file.
+    :param newest: nanoseconds since the epoch; later modification times are replaced by it.
     """
     mtime = status.st_mtime_ns if exact else status.st_mtime_ns // _NANO * _NANO
     device = kind in (CHARACTER, BLOCK_DEVICE)
-    return Member(
+    return TarMember(
         name=name,
         type=kind,
         mode=stat.S_IMODE(status.st_mode),
@@ -83,7 +101,7 @@ def member_of(
     )
 
 
-def header(member: Member) -> bytes:
+def header(member: TarMember) -> bytes:
     """Everything that goes before the member's data; the data is padded with :func:`padding` afterwards."""
     records: dict[bytes, bytes] = {}
     name, prefix, size, tail = member.name, b"", member.size, b""
@@ -115,7 +133,7 @@ def header(member: Member) -> bytes:
     if not records:
         return ustar + tail
     body = b"".join(_record(key, records[key]) for key in sorted(records))
-    pax = Member(name=b"PaxHeaders/" + _ascii(name.rpartition(b"/")[2][:80]), type=b"x", size=len(body))
+    pax = TarMember(name=b"PaxHeaders/" + _ascii(name.rpartition(b"/")[2][:80]), type=b"x", size=len(body))
     return _ustar(pax, pax.name, b"", b"", pax.size, 0) + body + padding(len(body)) + ustar + tail
 
 
@@ -124,7 +142,7 @@ def padding(size: int) -> bytes:
     return bytes(-size % BLOCK)
 
 
-def archive(members: Iterable[tuple[Member, bytes]]) -> bytes:
+def archive(members: Iterable[tuple[TarMember, bytes]]) -> bytes:
     """A whole small archive in memory, members in the given order."""
     parts = []
     for member, data in members:
@@ -150,7 +168,7 @@ def _split(name: bytes, records: dict[bytes, bytes]) -> tuple[bytes, bytes]:
     return _ascii(name[:100]), b""
 
 
-def _ustar(member: Member, name: bytes, prefix: bytes, linkname: bytes, size: int, seconds: int) -> bytes:
+def _ustar(member: TarMember, name: bytes, prefix: bytes, linkname: bytes, size: int, seconds: int) -> bytes:
     device = member.type in (CHARACTER, b"4")
     fields = b"".join(
         (

@@ -1,9 +1,9 @@
 """Typed decoding for many threads.
 
-msgspec learns what a type is made of when that is first used, and hangs what it has learnt on the type before
-it is complete: another thread that decodes something with the same part in that moment reads a null pointer,
-and the process ends (0.22). So every type is learnt whole, by one thread at a time, before anything is
-decoded into it; and nothing is decoded into types by msgspec directly (``tests/test_architecture.py``).
+msgspec analyses a type at its first use and attaches the result to the type before it is complete. If another
+thread decodes something with the same type at that moment, it reads a null pointer and the process crashes
+(msgspec 0.22). So every type is analysed by one thread at a time before anything is decoded into it, and no
+other module lets msgspec decode into types directly (``tests/test_architecture.py``).
 """
 
 from __future__ import annotations
@@ -32,8 +32,15 @@ def from_builtins(value: Any, kind: type[T]) -> T:
     return msgspec.convert(value, kind)
 
 
+def from_msgpack(data: bytes, kind: type[T]) -> T:
+    """Decode MessagePack into ``kind``. Raises as ``msgspec.msgpack.decode``."""
+    if kind not in _known:
+        _learn(kind)
+    return msgspec.msgpack.decode(data, type=kind)
+
+
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """What decodes into ``kind``, quicker the second time."""
+    """A decoder of JSON into ``kind``; it is faster than :func:`from_json` if it is used again."""
     with _lock:
         made = msgspec.json.Decoder(kind)
         _known.add(kind)

@@ -1,4 +1,4 @@
-"""What the engine answers when it is asked about an object: rows joined with what lives now."""
+"""The values that inspects and lists return: rows joined with the in-memory state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PortView:
 
 @dataclass(frozen=True)
 class EndpointView:
-    """A container's place on one network; addresses are empty while it does not run."""
+    """A container's endpoint on one network; addresses are empty while it does not run."""
 
     network_name: str
     network_id: str
@@ -79,9 +79,9 @@ class ExecView:
 
 @dataclass(frozen=True)
 class ExecListing:
-    """An exec as a list shows it. ``processes`` counts all it forked and that still run.
+    """An exec as a list shows it. ``processes`` counts all its processes that still run.
 
-    ``user`` is the container's where the exec named none.
+    ``user`` is the container's if the exec did not name one.
     """
 
     view: ExecView

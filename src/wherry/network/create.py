@@ -1,5 +1,5 @@
-"""A network as somebody asks for it, checked and made whole: names, subnets, options, what comes from a
-config-only network."""
+"""A network request, checked and completed:
+names, subnets, options, and the settings of a config-only network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 
 from wherry.errors import Conflict, Forbidden, InvalidArgument, NotFound
 from wherry.network import ipam, options
+from wherry.network.drivers import Traits
 from wherry.network.types import (
     BRIDGE_POOLS,
     DEFAULT_ADDRESS_POOLS,
@@ -33,7 +34,7 @@ OVERLAPS = "invalid pool request: Pool overlaps with other one on this address s
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """``POST /networks/create``, decoded. ``ipv4`` and ``ipv6`` None: not said."""
+    """``POST /networks/create``, decoded. ``ipv4`` and ``ipv6``: None if not given."""
 
     name: str
     driver: str = ""
@@ -52,9 +53,9 @@ class NetworkRequest:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a new network must get along with. ``taken`` are the subnets of networks there are, ``routed``
-    what the host has addresses in or routes to; ``local`` is where IPv6 subnets are cut from by default."""
+class NetworkSurroundings:
+    """What a new network must not conflict with. ``taken``: subnets of existing networks; ``routed``: subnets
+    that the host has addresses in or routes to; ``local``: the default pool for IPv6 subnets."""
 
     networks: Mapping[str, Network]
     config: NetworkConfig
@@ -64,9 +65,9 @@ class Surroundings:
 
 
 def check_name(name: str) -> None:
-    """:raises InvalidArgument: no name a network can have. :raises Forbidden: one that is ours."""
+    """:raises InvalidArgument: an invalid name. :raises Forbidden: a reserved name."""
     if not name.strip():
-        raise InvalidArgument("invalid parameter: network name cannot be empty")
+        raise InvalidArgument("invalid name: name is empty")
     if name in _RESERVED:
         raise Forbidden(f"operation is not permitted on predefined {name} network")
     if not _NAME.fullmatch(name):
@@ -75,26 +76,29 @@ def check_name(name: str) -> None:
         )
 
 
-def make(request: NetworkRequest, around: Surroundings) -> tuple[Network, list[str]]:
-    """The network, with subnets chosen where none were named, and warnings.
+def make(request: NetworkRequest, around: NetworkSurroundings, traits: Traits) -> tuple[Network, list[str]]:
+    """The network, with subnets chosen if none were given, and warnings.
 
-    :raises InvalidArgument, Forbidden, NotFound, Conflict: it cannot be as asked, in Docker's words.
+    :param traits: those of its driver.
+
+    :raises InvalidArgument, Forbidden, NotFound, Conflict: it is not possible as requested, with Docker's
+    message.
     """
     check_name(request.name)
     if any(n.name == request.name for n in around.networks.values()):
         raise Conflict(f"network with name {request.name} already exists")
     if request.scope not in ("", "local", "global"):
         raise InvalidArgument(f"invalid network scope {request.scope[:32]!r}: known are local and global")
-    if request.scope == "global" and request.driver in ("", "bridge", "macvlan", "ipvlan"):
-        raise InvalidArgument(f"network driver {request.driver or 'bridge'} has local networks only")
-    if request.scope == "local" and request.driver == "overlay":
-        raise InvalidArgument("network driver overlay has global networks only")
+    if request.scope and request.scope not in traits.scopes:
+        raise InvalidArgument(
+            f"network driver {request.driver or 'bridge'} has {traits.scopes[0]} networks only"
+        )
     if request.config_only and request.driver not in ("", "bridge"):
         raise Forbidden("driver cannot be specified for a configuration-only network")
     if request.config_only and request.config_from:
         raise Forbidden("a configuration-only network cannot depend on another configuration network")
     request = _with_config(request, around)
-    families = _families(request)
+    families = _families(request, traits)
     subnets = _checked(request.subnets, families)
     warnings = _overlaps(subnets, around) if not request.config_only else []
     if not request.config_only:
@@ -117,12 +121,13 @@ def make(request: NetworkRequest, around: Surroundings) -> tuple[Network, list[s
         ipam_options=dict(request.ipam_options),
         config_only=request.config_only,
         config_from=request.config_from,
+        has_names=traits.names,
     )
     return network, warnings
 
 
-def _with_config(request: NetworkRequest, around: Surroundings) -> NetworkRequest:
-    """What a config-only network says, in the place of what must then not be said here."""
+def _with_config(request: NetworkRequest, around: NetworkSurroundings) -> NetworkRequest:
+    """Take the settings from a config-only network; the request itself must not contain them then."""
     if not request.config_from:
         return request
     source = next((n for n in around.networks.values() if n.name == request.config_from), None)
@@ -152,7 +157,7 @@ def _with_config(request: NetworkRequest, around: Surroundings) -> NetworkReques
     )
 
 
-def _families(request: NetworkRequest) -> list[Family]:
+def _families(request: NetworkRequest, traits: Traits) -> list[Family]:
     wanted: list[Family] = []
     for family, said in zip(_FAMILIES, (request.ipv4, request.ipv6), strict=True):
         text = request.options.get(options.ENABLE_OPTIONS[family])
@@ -160,11 +165,11 @@ def _families(request: NetworkRequest) -> list[Family]:
             said = options.boolean(options.ENABLE_OPTIONS[family], text)
         if said if said is not None else family == 4:
             wanted.append(family)
-    if not wanted and (request.driver or "bridge") not in ("macvlan", "ipvlan"):
+    if not wanted and not traits.unaddressed:
         raise InvalidArgument("IPv4 or IPv6 must be enabled")
     for subnet in request.subnets:
         if ":" in subnet.cidr and 6 not in wanted:
-            # Docker turned IPv6 off in silence there, and people wondered where it was.
+            # Docker silently turned IPv6 off here, which confused users.
             raise InvalidArgument(f"invalid network config:\nIPv6 subnet {subnet.cidr} without --ipv6")
         if subnet.cidr and ":" not in subnet.cidr and 4 not in wanted:
             raise InvalidArgument(f"invalid network config:\nIPv4 subnet {subnet.cidr} without IPv4")
@@ -172,12 +177,12 @@ def _families(request: NetworkRequest) -> list[Family]:
 
 
 def _checked(subnets: Sequence[Subnet], families: Sequence[Family]) -> list[Subnet]:
-    """:raises InvalidArgument: every mistake there is, as Docker lists them."""
+    """:raises InvalidArgument: with all mistakes, as Docker lists them."""
     mistakes: list[str] = []
     checked: list[Subnet] = []
     for subnet in subnets:
         if not subnet.cidr:
-            continue  # an empty entry: as good as none
+            continue  # an empty entry counts as none
         good = _check_one(subnet, mistakes)
         if good is not None:
             checked.append(good)
@@ -198,11 +203,22 @@ def _check_one(subnet: Subnet, mistakes: list[str]) -> Subnet | None:
     span = _net(subnet.ip_range, "ip-range", mistakes) if subnet.ip_range else None
     if span is not None and (span.version != whole.version or not span.subnet_of(whole)):  # type: ignore[arg-type]
         mistakes.append(f"invalid ip-range {span}: parent subnet {whole} doesn't contain ip-range")
-    gateway = _member(subnet.gateway, whole, "gateway address", mistakes) if subnet.gateway else ""
-    aux = {n: _member(a, whole, "auxiliary address", mistakes) for n, a in subnet.aux.items()}
+    gateway = ""
+    if subnet.gateway:
+        gateway = _member(subnet.gateway, whole, f"gateway {subnet.gateway[:64]}", mistakes)
+    aux = {n: _member(a, whole, f"auxiliary address {n[:64]}", mistakes) for n, a in subnet.aux.items()}
     if len(mistakes) > before:
         return None
+    if gateway and whole.num_addresses > 2 and ip_address(gateway) in _ends(whole):
+        raise Conflict(f"failed to allocate gateway ({gateway}): Address already in use")
     return Subnet(cidr=str(whole), gateway=gateway, ip_range=str(span) if span is not None else "", aux=aux)
+
+
+def _ends(whole: IPNetwork) -> tuple[object, ...]:
+    """The addresses of a subnet that no interface can have."""
+    return (
+        (whole.network_address, whole.broadcast_address) if whole.version == 4 else (whole.network_address,)
+    )
 
 
 def _net(text: str, what: str, mistakes: list[str]) -> IPNetwork | None:
@@ -221,22 +237,22 @@ def _member(text: str, whole: IPNetwork, what: str, mistakes: list[str]) -> str:
     try:
         address = ip_address(text)
     except ValueError:
-        mistakes.append(f"invalid {what} {text[:64]}: invalid address")
+        mistakes.append(f"invalid {what}: invalid address")
         return ""
     if address not in whole:
-        mistakes.append(f"invalid {what} {address}: parent subnet {whole} doesn't contain this address")
+        mistakes.append(f"invalid {what}: parent subnet {whole} doesn't contain this address")
     return str(address)
 
 
 def _complete(
-    subnets: list[Subnet], families: Sequence[Family], request: NetworkRequest, around: Surroundings
+    subnets: list[Subnet], families: Sequence[Family], request: NetworkRequest, around: NetworkSurroundings
 ) -> list[Subnet]:
-    """Gateways for subnets without one, and a subnet for each family that has none."""
+    """Add gateways to subnets without one, and a subnet for each family that has none."""
     if request.ipam_driver in ("null", "none"):
         return subnets
     out = [s if s.gateway else msgspec.structs.replace(s, gateway=_first(s)) for s in subnets]
     if request.ipam_driver not in ("", "default"):
-        return out  # whoever hands out the addresses knows from where
+        return out  # the IPAM driver knows its subnets
     for family in families:
         if not any(s.family == family for s in out):
             out.append(ipam.pick_subnet(_pools(around, family), [*around.taken, *around.routed()], family))
@@ -248,7 +264,7 @@ def _first(subnet: Subnet) -> str:
     return str(whole.network_address + (1 if whole.num_addresses > 2 else 0))
 
 
-def _pools(around: Surroundings, family: Family) -> Sequence[tuple[str, int]]:
+def _pools(around: NetworkSurroundings, family: Family) -> Sequence[tuple[str, int]]:
     configured = around.config.default_address_pools
     if any((":" in base) == (family == 6) for base, _ in configured):
         return configured
@@ -258,12 +274,13 @@ def _pools(around: Surroundings, family: Family) -> Sequence[tuple[str, int]]:
 
 
 def bridge_pools(config: NetworkConfig) -> Sequence[tuple[str, int]]:
-    """Where the default bridge's subnet comes from."""
+    """The pools for the default bridge's subnet."""
     return config.default_address_pools or (*BRIDGE_POOLS, *DEFAULT_ADDRESS_POOLS)
 
 
-def _overlaps(subnets: Sequence[Subnet], around: Surroundings) -> list[str]:
-    """:raises Forbidden: with another network. :returns: a warning for each that the host has a route to."""
+def _overlaps(subnets: Sequence[Subnet], around: NetworkSurroundings) -> list[str]:
+    """:raises Forbidden: it overlaps another network.
+    :returns: a warning for each overlap with a host route."""
     warnings = []
     routed = around.routed() if subnets else ()
     for subnet in subnets:

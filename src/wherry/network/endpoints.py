@@ -1,4 +1,4 @@
-"""A container's place on a network: chosen addresses and names, written down before anything of it exists."""
+"""Endpoints: addresses and names are chosen and stored before anything of the endpoint is made."""
 
 from __future__ import annotations
 
@@ -13,62 +13,102 @@ from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.model import typed
 from wherry.model.container import EndpointRequest
 from wherry.network import ipam, options
+from wherry.network.drivers import NetworkDriver
 from wherry.network.types import DHCP, Endpoint, Family, Network, Owner
 from wherry.state.networks import EndpointRow, Networks
 
 _IFNAME_OPTION = "com.docker.network.endpoint.ifname"
 _SYSCTLS_OPTION = "com.docker.network.endpoint.sysctls"
 _MAC_OPTION = "com.docker.network.endpoint.macaddress"
-_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.([a-z0-9_]+)")
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.(?:IFNAME|ifname)\.([a-z0-9_]+)")
+"""docker's command line converts the whole option to lower case."""
 _VALUE = re.compile(r"[0-9A-Za-z ./:-]{1,64}")
 _ALIAS = re.compile(r"[^\s\x00-\x1f\x7f/]{1,253}")
 
 
 def check(network: Network, request: EndpointRequest) -> None:
-    """:raises InvalidArgument: a wish that this network, or any, cannot meet."""
+    """Check a request to be on a network. All mistakes are said at once, as Docker does.
+
+    :raises InvalidArgument: a request that this network, or any network, cannot fulfil.
+    """
+    if request.mac_address:
+        ipam.check_mac(request.mac_address)
+    mistakes = [*_mistaken_addresses(network, request), *_mistaken_names(network, request)]
+    try:
+        _driver_options(request, network.driver)
+    except InvalidArgument as e:
+        mistakes.append(e.message)
+    if mistakes:
+        listed = mistakes if len(mistakes) == 1 else [f"* {mistake}" for mistake in mistakes]
+        raise InvalidArgument("invalid endpoint settings:\n" + "\n".join(listed))
+
+
+def _mistaken_addresses(network: Network, request: EndpointRequest) -> list[str]:
     config = request.ipam_config
-    addresses = (config.ipv4_address, config.ipv6_address) if config is not None else ("", "")
-    if any(addresses) and not network.has_names:
-        raise InvalidArgument("user specified IP address is supported on user defined networks only")
-    for family, text, kind in ((4, addresses[0], IPv4Address), (6, addresses[1], IPv6Address)):
+    if config is None:
+        return []
+    asked: tuple[tuple[Family, str, type[IPv4Address | IPv6Address]], ...] = (
+        (4, config.ipv4_address, IPv4Address),
+        (6, config.ipv6_address, IPv6Address),
+    )
+    mistakes = []
+    if not network.has_names and (config.ipv4_address or config.ipv6_address):
+        mistakes.append("user specified IP address is supported on user defined networks only")
+    for family, text, kind in asked:
         if not text:
             continue
         try:
-            kind(text)
-        except ValueError as e:
-            raise InvalidArgument(f"invalid IPv{family} address: {text[:64]}") from e
-        if not network.subnets_of(6 if family == 6 else 4) and network.ipam_driver == "default":
-            raise InvalidArgument(
-                f"invalid config for network {network.name}: invalid endpoint settings:\n"
-                f"no configured subnet contains IP address {text}"
+            address = kind(text)
+        except ValueError:
+            mistakes.append(f"invalid IPv{family} address: {text[:64]}")
+            continue
+        if network.ipam_driver != "default":
+            continue
+        subnets = network.subnets_of(family)
+        if not subnets:
+            mistakes.append(
+                "user specified IP address is supported only when connecting to networks with user "
+                "configured subnets"
             )
-    for text in (config.link_local_ips or ()) if config is not None else ():
-        _link_local(text)
+        elif network.has_names and not any(address in subnet.network for subnet in subnets):
+            mistakes.append(f"no configured subnet or ip-range contain the IP address {address}")
+    for text in config.link_local_ips or ():
+        try:
+            _link_local(text)
+        except InvalidArgument as e:
+            mistakes.append(e.message)
+    return mistakes
+
+
+def _mistaken_names(network: Network, request: EndpointRequest) -> list[str]:
+    mistakes = [
+        f"invalid network alias {alias[:80]!r}"
+        for alias in request.aliases or ()
+        if not _ALIAS.fullmatch(alias)
+    ]
     if request.aliases and not network.has_names:
-        raise InvalidArgument(
-            "network-scoped alias is supported only for containers in user defined networks"
-        )
-    for alias in request.aliases or ():
-        if not _ALIAS.fullmatch(alias):
-            raise InvalidArgument(f"invalid network alias {alias[:80]!r}")
-    _links(request)
-    _driver_options(request, network.driver)
+        mistakes.append("network-scoped alias is supported only for containers in user defined networks")
+    try:
+        _links(request)
+    except InvalidArgument as e:
+        mistakes.append(e.message)
+    return mistakes
 
 
 def _link_local(text: str) -> str:
     try:
         address = ip_address(text)
     except ValueError as e:
-        raise InvalidArgument(f"invalid link-local address: {text[:64]}") from e
+        raise InvalidArgument(f"invalid link-local IP address: {text[:64]}") from e
     if not address.is_link_local:
         raise InvalidArgument(
-            f"invalid link-local address {address}: it is not one of 169.254.0.0/16 or fe80::/10"
+            f"invalid link-local IP address {address}: it is not one of 169.254.0.0/16 or fe80::/10"
         )
     return str(address)
 
 
 def _links(request: EndpointRequest) -> dict[str, str]:
-    """``name[:alias]`` as names by alias."""
+    """``name[:alias]`` as a mapping from alias to name."""
     links = {}
     for text in request.links or ():
         name, _, alias = text.partition(":")
@@ -79,7 +119,7 @@ def _links(request: EndpointRequest) -> dict[str, str]:
 
 
 def _driver_options(request: EndpointRequest, driver: str) -> tuple[str, str, dict[str, str]]:
-    """The interface's name and MAC address, ``""`` where none is asked for, and its parameters."""
+    """The interface's name and MAC address (``""`` if not requested), and its parameters."""
     name, mac, sysctls = "", "", {}
     for option, text in (request.driver_opts or {}).items():
         if option == _IFNAME_OPTION:
@@ -96,21 +136,22 @@ def _driver_options(request: EndpointRequest, driver: str) -> tuple[str, str, di
 
 
 def _sysctls(text: str) -> dict[str, str]:
-    """``net.ipv4.conf.IFNAME.log_martians=1,…`` by what stands around the interface's name."""
+    """``net.ipv4.conf.IFNAME.log_martians=1,…``, by the parts before and after the interface's name."""
     found = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
         match = _SYSCTL.fullmatch(key.strip())
         if not equals or match is None or not _VALUE.fullmatch(value.strip()):
             raise InvalidArgument(
-                f"invalid endpoint sysctl {part[:80]!r}: expected net.FAMILY.conf.IFNAME.NAME=VALUE"
+                f"unrecognised network interface sysctl '{part[:80]}'; represent 'net.X.Y.ethN.Z=V' as "
+                "'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
             )
         found[f"{match[1]}.{match[2]}.{match[3]}"] = value.strip()
     return found
 
 
 class Endpoints:
-    """Makes endpoints; call within a transaction of the database, which keeps what was chosen."""
+    """Makes endpoints. Call it within a database transaction, which protects what was chosen."""
 
     def __init__(self, rows: Networks) -> None:
         self._rows = rows
@@ -120,29 +161,32 @@ class Endpoints:
         container_id: str,
         network: Network,
         request: EndpointRequest,
+        driver: NetworkDriver,
         *,
         owner: Owner,
         taken: Collection[str] = (),
         mac_address: str = "",
-        endpoint_id: str = "",
     ) -> Endpoint:
-        """Choose addresses and names, and write the row.
+        """Choose addresses and names, and insert the row.
 
-        :param taken: names of interfaces the container has. :param mac_address: unless the request has one.
-        :raises InvalidArgument: as :func:`check`. :raises Conflict: an address is taken, or the name of the
-            interface. :raises NotFound: the network has just been removed.
+        :param driver: of the network. :param taken: names of the container's other interfaces.
+        :param mac_address: used unless the request has one.
+        :raises InvalidArgument: as :func:`check`. :raises Conflict: an address or the interface's name is
+            taken.
+        :raises NotFound: the network has just been removed.
         """
         check(network, request)
         endpoint = Endpoint(
-            id=endpoint_id or secrets.token_hex(32),
+            id=secrets.token_hex(32),
             network_id=network.id,
             network_name=network.name,
             container_id=container_id,
             aliases=tuple(request.aliases or ()),
             gw_priority=request.gw_priority,
         )
-        if network.driver not in ("null", "host"):
+        if driver.traits.interface:
             endpoint = self._furnish(endpoint, network, request, owner, taken, mac_address)
+            endpoint = msgspec.structs.replace(endpoint, host_ifname=driver.host_ifname(endpoint))
         if not self._rows.insert_endpoint(row_of(endpoint)):
             if self._rows.address_taken(network.id, endpoint.ip or endpoint.ip6):
                 raise Conflict("Address already in use")
@@ -177,7 +221,6 @@ class Endpoints:
             **addresses,
             mac=mac,
             ifname=asked_name or free_name(options.common(network.options).prefix, taken),
-            host_ifname=f"veth{endpoint.id[:7]}" if network.driver in ("bridge", "overlay") else "",
             dns_names=dns_names(owner, endpoint) if network.has_names else (),
             links=_links(request),
             link_local=tuple(_link_local(t) for t in (config.link_local_ips or ())) if config else (),
@@ -197,7 +240,7 @@ class Endpoints:
                 out |= {
                     f"ip{suffix}": ip,
                     f"prefix_len{suffix}": subnet.prefix_len,
-                    f"gateway{suffix}": "" if network.internal else subnet.gateway,
+                    f"gateway{suffix}": "" if network.internal else subnet.router,
                 }
         return out
 
@@ -210,14 +253,12 @@ class Endpoints:
 
 
 def _given(network: Network, *addresses: str) -> dict[str, object]:
-    """Addresses that an IPAM plugin has chosen. :raises InvalidArgument: of none of the network's subnets."""
+    """Addresses from an IPAM plugin. :raises InvalidArgument: not in one of the network's subnets."""
     out: dict[str, object] = {}
     for ip in filter(None, addresses):
         subnet = next((s for s in network.subnets if ip_address(ip) in s.network), None)
         if subnet is None:
-            raise InvalidArgument(
-                f"invalid address {ip}: It does not belong to any of this network's subnets"
-            )
+            raise InvalidArgument(f"no configured subnet or ip-range contain the IP address {ip}")
         suffix = "6" if subnet.family == 6 else ""
         gateway = "" if network.internal else subnet.gateway
         out |= {f"ip{suffix}": ip, f"prefix_len{suffix}": subnet.prefix_len, f"gateway{suffix}": gateway}
@@ -236,7 +277,7 @@ def free_name(prefix: str, taken: Collection[str]) -> str:
 
 
 def dns_names(owner: Owner, endpoint: Endpoint) -> tuple[str, ...]:
-    """What others call it: its name, the aliases, the short id, the host name; each once."""
+    """The names that others can resolve: its name, the aliases, the short id, the host name; each once."""
     names = (owner.name, *endpoint.aliases, endpoint.container_id[:12], owner.hostname)
     return tuple(dict.fromkeys(n for n in names if n))
 
@@ -258,7 +299,7 @@ def endpoint_of(row: EndpointRow) -> Endpoint:
 
 
 def gateway_of(endpoints: Sequence[Endpoint], family: Family) -> Endpoint | None:
-    """The endpoint by which a container reaches everybody else: of those with a gateway the one with the
-    highest priority, then the first by the name of its network (API, ``GwPriority``)."""
+    """The endpoint that has the default route: of those with a gateway the one with the highest priority,
+    then the first by the name of its network (API, ``GwPriority``)."""
     able = [e for e in endpoints if (e.gateway if family == 4 else e.gateway6)]
     return min(able, key=lambda e: (-e.gw_priority, e.network_name), default=None)

@@ -1,6 +1,6 @@
-"""The nft table of one daemon, kept up to date: what ``ruleset`` writes, run as transactions.
+"""The daemon's nft table, kept up to date: applies the text from ``ruleset`` in transactions.
 
-The number of rules does not grow with networks, containers or ports; they are elements of sets and maps.
+The number of rules does not grow with networks, containers or ports: those are elements of sets and maps.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class _Listing(msgspec.Struct, frozen=True):
 
 
 class Firewall:
-    """Every method is one transaction, save where it says otherwise."""
+    """Every method is one transaction, unless it says otherwise."""
 
     def __init__(self, instance: Instance, nft: Nft, *, obey_host: bool = False) -> None:
         self._table = instance.table
+        self._root = instance.root
         self._nft = nft
         self._obey_host = obey_host
 
@@ -49,16 +50,19 @@ class Firewall:
         ports: Iterable[Sequence[PublishedRow]],
         *,
         sealed: int = 0,
+        relay: int = 0,
         missing: bool = False,
     ) -> None:
-        """Put the whole table in place of what there was; connections live on, they are the kernel's.
+        """Replace the whole table. Existing connections go on, because the kernel tracks them separately.
 
-        :param ports: those of each container by themselves. :param sealed: as ``ruleset.head``.
-        :param missing: there is no table, so that every
-            network stands open: what keeps them apart comes first, published ports in a second transaction.
-        :raises Internal: the kernel refused, with nft's words.
+        :param ports: grouped by container. :param sealed, relay: as in ``ruleset.head``.
+        :param missing: there is no table, so all networks are unprotected now. Then the isolation is applied
+            first, and published ports follow in a second transaction.
+        :raises Internal: the kernel refused, with nft's message.
         """
-        text = ruleset.head(self._table, obey_host=self._obey_host, sealed=sealed)
+        text = ruleset.head(
+            self._table, obey_host=self._obey_host, sealed=sealed, relay=relay, root=self._root
+        )
         text += self._text("add", ruleset.together(ruleset.of_network(b) for b in bridges))
         published = self._text("add", ruleset.together(ruleset.of_ports(rows) for rows in ports))
         if missing:
@@ -69,9 +73,9 @@ class Firewall:
             self._nft.run(text + published)
 
     def change(self, before: Elements, after: Elements) -> None:
-        """Take away what is only in ``before`` and add what is only in ``after``.
+        """Remove what is only in ``before``, and add what is only in ``after``.
 
-        :raises NftError: the table is not there, or is not as it was left.
+        :raises NftError: the table does not exist, or was changed by another program.
         """
         text = self._text("delete", ruleset.minus(before, after))
         text += self._text("add", ruleset.minus(after, before))
@@ -79,7 +83,7 @@ class Firewall:
             self._nft.run(text)
 
     def remove_elements(self, elements: Elements) -> None:
-        """Remove elements, one transaction each if need be; those that are not there are fine."""
+        """Remove elements, if necessary in one transaction each; missing ones are no error."""
         text = self._text("delete", elements)
         if not text:
             return
@@ -98,8 +102,8 @@ class Firewall:
                         raise
 
     def drops_of_others(self) -> list[str]:
-        """Chains of other tables that drop what is forwarded unless they are told otherwise, as
-        ``family table chain``: containers then reach no other host, which we leave to whoever decided it."""
+        """Chains of other tables that drop forwarded packets by default, as ``family table chain``. Then
+        containers cannot reach other hosts. We leave that to the owner of the chain."""
         listing = typed.from_json(self._nft.run("list chains", json=True), _Listing)
         return [
             f"{c.family} {c.table} {c.name}"

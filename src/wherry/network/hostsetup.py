@@ -1,30 +1,28 @@
-"""What the host needs for networks, and what a killed daemon left on it: forwarding, leftovers, routes that
-collide."""
+"""The host's settings for networks: forwarding, and checks for colliding routes."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
 
 from wherry.errors import Internal
-from wherry.linux import netns, sysctl
+from wherry.linux import sysctl
 from wherry.linux.netlink import NetlinkSocket
 from wherry.linux.routewatch import RouteWatch
-from wherry.linux.rtnetlink import RTPROT_RA, Route, delete_link, links, routes
+from wherry.linux.rtnetlink import RTPROT_RA, Route, links, routes
 from wherry.network.catalog import Catalog
-from wherry.network.types import Instance, NetworkConfig
-from wherry.state.networks import EndpointRow
+from wherry.network.types import Instance, IPNetwork, Network, NetworkConfig
 
 _log = logging.getLogger(__name__)
 Lines = list[str]
 
 
 class HostSetup:
-    """The host's side of one instance."""
+    """The host settings of one daemon instance."""
 
     def __init__(self, instance: Instance, config: NetworkConfig, catalog: Catalog) -> None:
         self._instance = instance
@@ -60,51 +58,10 @@ class HostSetup:
             raise Internal(f"cannot enable {family} forwarding: {e.strerror or e}") from e
         return [f"set {'.'.join(key)} to 1 (it was {before}): this host forwards between its networks"]
 
-    # -- leftovers -------------------------------------------------------------------------------------
-
-    def networks_in_use(self, rows: Iterable[EndpointRow]) -> set[str]:
-        """Ids of networks with endpoints whose interfaces are there."""
-        with NetlinkSocket() as sock:
-            present = {link.alias for link in links(sock)}
-        return {r.network_id for r in rows if self._instance.alias(r.container_id) in present}
-
-    def remove_strange_bridges(self) -> Lines:
-        """Remove our bridges whose networks have no row: a removal that was cut short."""
-        lines: Lines = []
-        prefix = self._instance.alias("network:")
-        with NetlinkSocket() as sock:
-            for link in links(sock):
-                if (
-                    link.alias.startswith(prefix)
-                    and link.alias.removeprefix(prefix) not in self._catalog.all()
-                ):
-                    sock.transact(delete_link(link.index))
-                    lines.append(f"removed an interface without a network: {link.name}")
-        return lines
-
-    def sweep(self, directory: Path, known: set[str]) -> Lines:
-        """Remove interfaces and pins of ours that belong to none of the containers ``known``."""
-        lines: Lines = []
-        for entry in sorted(directory.iterdir()):
-            if entry.name not in known:
-                netns.unpin(entry)
-                lines.append(f"removed a network namespace without a container: {entry.name[:12]}")
-        prefix = self._instance.alias_prefix
-        try:
-            with NetlinkSocket() as sock:
-                for link in links(sock):
-                    owner = link.alias.removeprefix(prefix)
-                    if link.kind == "veth" and link.alias.startswith(prefix) and owner not in known:
-                        sock.transact(delete_link(link.index))
-                        lines.append(f"removed an interface without a container: {link.name}")
-        except OSError as e:
-            raise Internal(f"cannot remove leftover interfaces: {e.strerror or e}") from e
-        return lines
-
     # -- routes ----------------------------------------------------------------------------------------
 
     def watch_routes(self) -> None:
-        """Say so when a route appears that leads elsewhere what one of our networks has."""
+        """Warn when a route appears that leads packets for one of our subnets elsewhere."""
         if self._watch is None:
             self._watch = RouteWatch(self._route_added)
 
@@ -137,16 +94,35 @@ class HostSetup:
             self._watch = None
 
 
+def collisions(networks: Iterable[Network], others: Sequence[tuple[IPNetwork, int]]) -> Lines:
+    """One line for each of our subnets that the host also reaches by another interface.
+
+    :param others: subnets and the indexes of interfaces that lead there.
+    """
+    lines = []
+    for network in networks:
+        for subnet in network.subnets:
+            mine = subnet.network
+            rival = next((o for o in others if o[0].version == mine.version and o[0].overlaps(mine)), None)
+            if rival is not None:
+                by = _interface(rival[1]) or "another route"
+                lines.append(
+                    f"subnet {mine} of network {network.name} collides with {rival[0]}, which {by} leads to: "
+                    "some of its addresses are out of reach"
+                )
+    return lines
+
+
 def _interface(index: int) -> str:
     with NetlinkSocket() as sock:
         return next((link.name for link in links(sock) if link.index == index), "")
 
 
 def _keep_advertised_routes() -> Lines:
-    """A host that forwards IPv6 stops to listen to routers, and loses the routes it learnt from them when
-    they expire, unless it is told to go on (Documentation/networking/ip-sysctl.rst, ``accept_ra`` 2).
+    """A host that forwards IPv6 ignores router advertisements, and loses the routes learnt from them when
+    they expire, unless ``accept_ra`` is 2 (Documentation/networking/ip-sysctl.rst).
 
-    It is told so on interfaces that have learnt some, and on those of hardware, which may yet.
+    It is set on interfaces that have learnt routes, and on hardware interfaces, which may still do so.
     """
     lines: Lines = []
     with NetlinkSocket() as sock:

@@ -1,18 +1,21 @@
-"""Subnets for networks, and addresses for endpoints, of both families.
+"""Subnets for networks and addresses for endpoints, of both families.
 
-Addresses go round: the next one is the first free one after the last that was handed out, so that one that
-was just given back rests as long as it can.
+Addresses are assigned in turn: the search starts after the last assigned one, so that a released address
+stays unused as long as possible.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
 from wherry.errors import Conflict, Forbidden, InvalidArgument
 from wherry.network.types import Family, IPNetwork, Network, Subnet
+from wherry.state.database import Database
+from wherry.state.meta import Meta
 from wherry.state.networks import Networks
 
 _LONGEST = {4: 30, 6: 126}
@@ -20,11 +23,11 @@ _BITS = {4: 32, 6: 128}
 
 
 def pick_subnet(pools: Sequence[tuple[str, int]], used: Collection[IPNetwork], family: Family = 4) -> Subnet:
-    """The first subnet of the family's pools that overlaps nothing in ``used``; its first address is the
-    gateway.
+    """The first subnet of the family's pools that overlaps nothing in ``used``; the gateway is its first
+    address.
 
-    :raises InvalidArgument: a pool that is no subnet, or is smaller than what is to be cut from it.
-    :raises Forbidden: none is left, in Docker's words.
+    :raises InvalidArgument: a pool is not a subnet, or is smaller than the subnets to be cut from it.
+    :raises Forbidden: no free subnet, with Docker's message.
     """
     taken = _spans(n for n in used if n.version == family)
     starts = [first for first, _ in taken]
@@ -35,7 +38,7 @@ def pick_subnet(pools: Sequence[tuple[str, int]], used: Collection[IPNetwork], f
         step = 1 << (_BITS[family] - size)
         candidate, end = int(pool.network_address), int(pool.network_address) + pool.num_addresses
         while candidate < end:
-            # the last of those that begin before the candidate's end is the only one that can overlap it
+            # of the subnets that begin before the candidate's end, only the last one can overlap it
             position = bisect_right(starts, candidate + step - 1) - 1
             if position < 0 or taken[position][1] < candidate:
                 subnet = ip_network((candidate, size))
@@ -46,7 +49,7 @@ def pick_subnet(pools: Sequence[tuple[str, int]], used: Collection[IPNetwork], f
 
 
 def _spans(networks: Iterable[IPNetwork]) -> list[tuple[int, int]]:
-    """First and last addresses, in order, with those that overlap put together."""
+    """First and last addresses, in order; overlapping ranges are merged."""
     merged: list[tuple[int, int]] = []
     spans = ((int(n.network_address), int(n.broadcast_address)) for n in networks)
     for first, last in sorted(spans):
@@ -67,27 +70,20 @@ def _pool(base: str, size: int) -> IPNetwork:
     return network
 
 
-def parse_bip(bip: str, fixed_cidr: str = "") -> Subnet:
-    """The subnet of ``--bip`` (``192.168.5.1/24``: the gateway's address and the prefix).
+def parse_bip(bip: str) -> Subnet:
+    """The subnet for ``--bip`` or ``--bip6`` (``192.168.5.1/24``: the gateway's address and the prefix).
 
-    :raises InvalidArgument: not an IPv4 address with a prefix, or one that no host can have.
+    :raises InvalidArgument: not an address with a prefix, or not usable as a host address.
     """
     try:
-        interface = IPv4Interface(bip)
-        given = "/" in bip
-        fixed = IPv4Network(fixed_cidr) if fixed_cidr else None
+        interface = ip_interface(bip)
     except ValueError as e:
-        raise InvalidArgument(f"invalid bip or fixed-cidr: {e}") from e
+        raise InvalidArgument(f"invalid bip: {e}") from e
     subnet = interface.network
-    if (
-        not given
-        or subnet.prefixlen > 30
-        or interface.ip in (subnet.network_address, subnet.broadcast_address)
-    ):
+    ends = (subnet.network_address, subnet.broadcast_address if subnet.version == 4 else None)
+    if "/" not in bip or subnet.prefixlen > _LONGEST[subnet.version] or interface.ip in ends:
         raise InvalidArgument(f"invalid bip {bip[:64]!r}: it must be a host address with its prefix length")
-    if fixed is not None and not fixed.subnet_of(subnet):
-        raise InvalidArgument(f"invalid fixed-cidr {fixed}: it is not within {subnet}")
-    return Subnet(cidr=str(subnet), gateway=str(interface.ip), ip_range=str(fixed) if fixed else "")
+    return Subnet(cidr=str(subnet), gateway=str(interface.ip))
 
 
 def allocate(
@@ -98,11 +94,12 @@ def allocate(
     family: Family = 4,
     busy: Collection[str] = (),
 ) -> tuple[str, Subnet]:
-    """An address of the network that no endpoint has, and its subnet; the caller's transaction keeps it so.
+    """A free address of the network, and its subnet; the caller's transaction keeps it free.
 
-    :param wanted: this one and no other. :param busy: taken besides those of endpoints that have rows.
-    :raises InvalidArgument: ``wanted`` is not an address of a subnet.
-    :raises Conflict: it is taken, or all are.
+    :param wanted: take exactly this address. :param busy: taken addresses, besides those of endpoints with
+        rows.
+    :raises InvalidArgument: ``wanted`` is in none of the subnets.
+    :raises Conflict: it is taken or reserved, or all are taken.
     """
     subnets = network.subnets_of(family)
     if wanted:
@@ -141,17 +138,17 @@ def _take(
     if address.version != family:
         raise InvalidArgument(f"invalid IPv{family} address: {wanted[:64]}")
     subnet = next((s for s in subnets if address in s.network), None)
-    if subnet is None or int(address) in _reserved(subnet):
-        raise InvalidArgument(
-            f"invalid address {address}: It does not belong to any of this network's subnets"
-        )
+    if subnet is None:
+        raise InvalidArgument(f"no configured subnet or ip-range contain the IP address {address}")
+    if int(address) in _reserved(subnet):
+        raise Conflict("Address already in use")
     if repository.address_taken(network.id, str(address)):
         raise Conflict("Address already in use")
     return str(address), subnet
 
 
 def _reserved(subnet: Subnet) -> set[int]:
-    """The subnet's own address (IPv6: the routers' anycast address), its last one, and those with a name."""
+    """The subnet's own address (IPv6: the routers' anycast address), its last one, and the reserved ones."""
     whole = subnet.network
     named = {int(ip_address(a)) for a in (subnet.gateway, *subnet.aux.values()) if a}
     if whole.prefixlen > _LONGEST[whole.version]:
@@ -163,7 +160,7 @@ def _reserved(subnet: Subnet) -> set[int]:
 
 
 def status(repository: Networks, network: Network, subnet: Subnet) -> tuple[int, int]:
-    """How many addresses of the subnet are in use or reserved, and how many of its range are free."""
+    """How many addresses of the subnet are used or reserved, and how many of its range are free."""
     span = ip_network(subnet.ip_range or subnet.cidr)
     taken = {int(ip_address(a)) for a in repository.addresses_in_use(network.id, subnet.family)}
     taken = {a for a in taken if ip_address(_packed(a, subnet.family)) in subnet.network} | _reserved(subnet)
@@ -177,25 +174,30 @@ def _packed(number: int, family: Family) -> bytes:
 
 
 def local_prefix(seed: bytes) -> IPv6Network:
-    """A unique local /48 (RFC 4193) that is the same for the same 5 bytes of ``seed``."""
+    """A unique local /48 (RFC 4193), derived from the 5 bytes of ``seed``."""
     return IPv6Network((b"\xfd" + seed[:5] + bytes(10), 48))
 
 
+def local_pool(db: Database) -> IPv6Network:
+    """The pool for IPv6 subnets that are not given; it does not change during a root's life."""
+    return local_prefix(bytes.fromhex(Meta(db).set_default("ipv6_prefix", secrets.token_hex(5))))
+
+
 def mac_for(address: str) -> str:
-    """A locally administered MAC address made from an IP address, as Docker did for long: whoever gets the
-    address next gets the MAC with it, so that the neighbours' caches stay true."""
+    """A locally administered MAC address, derived from the IP address, as Docker did for long. The next
+    endpoint with the IP address also gets the same MAC, so that the neighbours' caches stay valid."""
     return "02:42:" + ipaddress.ip_address(address).packed[-4:].hex(":")
 
 
 def check_mac(text: str) -> str:
-    """A MAC address a user asks for, in lower case with colons.
+    """Check a MAC address from a user; returns it in lower case with colons.
 
     :raises InvalidArgument: not six pairs of hex digits, or a multicast or all-zero address.
     """
     parts = text.replace("-", ":").lower().split(":")
     digits = set("0123456789abcdef")
     if len(parts) != 6 or any(len(p) != 2 or not set(p) <= digits for p in parts):
-        raise InvalidArgument(f"invalid MAC address {text[:64]!r}")
+        raise InvalidArgument(f"invalid MAC address {text[:64]}")
     if int(parts[0], 16) & 1 or not any(int(p, 16) for p in parts):
         raise InvalidArgument(f"invalid MAC address {text[:64]!r}: not the address of one interface")
     return ":".join(parts)

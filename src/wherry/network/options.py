@@ -1,7 +1,6 @@
-"""What ``--opt`` may say to the drivers, read once and typed. The names are those of Docker's drivers.
+"""The drivers' options (``--opt``), parsed once into typed values. The names are those of Docker's drivers.
 
-An option that a driver does not know is refused by its name: a misspelled one would otherwise be a network
-that is open where it should be closed.
+An unknown option is an error: otherwise a misspelled option could leave a network open that should be closed.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 
 @dataclass(frozen=True)
 class Common:
-    """Of every driver that makes interfaces. ``mtu`` in bytes, 0 for the driver's own choice."""
+    """Options of every driver that makes interfaces. ``mtu`` in bytes, 0: the driver's own choice."""
 
     mtu: int = 0
     prefix: str = "eth"
@@ -45,8 +44,8 @@ class Common:
 
 @dataclass(frozen=True)
 class BridgeOptions(Common):
-    """``host_binding`` is where ports are published that name no address; ``snat4`` and ``snat6`` the
-    host's addresses that containers show to others, ``""`` for whichever the way out has."""
+    """``host_binding``: the host address for published ports without an address; ``snat4`` and ``snat6``: the
+    source address that containers have outside, ``""``: that of the outgoing interface."""
 
     name: str = ""
     icc: bool = True
@@ -68,8 +67,8 @@ MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 
 @dataclass(frozen=True)
 class MacvlanOptions(Common):
-    """``parent`` may be ``<interface>.<vlan>``; ``shim`` is the address of an interface of the host's own on
-    the network, without which the kernel keeps the host and its macvlan children apart."""
+    """``parent`` may be ``<interface>.<vlan>``. ``shim``: the address of an interface that the host gets on
+    the network; without it the kernel blocks traffic between the host and its macvlan containers."""
 
     parent: str = ""
     mode: MacvlanMode = "bridge"
@@ -90,24 +89,31 @@ class OverlayOptions(Common):
 
 
 def boolean(name: str, text: str) -> bool:
-    """:raises InvalidArgument: no truth value."""
+    """:raises InvalidArgument: not a boolean."""
     if text in _TRUE:
         return True
     if text in _FALSE:
         return False
     raise InvalidArgument(
-        f'invalid value for {name}: strconv.ParseBool: parsing "{text[:64]}": invalid syntax'
+        f"failed to parse {name} value: {text[:64]} "
+        f'(strconv.ParseBool: parsing "{text[:64]}": invalid syntax)'
     )
 
 
 def ifname(name: str, text: str) -> str:
-    """:raises InvalidArgument: nothing a kernel takes for the name of an interface."""
+    """:raises InvalidArgument: not a valid interface name."""
     if not _IFNAME.fullmatch(text) or text in (".", ".."):
-        raise InvalidArgument(f"invalid value for {name}: {text[:64]!r} is no name for an interface")
+        raise InvalidArgument(f"invalid value for {name}: {text[:64]!r} is not a valid interface name")
     return text
 
 
 def _mtu(name: str, text: str) -> int:
+    if not re.fullmatch("[+-]?[0-9]+", text):
+        raise InvalidArgument(
+            f'failed to parse {name} value: {text[:64]} (strconv.Atoi: parsing "{text[:64]}": invalid syntax)'
+        )
+    if text.startswith("-"):
+        raise InvalidArgument(f"invalid MTU number: {text[:64]}")
     if not (text.isascii() and text.isdigit() and (text == "0" or 68 <= int(text) <= 65535)):
         raise InvalidArgument(f"invalid value for {name}: {text[:64]!r} is not 68 to 65535 bytes")
     return int(text)
@@ -115,14 +121,18 @@ def _mtu(name: str, text: str) -> int:
 
 def _prefix(name: str, text: str) -> str:
     if not _PREFIX.fullmatch(text) or text == "lo":
-        raise InvalidArgument(f"invalid value for {name}: {text[:64]!r} is no prefix for interface names")
+        raise InvalidArgument(
+            f"invalid value for {name}: {text[:64]!r} is not a valid prefix of interface names"
+        )
     return text
 
 
 def _one_of(*allowed: str) -> Callable[[str, str], str]:
     def read(name: str, text: str) -> str:
         if text not in allowed:
-            raise InvalidArgument(f"invalid value for {name}: {text[:64]!r} is none of {', '.join(allowed)}")
+            raise InvalidArgument(
+                f"invalid value for {name}: {text[:64]!r} is not one of {', '.join(allowed)}"
+            )
         return text
 
     return read
@@ -133,7 +143,7 @@ def _address(kind: type[IPv4Address] | type[IPv6Address]) -> Callable[[str, str]
         try:
             return str(kind(text))
         except ValueError as e:
-            raise InvalidArgument(f"invalid value for {name}: {e}") from e
+            raise InvalidArgument(f"failed to parse {name} value: {text[:64]} ({e})") from e
 
     return read
 
@@ -142,7 +152,7 @@ def _binding(name: str, text: str) -> str:
     try:
         return str(ip_address(text))
     except ValueError as e:
-        raise InvalidArgument(f"invalid value for {name}: {e}") from e
+        raise InvalidArgument(f"failed to parse {name} value: {text[:64]} ({e})") from e
 
 
 def _interfaces(name: str, text: str) -> tuple[str, ...]:
@@ -156,14 +166,14 @@ def _vni(name: str, text: str) -> int:
 
 
 def _flag(name: str, text: str) -> bool:
-    """``--opt encrypted`` alone says yes."""
+    """``--opt encrypted`` without a value means true."""
     return text == "" or boolean(name, text)
 
 
 Reader = Callable[[str, str], Any]
-_COMMON: dict[str, tuple[str, Reader]] = {MTU_OPTION: ("mtu", _mtu), PREFIX_OPTION: ("prefix", _prefix)}
+COMMON: dict[str, tuple[str, Reader]] = {MTU_OPTION: ("mtu", _mtu), PREFIX_OPTION: ("prefix", _prefix)}
 _BRIDGE_OPTIONS: dict[str, tuple[str, Reader]] = {
-    **_COMMON,
+    **COMMON,
     NAME_OPTION: ("name", ifname),
     ICC_OPTION: ("icc", boolean),
     MASQUERADE_OPTION: ("masquerade", boolean),
@@ -176,65 +186,70 @@ _BRIDGE_OPTIONS: dict[str, tuple[str, Reader]] = {
     f"{_NETWORK}host_ipv6": ("snat6", _address(IPv6Address)),
 }
 _MACVLAN_OPTIONS: dict[str, tuple[str, Reader]] = {
-    **_COMMON,
+    **COMMON,
     "parent": ("parent", ifname),
     "macvlan_mode": ("mode", _one_of("bridge", "private", "vepa", "passthru")),
     "host_shim": ("shim", _binding),
 }
 _IPVLAN_OPTIONS: dict[str, tuple[str, Reader]] = {
-    **_COMMON,
+    **COMMON,
     "parent": ("parent", ifname),
     "ipvlan_mode": ("mode", _one_of("l2", "l3", "l3s")),
     "ipvlan_flag": ("flag", _one_of("bridge", "private", "vepa")),
 }
 _OVERLAY_OPTIONS: dict[str, tuple[str, Reader]] = {
-    **_COMMON,
+    **COMMON,
     VNI_OPTION: ("vni", _vni),
     "encrypted": ("encrypted", _flag),
 }
 _IGNORED = {DEFAULT_BRIDGE_OPTION, *ENABLE_OPTIONS.values()}
-"""Read elsewhere: by ``create``, or written by ourselves."""
+"""Parsed elsewhere: by ``create``, or written by ourselves."""
 
 
-def _read(driver: str, options: Mapping[str, str], known: Mapping[str, tuple[str, Reader]]) -> dict[str, Any]:
-    read: dict[str, Any] = {}
+def read(driver: str, options: Mapping[str, str], known: Mapping[str, tuple[str, Reader]]) -> dict[str, Any]:
+    """The options that were given, as members. A driver's own options are combined with :data:`COMMON`.
+
+    :param known: member and parser by the option's name.
+    :raises InvalidArgument: an unknown option, or an invalid value.
+    """
+    found: dict[str, Any] = {}
     for name, text in options.items():
         if name in _IGNORED:
             continue
         if name not in known:
             raise InvalidArgument(f"invalid option {name[:80]!r}: network driver {driver} does not have it")
         member, reader = known[name]
-        read[member] = reader(name, text)
-    return read
+        found[member] = reader(name, text)
+    return found
 
 
 def bridge(options: Mapping[str, str]) -> BridgeOptions:
-    """:raises InvalidArgument: an option that is unknown, or has a value it cannot have."""
-    return BridgeOptions(**_read("bridge", options, _BRIDGE_OPTIONS))
+    """:raises InvalidArgument: an unknown option, or an invalid value."""
+    return BridgeOptions(**read("bridge", options, _BRIDGE_OPTIONS))
 
 
 def macvlan(options: Mapping[str, str]) -> MacvlanOptions:
     """:raises InvalidArgument: as :func:`bridge`."""
-    return MacvlanOptions(**_read("macvlan", options, _MACVLAN_OPTIONS))
+    return MacvlanOptions(**read("macvlan", options, _MACVLAN_OPTIONS))
 
 
 def ipvlan(options: Mapping[str, str]) -> IpvlanOptions:
     """:raises InvalidArgument: as :func:`bridge`."""
-    return IpvlanOptions(**_read("ipvlan", options, _IPVLAN_OPTIONS))
+    return IpvlanOptions(**read("ipvlan", options, _IPVLAN_OPTIONS))
 
 
 def overlay(options: Mapping[str, str]) -> OverlayOptions:
     """:raises InvalidArgument: as :func:`bridge`."""
-    return OverlayOptions(**_read("overlay", options, _OVERLAY_OPTIONS))
+    return OverlayOptions(**read("overlay", options, _OVERLAY_OPTIONS))
 
 
 def common(options: Mapping[str, str]) -> Common:
-    """What every driver's options have; the rest is left to the driver."""
+    """Only the options that every driver has; the others are left to the driver."""
     members = {f.name for f in fields(Common)}
     return Common(
         **{
-            member: read(n, options[n])
-            for n, (member, read) in _COMMON.items()
+            member: reader(n, options[n])
+            for n, (member, reader) in COMMON.items()
             if n in options and member in members
         }
     )

@@ -1,7 +1,7 @@
-"""Published ports and what keeps networks apart: rows, held host ports and the nft table, in step.
+"""Published ports and the isolation of networks: keeps rows, held host ports and the nft table consistent.
 
-One lock is held while nftables changes: the table is rebuilt from rows, and must not bring back the ports
-of a container that is just going away.
+One lock is held while the table changes: a rebuild from rows must not bring back the ports of a container
+that is just being removed.
 """
 
 from __future__ import annotations
@@ -10,48 +10,37 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 
 from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import conntrack, xfrm
 from wherry.linux.nft import Nft, NftError, TableWatch, table_exists
 from wherry.model import typed
-from wherry.network import options, ruleset
+from wherry.network import ruleset
 from wherry.network.cluster import ipsec
+from wherry.network.drivers.builtin import Drivers
 from wherry.network.endpoints import gateway_of
-from wherry.network.firewall import Bridged, FamilyRules, Firewall
-from wherry.network.ports import HostPorts, Target
-from wherry.network.relay import LOOPBACK6, Relay
-from wherry.network.types import Endpoint, Instance, Network, NetworkConfig, PortMapping, PublishedPort
+from wherry.network.firewall import Bridged, Firewall
+from wherry.network.ports import HostPorts, PortTarget
+from wherry.network.relay import Relay
+from wherry.network.types import (
+    LOOPBACK6,
+    Endpoint,
+    Instance,
+    Network,
+    NetworkConfig,
+    PortMapping,
+    PublishedPort,
+)
 from wherry.state.networks import Networks, PublishedRow
 
 _log = logging.getLogger(__name__)
 
 
-def bridged(network: Network) -> Bridged:
-    """A network with a bridge, as the firewall sees it."""
-    opts = options.bridge(network.options) if network.driver == "bridge" else options.BridgeOptions()
-    return Bridged(
-        network.bridge_name,
-        tuple(
-            FamilyRules(
-                s.cidr,
-                opts.mode(s.family),
-                opts.masquerade,
-                opts.snat4 if s.family == 4 else opts.snat6,
-            )
-            for s in network.subnets
-        ),
-        internal=network.internal,
-        icc=opts.icc,
-        trusted=opts.trusted,
-    )
-
-
 class Publishing:
     """Safe to use from any thread.
 
-    :param networks: those there are, by id. :param publishes: names of drivers whose containers can be
-        published.
+    :param networks: the existing networks, by id.
     """
 
     def __init__(
@@ -60,26 +49,28 @@ class Publishing:
         instance: Instance,
         config: NetworkConfig,
         networks: Callable[[], Mapping[str, Network]],
-        publishes: Iterable[str],
+        drivers: Drivers,
     ) -> None:
         self._rows = rows
         self._table = instance.table
         self._default_ip = config.host_ip
         self._networks = networks
-        self._publishes = frozenset(publishes)
+        self._drivers = drivers
         self._nft = Nft()
         self._firewall = Firewall(instance, self._nft, obey_host=config.obey_host_firewall)
         self._lock = threading.RLock()
         self._leaving: set[str] = set()
         self._relay = Relay(self._lead_to)
-        self._ports = HostPorts(self._relay)
+        self._ports = HostPorts()
         self._sealed = 0
+        self._relayed = False
+        """Whether the table redirects connections to the relay."""
         self._watch: TableWatch | None = None
 
     # -- the table -------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Restore the table from now on whenever something changes it."""
+        """From now on, restore the table whenever another program changes it."""
         if self._watch is None:
             self._watch = TableWatch(self._table, self._table_changed)
 
@@ -87,49 +78,75 @@ class Publishing:
         return self._firewall.drops_of_others()
 
     def rebuild(self, *, missing: bool = False, without: str = "") -> None:
-        """Make the table anew from rows. :param without: the id of a network that goes.
+        """Rebuild the table from rows. :param without: the id of a network that is being removed.
 
-        :raises Internal: the kernel refused, with nft's words.
+        :raises Internal: the kernel refused, with nft's message.
         """
-        networks = [bridged(n) for n in self._networks().values() if n.bridge_name and n.id != without]
+        networks = [b for n in self._networks().values() if n.id != without and (b := self._bridged(n))]
         with self._lock:
             by_container: dict[str, list[PublishedRow]] = {}
             for row in self._rows.published():
                 if row.container_id not in self._leaving:
                     by_container.setdefault(row.container_id, []).append(row)
-            sealed = self._sealed_port(without)
-            self._firewall.rebuild(networks, by_container.values(), sealed=sealed, missing=missing)
-            self._sealed = sealed
+            sealed = self._sealed_port(networks)
+            relay = self._relay_port(chain.from_iterable(by_container.values()))
+            self._firewall.rebuild(
+                networks, by_container.values(), sealed=sealed, relay=relay, missing=missing
+            )
+            self._sealed, self._relayed = sealed, bool(relay)
 
     def add_network(self, network: Network) -> None:
-        """Keep a new network apart from the others. :raises Internal: the kernel refused."""
+        """Isolate a new network from the others. :raises Internal: the kernel refused."""
+        found = self._bridged(network)
+        if found is None:
+            return
         with self._lock:
-            if self._sealed_port() != self._sealed:
+            if found.sealed and not self._sealed:
                 self.rebuild()
             else:
-                self._change({}, ruleset.of_network(bridged(network)))
+                self._change({}, ruleset.of_network(found))
 
     def remove_network(self, network: Network) -> None:
+        found = self._bridged(network)
+        if found is None:
+            return
         with self._lock:
-            self._firewall.remove_elements(ruleset.of_network(bridged(network)))
-            if self._sealed_port(network.id) != self._sealed:
+            self._firewall.remove_elements(ruleset.of_network(found))
+            if found.sealed:
                 self.rebuild(without=network.id)
 
-    def _sealed_port(self, without: str = "") -> int:
-        """The port of encrypted overlay networks, while there is one. A kernel without IPsec has none, and
-        would refuse a table that speaks of it."""
-        some = any(ipsec.wanted(n) for n in self._networks().values() if n.id != without)
-        return ipsec.PORT if some and xfrm.available() else 0
+    def _bridged(self, network: Network) -> Bridged | None:
+        driver = self._drivers.own(network)
+        return driver.bridged(network) if driver is not None else None
+
+    @staticmethod
+    def _sealed_port(networks: Iterable[Bridged]) -> int:
+        """The port of encrypted overlay networks, if there is such a network. A kernel without IPsec has
+        none, and would reject a table that mentions it."""
+        return ipsec.PORT if any(b.sealed for b in networks) and xfrm.available() else 0
+
+    def _relay_port(self, rows: Iterable[PublishedRow]) -> int:
+        """The port of the relay for ``::1``. It starts with the first published port that needs it."""
+        if self._relay.port or not any(r.proto == "tcp" and r.host_ip in ruleset.RELAYED for r in rows):
+            return self._relay.port
+        try:
+            return self._relay.listen()
+        except OSError as e:
+            _log.warning("ports are not reached by %s: %s", LOOPBACK6, e.strerror or e)
+            return 0
 
     def _change(self, before: ruleset.Elements, after: ruleset.Elements) -> None:
+        if "relayed" in after and not self._relayed:
+            self.rebuild()
+            return
         try:
             self._firewall.change(before, after)
         except NftError:
-            # the table is gone, or holds what no row knows: made anew it has these rows too
+            # the table is gone, or has unknown elements: a rebuild includes these rows too
             self.rebuild()
 
     def _table_changed(self, generation: int | None) -> None:
-        """Runs on the watch's thread. Every transaction of ours is made with the lock held."""
+        """Runs on the watch's thread. The lock is held during every transaction of our own."""
         try:
             with self._lock:
                 if generation is not None and self._nft.made(generation):
@@ -161,43 +178,42 @@ class Publishing:
 
     # -- ports -----------------------------------------------------------------------------------------
 
-    def target(self, endpoints: Sequence[Endpoint]) -> Target:
-        """Where ports of a container with these endpoints lead: the endpoints it reaches everybody by."""
+    def target(self, endpoints: Sequence[Endpoint]) -> PortTarget:
+        """Where ports of a container with these endpoints lead: to the endpoints with its default routes."""
         able = [e for e in endpoints if self._can_publish(e)]
         by4, by6 = gateway_of(able, 4), gateway_of(able, 6)
         if by4 is None and by6 is None:
-            return Target()
-        opts4, opts6 = self._options(by4), self._options(by6)
-        return Target(
+            return PortTarget()
+        of4, of6 = self._behind(by4), self._behind(by6)
+        return PortTarget(
             ip4=by4.ip if by4 is not None else "",
             ip6=by6.ip6 if by6 is not None else "",
-            binding=opts4.host_binding or self._default_ip,
-            routed4=opts4.mode4 == "routed",
-            routed6=opts6.mode6 == "routed",
+            binding=(of4.binding if of4 is not None else "") or self._default_ip,
+            routed4=of4 is not None and of4.routed(4),
+            routed6=of6 is not None and of6.routed(6),
         )
 
     def _can_publish(self, endpoint: Endpoint) -> bool:
         network = self._networks().get(endpoint.network_id)
-        return network is not None and network.driver in self._publishes and not network.internal
+        able = network is not None and self._drivers.traits(network.driver).publishes
+        return able and network is not None and not network.internal
 
-    def _options(self, endpoint: Endpoint | None) -> options.BridgeOptions:
+    def _behind(self, endpoint: Endpoint | None) -> Bridged | None:
         network = self._networks().get(endpoint.network_id) if endpoint is not None else None
-        if network is None or network.driver != "bridge":
-            return options.BridgeOptions()
-        return options.bridge(network.options)
+        return self._bridged(network) if network is not None else None
 
     def _lead_to(self, host_port: int) -> tuple[str, int] | None:
-        """Where a connection of this host's to ``[::1]:<host_port>`` goes. Runs on the relay's thread."""
+        """Where a connection from this host to ``[::1]:<host_port>`` goes. Runs on the relay's thread."""
         row = self._rows.published_at("tcp", (LOOPBACK6, ruleset.ANY6), host_port)
         return (row.ip, row.container_port) if row is not None else None
 
     def hold(
-        self, container_id: str, wanted: Sequence[PortMapping], target: Target, endpoint: str
+        self, container_id: str, wanted: Sequence[PortMapping], target: PortTarget, endpoint: str
     ) -> list[PublishedRow]:
-        """Hold host ports for a container; the caller writes the rows, or :meth:`release`s them.
+        """Hold host ports for a container. The caller then writes the rows, or calls :meth:`release`.
 
-        :param endpoint: for the words of an error. :raises Internal: a port is taken.
-        :raises InvalidArgument: a mapping that makes no sense, or not for this container.
+        :param endpoint: for error messages. :raises Internal: a port is taken.
+        :raises InvalidArgument: an invalid mapping, or not possible for this container.
         """
         if not (target.ip4 or target.ip6):
             return []
@@ -210,17 +226,17 @@ class Publishing:
         return [row_of(p, container_id, target.to(p.host_ip)) for p in held]
 
     def release(self, container_id: str, rows: Sequence[PublishedRow] | None = None) -> None:
-        """Let go of held ports, all of a container's without ``rows``."""
+        """Release held ports; without ``rows`` all of the container's."""
         self._ports.release(container_id, None if rows is None else [port_of(r) for r in rows])
 
     def adopt(self, container_id: str) -> list[str]:
-        """Hold a running container's ports again. :returns: what could not be, in words."""
+        """Hold a running container's ports again. :returns: lines that say what failed."""
         rows = self._rows.published(container_id=container_id)
         own = [r.ip for r in rows]
         return self._ports.adopt(container_id, [port_of(r) for r in rows], own)
 
     def open(self, rows: Sequence[PublishedRow]) -> None:
-        """Lead packets to ports that have rows."""
+        """Forward packets to ports that have rows."""
         if not rows:
             return
         with self._lock:
@@ -228,14 +244,14 @@ class Publishing:
         conntrack.forget_udp({r.host_port for r in rows if r.proto == "udp"})
 
     def shut(self, container_id: str, rows: Sequence[PublishedRow]) -> None:
-        """Lead packets to them no more; the rows may still be there."""
+        """Stop forwarding packets to them; their rows may still exist."""
         if rows:
             with self._lock:
                 self._firewall.remove_elements(ruleset.of_ports(rows))
 
     @contextmanager
     def leaving(self, container_id: str) -> Iterator[None]:
-        """A container goes: its ports lead nowhere from now on, whatever the rows say meanwhile."""
+        """The container is being removed: from now on its ports are not forwarded, whatever the rows say."""
         with self._lock:
             self._leaving.add(container_id)
             self.shut(container_id, self._rows.published(container_id=container_id))
@@ -250,7 +266,7 @@ class Publishing:
     ) -> tuple[PublishedPort, ...]:
         """Publish more ports of a running container; all or none.
 
-        :raises InvalidArgument: nothing of it can be published. :raises Internal: a port is taken.
+        :raises InvalidArgument: none of them can be published. :raises Internal: a port is taken.
         """
         target = self.target(endpoints)
         if not (target.ip4 or target.ip6):
@@ -263,9 +279,9 @@ class Publishing:
         return tuple(port_of(r) for r in rows)
 
     def unpublish(self, container_id: str, ports: Sequence[PublishedPort]) -> None:
-        """Take published ports back while the container runs; those that are not there are fine.
+        """Stop publishing ports of a running container; missing ones are no error.
 
-        Connections that stand are left alone.
+        Established connections are not cut.
         """
         gone = [r for r in self._rows.published(container_id=container_id) if port_of(r) in ports]
         if gone:
@@ -273,14 +289,14 @@ class Publishing:
             self.release(container_id, gone)
 
     def lead(self, container_id: str, endpoints: Sequence[Endpoint]) -> None:
-        """Lead a running container's ports to the addresses it has now; those it has none for are shut."""
+        """Forward a running container's ports to its present addresses; close those without an address."""
         target = self.target(endpoints)
         before = self._rows.published(container_id=container_id)
         gone, moved = [], []
         for row in before:
             ip = target.to(row.host_ip)
             if not ip or (row.host_ip == row.ip and row.ip != ip):
-                gone.append(row)  # it opened a port of the address that has gone
+                gone.append(row)  # it opened a port of an address that is gone
             elif ip != row.ip:
                 moved.append(row)
         if not gone and not moved:
@@ -297,18 +313,27 @@ class Publishing:
         conntrack.forget_udp({r.host_port for r in after if r.proto == "udp"})
 
     def _replace(self, container_id: str, gone: Sequence[PublishedRow], new: Sequence[PublishedRow]) -> None:
-        """Rows and elements in one step. Ports in a row that stay what they are are one element, so that such
-        a row concerns its neighbours; every other is an element of its own."""
+        """Replace rows and elements in one step. Consecutive ports that are not renumbered form one element,
+        so a change of one row affects its neighbours. Every other port is an element of its own."""
         kept = any(r.host_port == r.container_port for r in (*gone, *new))
-        with self._lock, self._rows.db.transaction():
-            before = self._rows.published(container_id=container_id, kept=True) if kept else []
-            self._rows.delete_published(gone)
-            self._rows.insert_published(new)
-            after = self._rows.published(container_id=container_id, kept=True) if kept else []
+        with self._lock:
+            with self._rows.db.transaction():
+                before = self._rows.published(container_id=container_id, kept=True) if kept else []
+                self._exchange(gone, new)
+                after = self._rows.published(container_id=container_id, kept=True) if kept else []
             before += [r for r in gone if r.host_port != r.container_port]
             after += [r for r in new if r.host_port != r.container_port]
-            self._change(ruleset.of_ports(before), ruleset.of_ports(after))
+            try:
+                self._change(ruleset.of_ports(before), ruleset.of_ports(after))
+            except BaseException:
+                with self._rows.db.transaction():
+                    self._exchange(new, gone)
+                raise
         conntrack.forget_udp({r.host_port for r in new if r.proto == "udp"})
+
+    def _exchange(self, gone: Sequence[PublishedRow], new: Sequence[PublishedRow]) -> None:
+        self._rows.delete_published(gone)
+        self._rows.insert_published(new)
 
 
 def row_of(port: PublishedPort, container_id: str, ip: str) -> PublishedRow:

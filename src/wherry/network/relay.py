@@ -1,8 +1,9 @@
 """Ports published on ``::1``, for the host's own programs.
 
-The kernel translates ``127.0.0.1`` (``route_localnet``), but not ``::1``: an answer that is led back to it is
-dropped where it comes from an interface. So connections to it are accepted and carried by one thread of the
-daemon, for all ports together; only the host itself can make any. TCP alone: UDP has no connections to carry.
+The kernel can redirect ``127.0.0.1`` (``route_localnet``), but not ``::1``: it drops answers to ``::1`` that
+come from another interface. So the nft table redirects connections to such ports to one listener on ``::1``,
+and one thread of the daemon relays the data, for all ports together. Only the host itself can make such
+connections. TCP only: UDP has no connections to relay.
 """
 
 from __future__ import annotations
@@ -18,57 +19,71 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
+from wherry.network.types import LOOPBACK6
+
 _log = logging.getLogger(__name__)
-LOOPBACK6 = "::1"
 _BUFFER = 256 << 10
-"""Bytes under way in one direction, above which no more is read."""
+"""Bytes buffered in one direction; above this no more is read."""
 _CHUNK = 64 << 10
 _MOST = 1000
-"""Connections at the same time; further ones are reset."""
+"""The most connections at the same time; further ones are reset."""
 _ACCEPT_PAUSE = 0.1
+_ORIGINAL_DESTINATION = 80
+"""``IP6T_SO_ORIGINAL_DST``."""
+_SOCKADDR_IN6 = struct.Struct("!HHI16sI")
 _RESET = struct.pack("ii", 1, 0)
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
 Lead = Callable[[int], tuple[str, int] | None]
-"""From a host port to a container's address and port, None if there is none."""
+"""From a host port to a container's address and port; None if there is none."""
 
 
 class Relay:
     """Safe to use from any thread."""
 
-    def __init__(self, lead: Lead) -> None:
+    def __init__(self, lead: Lead, asked_for: Callable[[socket.socket], int] | None = None) -> None:
+        """:param asked_for: returns the port that the client connected to; None: ask connection tracking."""
         self._lead = lead
+        self._asked_for = asked_for or _original_port
         self._lock = threading.Lock()
-        self._listeners: dict[int, socket.socket] = {}
+        self._listener: socket.socket | None = None
         self._legs: dict[int, _Leg] = {}
         self._epoll = select.epoll()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._epoll.register(self._stop, select.EPOLLIN)
         self._thread: threading.Thread | None = None
 
-    def serve(self, listener: socket.socket) -> None:
-        """Carry what connects to a listening socket, which stays its owner's."""
-        listener.setblocking(False)
+    @property
+    def port(self) -> int:
+        """The listening port on ``::1``; 0 before :meth:`listen`."""
+        return int(self._listener.getsockname()[1]) if self._listener is not None else 0
+
+    def listen(self) -> int:
+        """Start listening. :returns: the port. :raises OSError: the host has no IPv6."""
         with self._lock:
-            self._listeners[listener.fileno()] = listener
-            self._epoll.register(listener.fileno(), select.EPOLLIN)
-            if self._thread is None:
+            if self._listener is None:
+                listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                try:
+                    listener.bind((LOOPBACK6, 0))
+                    listener.listen(socket.SOMAXCONN)
+                    self._epoll.register(listener.fileno(), select.EPOLLIN)
+                except BaseException:
+                    listener.close()
+                    raise
+                self._listener = listener
                 self._thread = threading.Thread(target=self._run, name="loopback", daemon=True)
                 self._thread.start()
-
-    def drop(self, listener: socket.socket) -> None:
-        """Accept no more there, before it is closed; what is under way goes on."""
-        with self._lock:
-            if self._listeners.pop(listener.fileno(), None) is not None:
-                self._epoll.unregister(listener.fileno())
+            return self.port
 
     def close(self) -> None:
-        """End all connections, and the thread."""
+        """Close all connections, and end the thread."""
         os.eventfd_write(self._stop, 1)
         if self._thread is not None:
             self._thread.join()
         for leg in list(self._legs.values()):
             leg.socket.close()
+        if self._listener is not None:
+            self._listener.close()
         self._epoll.close()
         os.close(self._stop)
 
@@ -77,10 +92,13 @@ class Relay:
             events = self._epoll.poll()
             if any(fd == self._stop for fd, _ in events):
                 return
-            # listeners last: a new connection must not be taken for one that has ended in this very turn
-            for fd, what in sorted(events, key=lambda event: event[0] in self._listeners):
+            listener = self._listener
+            here = listener.fileno() if listener is not None else -1
+            # the listener last: a new connection could get the descriptor of one that was closed in this
+            # round
+            for fd, what in sorted(events, key=lambda event: event[0] == here):
                 try:
-                    if (listener := self._listeners.get(fd)) is not None:
+                    if listener is not None and fd == here:
                         self._accept(listener)
                     elif (leg := self._legs.get(fd)) is not None:
                         self._carry(leg, what)
@@ -92,14 +110,13 @@ class Relay:
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
-            number = listener.getsockname()[1]
         except OSError as e:
             if e.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                time.sleep(_ACCEPT_PAUSE)  # it waits in the listener meanwhile
+                time.sleep(_ACCEPT_PAUSE)  # the connection waits in the listener meanwhile
             return
         with ExitStack() as undo:
             undo.callback(_reset, client)
-            target = self._lead(number) if len(self._legs) < 2 * _MOST else None
+            target = self._lead(self._asked_for(client)) if len(self._legs) < 2 * _MOST else None
             if target is None:
                 return
             family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
@@ -138,10 +155,10 @@ class Relay:
             self._listen(leg)
 
     def _listen(self, leg: _Leg) -> None:
-        """Have the kernel tell what can be done next, for both sides."""
+        """Register with epoll what each side can do next."""
         for one in (leg, leg.other):
             if one.gone and not one.deaf:
-                one.deaf = True  # or it would be told for ever that it is gone
+                one.deaf = True  # otherwise epoll would report the hang-up for ever
                 self._epoll.unregister(one.fd)
             elif not one.gone:
                 self._epoll.modify(one.fd, one.wants)
@@ -158,7 +175,7 @@ class Relay:
 
 
 class _Leg:
-    """One side of a connection. ``pending`` is what is to be written to it."""
+    """One side of a connection. ``pending``: bytes to be written to it."""
 
     other: _Leg
 
@@ -166,14 +183,14 @@ class _Leg:
         self.socket, self.fd, self.connected = sock, sock.fileno(), connected
         self.pending = bytearray()
         self.ended = False
-        """Whether it has said all it has to say."""
+        """Whether its input has ended."""
         self.shut = False
-        """Whether it was told that there is no more for it."""
+        """Whether its output was shut down."""
         self.gone = self.deaf = False
 
     @property
     def wants(self) -> int:
-        """What to be told of, as epoll has it."""
+        """The events to wait for, as epoll flags."""
         reads = self.connected and not self.ended and len(self.other.pending) < _BUFFER
         writes = not self.connected or self.pending
         return (select.EPOLLIN if reads else 0) | (select.EPOLLOUT if writes else 0)
@@ -183,7 +200,7 @@ class _Leg:
         return self.ended and (self.shut or self.gone)
 
     def read(self, *, everything: bool) -> None:
-        """Take what it says to the other side. :param everything: it will say no more."""
+        """Read its data for the other side. :param everything: no more data will come."""
         while not self.ended and (everything or len(self.other.pending) < _BUFFER):
             try:
                 data = self.socket.recv(_CHUNK)
@@ -194,7 +211,7 @@ class _Leg:
             self.other.pending += data
 
     def write(self) -> None:
-        """Give it what the other side has said, and its end."""
+        """Write the other side's data to it, and then the end."""
         if not self.connected or self.shut:
             return
         with suppress(BlockingIOError):
@@ -205,8 +222,18 @@ class _Leg:
             self.socket.shutdown(socket.SHUT_WR)
 
 
+def _original_port(client: socket.socket) -> int:
+    """The port before the redirect (linux/netfilter_ipv6/ip6_tables.h);
+    our own port if it was not redirected."""
+    try:
+        address = client.getsockopt(socket.IPPROTO_IPV6, _ORIGINAL_DESTINATION, _SOCKADDR_IN6.size)
+    except OSError:
+        return 0  # connection tracking does not know it
+    return int(_SOCKADDR_IN6.unpack(address)[1])
+
+
 def _reset(sock: socket.socket) -> None:
-    """Close it so that the other side sees that something is wrong."""
+    """Reset the connection, so that the other side sees an error."""
     with suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()

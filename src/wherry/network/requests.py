@@ -1,4 +1,4 @@
-"""What a container asks of its networks, checked: which networks, in which order, with which wishes."""
+"""A container's network requests, checked: which networks, in which order, with which options."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ from collections.abc import Callable, Mapping
 from wherry.errors import InvalidArgument
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints as places
+from wherry.network.drivers import Traits
 from wherry.network.types import Network
 
 
 def plan(
-    mode: str, endpoints: Mapping[str, EndpointRequest | None] | None, find: Callable[[str], Network]
+    mode: str,
+    endpoints: Mapping[str, EndpointRequest | None] | None,
+    find: Callable[[str], Network],
+    traits: Callable[[str], Traits],
 ) -> list[tuple[Network, EndpointRequest]]:
     """The networks of a container, each with its request.
 
-    :param endpoints: None for the network of ``mode`` alone. :param find: a network by name, id or prefix.
+    :param endpoints: None: only the network of ``mode``. :param find: finds a network by name, id or prefix.
+    :param traits: a driver's traits, by name.
     :raises NotFound: no such network.
     :raises InvalidArgument: the requests contradict each other, or the network.
     """
@@ -27,11 +32,11 @@ def plan(
         first = find(mode or "default")
         asked[first.id] = (first, EndpointRequest())
     for network, request in asked.values():
-        if network.driver in ("host", "null") and len(asked) > 1:
+        if not traits(network.driver).shared and len(asked) > 1:
             raise InvalidArgument(
                 f"conflicting options: a container on network {network.name} cannot be on another network"
             )
-        if network.driver == "host":
+        if not traits(network.driver).namespace:
             raise InvalidArgument("conflicting options: host type networking has no sandbox of its own")
         places.check(network, request)
     return list(asked.values())

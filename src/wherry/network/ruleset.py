@@ -16,14 +16,15 @@ Sets and maps, each once a family (``4``, ``6``; the rest of this page leaves th
     bridges     set  our bridges;  internal, unprotected, routed: those of such networks
     same_bridge set  bridge . bridge, each with itself
     trusted     set  interface . bridge: direct routing is allowed
+    relayed     set  TCP ports that are carried on ::1
 
-    raw prerouting  what comes from a bridge neither claims nor seeks the host's loopback: ``route_localnet``,
-                    which lets the host reach 127.0.0.1:<port>, would otherwise open it to containers
+    raw prerouting  drop packets from a bridge from or to the host's loopback addresses: ``route_localnet``
+                    lets the host reach 127.0.0.1:<port>, and would otherwise open it to containers
     nat prerouting  to an address of this host: look the port up. Never for 127.0.0.0/8, which no packet from
                     a wire may seek, so that a port published on 127.0.0.1 stays there. A port with a list of
                     callers drops the others
     nat output      the same for the host's own programs, 127.0.0.0/8 included, and without lists. Not for
-                    ::1, to which the kernel lets no answer back (``relay``)
+                    ::1, to which the kernel lets no answer back: it goes to ``relay``
     nat postrouting leaving the subnet: masquerade. Host loopback into a bridge: masquerade, the container
                     could not answer 127.0.0.1. From a subnet by a published port back into it: masquerade,
                     or the answer would go straight to the asker, who asked someone else
@@ -32,12 +33,12 @@ Sets and maps, each once a family (``4``, ``6``; the rest of this page leaves th
 
 Verdicts are ``accept`` for this table only: a drop in any other table of the host still drops.
 
-With ``obey_host`` a published port answers only whom the host's own input rules would let in. Forwarded
-packets never see those rules, so a caller's first one is not translated but goes up to the host's input
-hook; if it comes as far as the last chain there, which is ours, its caller is remembered for a minute
-(``passed``) and the packet dropped; the caller sends it again, and that one is translated.
+With ``obey_host`` a published port answers only callers that the host's own input rules would accept.
+Forwarded packets never pass those rules. So a caller's first packet is not translated, but goes to the host's
+input hook. If it reaches the last chain there, which is ours, the caller is remembered for a minute
+(``passed``) and the packet is dropped. The caller sends it again, and then it is translated.
 
-With encrypted overlay networks nothing passes to their UDP port in the clear, in two chains more.
+Encrypted overlay networks add two chains, which drop unencrypted packets to and from their UDP port.
 """
 
 from __future__ import annotations
@@ -58,18 +59,22 @@ from itertools import groupby
 
 from wherry.errors import Internal
 from wherry.network.options import GatewayMode
-from wherry.network.types import PROTOCOLS
+from wherry.network.types import LOOPBACK6, PROTOCOLS
 from wherry.state.networks import PublishedRow
 
 _IFNAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+_PATH = re.compile(r"[A-Za-z0-9_./@+-]{1,100}")
+"""Paths that nft accepts unchanged in a comment; a comment has room for 128 bytes."""
 RANGE_MIN = 4
-"""Ports in a row that become one element: fewer are cheaper as elements of a hash."""
+"""From this many consecutive ports on they become one element; fewer are cheaper as hash elements."""
 ANY4, ANY6 = "0.0.0.0", "::"
+RELAYED = (ANY6, LOOPBACK6)
+"""The address on which the relay makes published TCP ports available."""
 
 Address = IPv4Address | IPv6Address
 Place = Callable[[str, str], None]
 Elements = Mapping[str, frozenset[str]]
-"""What is in each set and map, by name, as nft(8) writes it."""
+"""The content of each set and map, by name, in nft(8) syntax."""
 
 _SETS = """\
 add map inet {t} published{n} {{ type {a} . inet_proto . inet_service : {a} . inet_service; }}
@@ -94,12 +99,13 @@ add chain inet {t} publish{n}
 _HEAD = """\
 add table inet {t}
 delete table inet {t}
-add table inet {t}
+add table inet {t}{comment}
 {sets4}{sets6}\
 add set inet {t} bridges {{ type ifname; }}
 add set inet {t} internal {{ type ifname; }}
 add set inet {t} same_bridge {{ type ifname . ifname; }}
 add set inet {t} trusted {{ type ifname . ifname; }}
+add set inet {t} relayed {{ type inet_service; }}
 add chain inet {t} guard {{ type filter hook prerouting priority raw; policy accept; }}
 add chain inet {t} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}
 add chain inet {t} output {{ type nat hook output priority -100; policy accept; }}
@@ -114,6 +120,7 @@ add rule inet {t} guard iifname @bridges ip6 daddr ::1 drop
 add rule inet {t} prerouting ip daddr 127.0.0.0/8 return
 add rule inet {t} prerouting fib daddr type local \
 meta nfproto vmap {{ ipv4 : goto arrive4, ipv6 : goto arrive6 }}
+{relay}\
 add rule inet {t} output ip6 daddr ::1 return
 add rule inet {t} output fib daddr type local \
 meta nfproto vmap {{ ipv4 : goto publish4, ipv6 : goto publish6 }}
@@ -158,6 +165,9 @@ add rule inet {t} into_bridge {ip} daddr . meta l4proto . th dport @open{n} acce
 add rule inet {t} into_bridge oifname @unprotected{n} meta nfproto ipv{n} accept
 add rule inet {t} into_bridge oifname @routed{n} meta l4proto {icmp} accept
 """
+_RELAY = """\
+add rule inet {t} output ip6 daddr ::1 tcp dport @relayed dnat ip6 to [::1]:{port}
+"""
 _SEALED = """\
 add chain inet {t} sealed_in {{ type filter hook input priority filter; policy accept; }}
 add chain inet {t} sealed_out {{ type filter hook output priority filter; policy accept; }}
@@ -168,7 +178,7 @@ add rule inet {t} sealed_out udp dport {port} rt ipsec missing drop
 
 @dataclass(frozen=True)
 class FamilyRules:
-    """A bridge network's subnet of one family. ``snat`` is the address it leaves under, ``""`` for any."""
+    """A bridge network's subnet of one family. ``snat``: the source address outside, ``""`` for any."""
 
     subnet: str
     mode: GatewayMode = "nat"
@@ -178,18 +188,31 @@ class FamilyRules:
 
 @dataclass(frozen=True)
 class Bridged:
-    """A bridge network as the firewall sees it."""
+    """A network in the firewall's view: everything behind one of the host's interfaces.
+
+    :ivar trusted: interfaces from which its containers can be reached directly. :ivar binding: the host
+        address for published ports without an address, ``""`` for the daemon's default. :ivar sealed: its
+        packets between hosts use IPsec only.
+    """
 
     bridge: str
     subnets: tuple[FamilyRules, ...] = ()
     internal: bool = False
     icc: bool = True
     trusted: tuple[str, ...] = ()
+    binding: str = ""
+    sealed: bool = False
+
+    def routed(self, family: int) -> bool:
+        """Whether the containers' own addresses of a family are reachable, instead of ports of the host."""
+        return any(r.mode == "routed" and ip_network(r.subnet).version == family for r in self.subnets)
 
 
-def head(table: str, *, obey_host: bool = False, sealed: int = 0) -> str:
-    """A new empty table in the place of what there was. :param sealed: a UDP port to which nothing is sent or
-    let in but by IPsec, 0 for none.
+def head(table: str, *, obey_host: bool = False, sealed: int = 0, relay: int = 0, root: str = "") -> str:
+    """A new empty table that replaces the present one. :param sealed: a UDP port that only IPsec packets may
+    use, 0 for none.
+    :param relay: the port of the relay on ``::1``, 0 for none. :param root: the daemon's root, for people who
+        list the table.
     """
     parts: dict[str, str] = {}
     for n, a, ip, loopback, icmp in (
@@ -203,12 +226,15 @@ def head(table: str, *, obey_host: bool = False, sealed: int = 0) -> str:
         parts[f"into{n}"] = _INTO.format(**values)
     if obey_host:
         parts["sets6"] += _OBEY_CHAIN.format(t=table)
+    parts["relay"] = _RELAY.format(t=table, port=relay) if relay else ""
+    parts["comment"] = f' {{ comment "root {root}"; }}' if _PATH.fullmatch(root) else ""
     text = _HEAD.format(t=table, **parts)
     return text + _SEALED.format(t=table, port=sealed) if sealed else text
 
 
 def of_network(network: Bridged) -> Elements:
-    """What a network is made of. :raises Internal: a name or subnet that would break out of the text."""
+    """The elements for a network.
+    :raises Internal: a name or subnet that is not safe to write into the text."""
     bridge = quoted(network.bridge)
     out: dict[str, set[str]] = {"bridges": {bridge}}
     if network.internal:
@@ -235,11 +261,11 @@ def of_network(network: Bridged) -> Elements:
 
 
 def of_ports(ports: Iterable[PublishedRow]) -> Elements:
-    """What published ports are made of.
+    """The elements for published ports.
 
-    A row whose host address is the container's own opens the container's port, of a network in mode
-    ``routed``.
-    :raises Internal: a value that would break out of the text.
+    A row whose host address is the container's own address opens the container's port (networks in mode
+    ``routed``).
+    :raises Internal: a value that is not safe to write into the text.
     """
     out: dict[str, set[str]] = {}
 
@@ -249,8 +275,11 @@ def of_ports(ports: Iterable[PublishedRow]) -> Elements:
     for key, group in groupby(sorted(ports, key=_order), key=_same_target):
         rows = list(group)
         host_ip, ip = ip_address(key[0]), ip_address(key[2])
-        if host_ip.is_loopback and host_ip.version == 6:
-            continue  # carried, not translated
+        if key[1] == "tcp" and key[0] in RELAYED:
+            for row in rows:
+                place("relayed", str(row.host_port))
+        if key[0] == LOOPBACK6:
+            continue  # by the relay, without NAT
         if host_ip.version != ip.version:
             raise Internal(f"cannot publish {host_ip} for {ip}: they are of different families")
         for run in _runs(rows):
@@ -286,7 +315,7 @@ def _place_run(run: Sequence[PublishedRow], host_ip: Address, ip: Address, place
 
 
 def _collapsed(sources: str, family: int) -> list[str]:
-    """Subnets of a family that do not overlap, as elements of an interval set must not."""
+    """A family's subnets without overlaps, as an interval set requires."""
     given = [s for s in sources.split(",") if (":" in s) == (family == 6)]
     if family == 6:
         return [str(n) for n in collapse_addresses(map(IPv6Network, given))]
@@ -305,7 +334,7 @@ def _order(row: PublishedRow) -> tuple[tuple[str, str, str, str, bool], int]:
 
 
 def _runs(rows: Sequence[PublishedRow]) -> Iterable[list[PublishedRow]]:
-    """Ports in a row that stay what they are; every other by itself."""
+    """Groups of consecutive ports that are not renumbered; every other port by itself."""
     run: list[PublishedRow] = []
     for row in rows:
         follows = run and row.host_port == run[-1].host_port + 1 and row.host_port == row.container_port
@@ -325,7 +354,7 @@ def _usable(run: list[PublishedRow]) -> Iterable[list[PublishedRow]]:
 
 
 def commands(table: str, verb: str, elements: Elements) -> str:
-    """``add`` or ``delete`` of elements."""
+    """``add`` or ``delete`` commands for elements."""
     return "".join(
         f"{verb} element inet {table} {name} {{ {', '.join(sorted(found))} }}\n"
         for name, found in sorted(elements.items())
@@ -354,7 +383,7 @@ def _frozen(elements: Mapping[str, set[str]]) -> Elements:
 
 
 def quoted(name: str) -> str:
-    """An interface's name. :raises Internal: it has odd characters."""
+    """An interface's name in quotes. :raises Internal: it has unusual characters."""
     if not _IFNAME.fullmatch(name):
         raise Internal(f"cannot write a firewall rule for interface {name!r}: the name has odd characters")
     return f'"{name}"'

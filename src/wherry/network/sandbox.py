@@ -1,9 +1,9 @@
-"""Network namespaces of containers: made, furnished, kept at ``<run>/netns/<container id>``, let go.
+"""Network namespaces of containers: made, set up, pinned at ``<run>/netns/<container id>``, released.
 
-A veth pair goes away with its namespace. The kernel does that in the background, for many at once, where
-deleting the pair by itself makes the caller wait for 30 ms. So letting go is one unmount, and
-:class:`Reaper` looks later whether something (a shell that was left inside) keeps the namespace, and takes
-the interface away from it.
+A veth pair goes away with its namespace. The kernel does that in the background, for many pairs at once;
+deleting one pair directly makes the caller wait for 30 ms. So a release is only an unmount. Later
+:class:`Reaper` checks whether something keeps the namespace alive (a shell that was left inside); if so, it
+removes the interface.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import netns, sysctl
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import NetlinkError, NetlinkSocket
-from wherry.network.drivers import Driver, Namespace
+from wherry.network.drivers import Namespace, NetworkDriver
 from wherry.network.endpoints import gateway_of
 from wherry.network.types import DHCP, Endpoint, Family, Network
 
 _log = logging.getLogger(__name__)
 
 REAP_AFTER = 2.0
-"""Seconds the kernel gets to remove the interfaces of a namespace that was let go."""
+"""Seconds that the kernel has to remove the interfaces of a released namespace."""
 
 
 @dataclass(frozen=True)
-class Attachment:
-    """An endpoint with what is needed to make it."""
+class SandboxEndpoint:
+    """An endpoint, with everything that is needed to make it."""
 
     network: Network
-    driver: Driver
+    driver: NetworkDriver
     endpoint: Endpoint
 
 
 Lend = Callable[[Path, Endpoint], Endpoint]
-"""Gets an address for an endpoint whose interface is up, from whoever hands out addresses on its network."""
+"""Obtains an address for an endpoint whose interface is up, from the DHCP server of its network."""
 
 
-def build(path: Path, attachments: Sequence[Attachment], lend: Lend) -> list[Endpoint]:
+def build(path: Path, attachments: Sequence[SandboxEndpoint], lend: Lend) -> list[Endpoint]:
     """Make the namespace, bring its loopback interface up, attach every endpoint and set the routes.
 
     Nothing is left behind on failure.
 
-    :returns: the endpoints, with the addresses that were lent to them.
+    :returns: the endpoints, with the addresses that they obtained.
     :raises Internal: the host refuses, with the reason.
     """
     try:
@@ -74,11 +74,11 @@ def build(path: Path, attachments: Sequence[Attachment], lend: Lend) -> list[End
         raise
 
 
-def connect(path: Path, attachment: Attachment, others: Sequence[Endpoint], lend: Lend) -> Endpoint:
+def connect(path: Path, attachment: SandboxEndpoint, others: Sequence[Endpoint], lend: Lend) -> Endpoint:
     """Attach one more endpoint to a namespace that has others.
 
-    :returns: it, with the address that was lent to it.
-    :raises Internal: the host refuses, with the reason; the interface is gone again.
+    :returns: the endpoint, with the address that it obtained.
+    :raises Internal: the host refuses, with the reason; the interface is removed again.
     """
     with _inside(path, "connect") as inside:
         try:
@@ -92,7 +92,7 @@ def connect(path: Path, attachment: Attachment, others: Sequence[Endpoint], lend
 
 
 def disconnect(path: Path, endpoint: Endpoint, left: Sequence[Endpoint]) -> None:
-    """Take an endpoint's interface out of a namespace; that it is gone already is fine.
+    """Remove an endpoint's interface from a namespace; if it is gone already, nothing happens.
 
     :raises Internal: the host refuses, with the reason.
     """
@@ -103,8 +103,8 @@ def disconnect(path: Path, endpoint: Endpoint, left: Sequence[Endpoint]) -> None
 
 
 def strip(path: Path, names: Sequence[str]) -> None:
-    """Remove interfaces from a namespace that is let go: whatever keeps it alive then (a shell that was left
-    inside) has no place on the wire any more. What is gone already is fine."""
+    """Remove interfaces from a namespace that is being released. If something keeps it alive (a shell that
+    was left inside), that has no network any more. Missing interfaces are no error."""
     if not names or not netns.is_pinned(path):
         return
     with _inside(path, "strip") as inside:
@@ -113,13 +113,14 @@ def strip(path: Path, names: Sequence[str]) -> None:
 
 
 def readdress(path: Path, before: Endpoint, after: Endpoint, endpoints: Sequence[Endpoint]) -> None:
-    """An endpoint has another IPv4 address now; ``endpoints`` are all there are then."""
+    """Change an endpoint's IPv4 address; ``endpoints`` are all endpoints after the change."""
     with _inside(path, "change") as inside:
         link = rt.link(inside, after.ifname)
         if link is None:
-            raise Internal(f"interface {after.ifname} is not there")
+            raise Internal(f"interface {after.ifname} does not exist")
         if (before.ip, before.prefix_len) != (after.ip, after.prefix_len):
-            # the old one first: with it the kernel would remove the other addresses of its subnet
+            # the old one first: if it were removed later, the kernel would remove other addresses of its
+            # subnet with it
             inside.transact(rt.delete_address(link.index, ip_interface(f"{before.ip}/{before.prefix_len}")))
             inside.transact(rt.add_address(link.index, ip_interface(f"{after.ip}/{after.prefix_len}")))
         _route(inside, endpoints)
@@ -135,7 +136,7 @@ def _inside(path: Path, what: str) -> Iterator[NetlinkSocket]:
 
 
 def _furnish(
-    path: Path, inside: NetlinkSocket, attachments: Sequence[Attachment], lend: Lend
+    path: Path, inside: NetlinkSocket, attachments: Sequence[SandboxEndpoint], lend: Lend
 ) -> list[Endpoint]:
     endpoints = []
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -159,10 +160,10 @@ def _furnish(
 
 
 def _configure(path: Path, inside: NetlinkSocket, endpoint: Endpoint) -> None:
-    """Parameters, addresses, up."""
+    """Set parameters and addresses, and bring it up."""
     link = rt.link(inside, endpoint.ifname)
     if link is None:
-        raise OSError(errno.ENODEV, f"interface {endpoint.ifname} is not there")
+        raise OSError(errno.ENODEV, f"interface {endpoint.ifname} does not exist")
     if endpoint.ip6 or endpoint.sysctls or any(":" in a for a in endpoint.link_local):
         netns.inside(path, partial(_parameters, endpoint))
     addresses = [
@@ -176,7 +177,7 @@ def _configure(path: Path, inside: NetlinkSocket, endpoint: Endpoint) -> None:
 
 
 def _parameters(endpoint: Endpoint) -> None:
-    """Runs in the namespace. :raises InvalidArgument: no such parameter, or not with this value."""
+    """Runs in the namespace. :raises InvalidArgument: unknown parameter, or invalid value."""
     if endpoint.ip6 or any(":" in a for a in endpoint.link_local):
         sysctl.write("0", "net", "ipv6", "conf", endpoint.ifname, "disable_ipv6")
     for key, value in endpoint.sysctls.items():
@@ -189,14 +190,14 @@ def _parameters(endpoint: Endpoint) -> None:
 
 
 def _route(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
-    """The default route of each family, or none."""
+    """Set the default route of each family, or none."""
     families: tuple[tuple[Family, int], ...] = ((4, socket.AF_INET), (6, socket.AF_INET6))
     for family, number in families:
         chosen = gateway_of(endpoints, family)
         if chosen is not None:
             link = rt.link(inside, chosen.ifname)
             if link is None:
-                raise OSError(errno.ENODEV, f"interface {chosen.ifname} is not there")
+                raise OSError(errno.ENODEV, f"interface {chosen.ifname} does not exist")
             gateway = ip_address(chosen.gateway if family == 4 else chosen.gateway6)
             inside.transact(rt.set_default_route(gateway, link.index))
         else:
@@ -220,8 +221,8 @@ def _remove(inside: NetlinkSocket, name: str) -> None:
 
 
 def _open_inside() -> NetlinkSocket:
-    """Runs in the new namespace: interfaces that come later get no IPv6 address unless their endpoint has
-    one, and listen to no router; ``::1`` stays."""
+    """Runs in the new namespace. Interfaces that come later get no IPv6 address unless their endpoint has
+    one, and ignore router advertisements; ``::1`` stays."""
     for key, value in (("disable_ipv6", "1"), ("accept_ra", "0")):
         with suppress(FileNotFoundError):  # a kernel without IPv6
             sysctl.write(value, "net", "ipv6", "conf", "default", key)
@@ -229,7 +230,7 @@ def _open_inside() -> NetlinkSocket:
 
 
 def repin(path: Path, pid: int) -> bool:
-    """Pin the namespace of a running container again. :returns: whether it is pinned afterwards."""
+    """Pin the namespace of a running container again. :returns: whether that worked."""
     if netns.is_pinned(path):
         return True
     if pid <= 0:
@@ -247,7 +248,7 @@ def repin(path: Path, pid: int) -> bool:
 
 
 class Reaper:
-    """Removes interfaces that should have gone away with their namespace. Safe to use from any thread."""
+    """Removes interfaces that did not go away with their namespace. Safe to use from any thread."""
 
     def __init__(self, *, after: float = REAP_AFTER) -> None:
         self._after = after
@@ -256,7 +257,7 @@ class Reaper:
         self._timer: threading.Timer | None = None
 
     def later(self, remove: Callable[[], None]) -> None:
-        """Call ``remove`` in a while, together with others."""
+        """Call ``remove`` after a while, together with others."""
         with self._lock:
             self._waiting.append(remove)
             if self._timer is None:
@@ -265,7 +266,7 @@ class Reaper:
                 self._timer.start()
 
     def run(self) -> None:
-        """Do now all that waits."""
+        """Call everything that waits now."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
             if self._timer is not None:

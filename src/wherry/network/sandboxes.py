@@ -1,8 +1,8 @@
-"""The sandboxes of containers: made, changed while the container runs, released, taken over after a restart.
+"""Sandboxes of containers: create, change while the container runs, release, adopt after a restart.
 
-A sandbox's row comes first and goes last (``state.networks`` says why); in between a failure unwinds what was
-done. Choosing addresses and ports is serial (the database's lock, the ports' lock), the kernel's work is not.
-Calls for one container come one after another: whoever calls sees to that.
+A sandbox's row is written first and deleted last (``state.networks`` says why); a failure in between undoes
+what was done. Choosing addresses and ports is serialised (the database's lock, the ports' lock); the kernel's
+work is not. The caller must not make two calls for one container at the same time.
 """
 
 from __future__ import annotations
@@ -19,21 +19,14 @@ import msgspec
 
 from wherry.errors import Conflict, Forbidden, Internal, Unavailable, WherryError
 from wherry.linux import netns
-from wherry.linux.plugins import Plugins
 from wherry.model import typed
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints, requests, sandbox
-from wherry.network import plugins as remote
-from wherry.network.catalog import Catalog
-from wherry.network.dhcp.leases import Leases
-from wherry.network.dns.server import DnsServer
-from wherry.network.drivers import Driver
-from wherry.network.drivers.remote import RemoteDriver
+from wherry.network.dhcp.leases import DhcpLeases
 from wherry.network.endpoints import Endpoints, endpoint_of
-from wherry.network.overlays import Overlays
-from wherry.network.plugins.ipam import RemoteIpam
-from wherry.network.publishing import Publishing, port_of
-from wherry.network.sandbox import Attachment
+from wherry.network.parts import NetworkParts
+from wherry.network.publishing import port_of
+from wherry.network.sandbox import SandboxEndpoint
 from wherry.network.types import (
     DHCP,
     Endpoint,
@@ -43,46 +36,37 @@ from wherry.network.types import (
     PublishedPort,
     Sandbox,
 )
-from wherry.state.networks import Networks, PublishedRow
+from wherry.state.networks import PublishedRow
 
 _log = logging.getLogger(__name__)
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 
 Lines = list[str]
-Attachments = list[Attachment]
+Attachments = list[SandboxEndpoint]
 Published = list[PublishedRow]
 Asked = list[tuple[Network, EndpointRequest]]
 
 
-class Sandboxes:
-    """The half of the manager that deals with containers; the manager makes what it works on."""
+class SandboxManager:
+    """Safe to use from any thread that is in the host's network and mount namespaces."""
 
-    def __init__(
-        self,
-        rows: Networks,
-        directory: Path,
-        catalog: Catalog,
-        drivers: dict[str, Driver],
-        publishing: Publishing,
-        dns: DnsServer,
-        plugins: Plugins,
-    ) -> None:
-        """:param directory: where namespaces are pinned."""
-        self._rows = rows
-        self._db = rows.db
-        self._netns = directory
-        self._catalog = catalog
-        self._drivers = drivers
-        self._publishing = publishing
-        self._dns = dns
-        self._endpoints = Endpoints(rows)
-        self._reaper = sandbox.Reaper()
-        self._leases = Leases(self._moved)
-        self._plugins = plugins
-        self._overlays: Overlays | None = None
-        """Set by the manager of a daemon that is part of a cluster."""
+    def __init__(self, parts: NetworkParts) -> None:
+        self._parts = parts
+        self._rows = parts.rows
+        self._db = parts.rows.db
+        self._netns = parts.pins
+        self._catalog = parts.catalog
+        self._drivers = parts.drivers
+        self._publishing = parts.publishing
+        self._dns = parts.dns
+        self._endpoints = Endpoints(parts.rows)
+        self._leases = DhcpLeases(self._moved)
 
-    def create_sandbox(
+    def close(self) -> None:
+        """Stop renewing leases."""
+        self._leases.close()
+
+    def create(
         self,
         container_id: str,
         *,
@@ -95,24 +79,25 @@ class Sandboxes:
     ) -> Sandbox:
         """Make a container's network: namespace, interfaces, addresses, routes, published ports. All or none.
 
-        :param name: the container's name, for the words of errors. :param network_mode: a network's name
-            or id, or ``default``, where ``endpoints`` is None. :param endpoints: what was asked of each
-            network, by network.
-        :param ports: published where the container has an address; without one (``none``) there is
-            nothing to lead them to and they are left out, as Docker does.
-        :param mac_address: of the first interface, unless its endpoint asks for one.
-        :raises Conflict: the container has a sandbox; an address is taken.
-        :raises InvalidArgument: a request that cannot be carried out as written.
+        :param name: the container's name, for error messages. :param network_mode: a network's name or id, or
+            ``default``; used if ``endpoints`` is None. :param endpoints: the request for each network.
+        :param ports: published if the container has an address. Without one (``none``) they are ignored, as
+            in Docker.
+        :param mac_address: for the first interface, unless its endpoint request has one.
+        :raises Conflict: the container has a sandbox already; an address is taken.
+        :raises InvalidArgument: the request is not possible.
         :raises Internal: a port is taken, or the host refuses.
         """
         path = self._pin(container_id)
         owner = owner or Owner(name=name)
-        asked = requests.plan(network_mode, endpoints, self._catalog.usable)
+        find = self._catalog.usable if endpoints is not None else self._catalog.usable_by_mode
+        asked = requests.plan(network_mode, endpoints, find, self._drivers.traits)
         with ExitStack() as undo:
             asked = [(network, self._claim(network, request, undo)) for network, request in asked]
+            attachments = self._record(container_id, asked, mac_address, owner)
             undo.callback(self._publishing.release, container_id)
-            attachments, published = self._record(container_id, asked, ports, mac_address, owner)
             undo.callback(self._rows.delete_sandbox, container_id)
+            published = self._hold(container_id, ports, attachments, owner)
             undo.callback(self._let_go, path, attachments)
             undo.callback(self._give_back, attachments)
             attachments = self._lent(attachments, sandbox.build(path, attachments, self._lend))
@@ -130,8 +115,8 @@ class Sandboxes:
             tuple(port_of(r) for r in published),
         )
 
-    def delete_sandbox(self, container_id: str) -> None:
-        """Release everything of a container's network. Idempotent; half-made ones are fine."""
+    def delete(self, container_id: str) -> None:
+        """Release everything of a container's network. Idempotent; also for incomplete sandboxes."""
         path = self._pin(container_id)
         self._dns.leave(container_id)
         if not self._rows.has_sandbox(container_id):
@@ -154,13 +139,14 @@ class Sandboxes:
         name: str = "",
         ports: Sequence[PortMapping] = (),
     ) -> Endpoint:
-        """Put a running container on one more network.
+        """Connect a running container to one more network.
 
-        :param ports: published now if nothing of it could be reached before, and something can now.
+        :param ports: published now, if the container had no address to publish on before, and has one now.
         :raises Forbidden: it is on that network already. :raises InvalidArgument, Conflict, Internal: as
-            :meth:`create_sandbox`.
+            :meth:`create`.
         """
         network = self._catalog.usable(wanted)
+        driver = self._drivers.of(network)
         owner = self._owner(container_id)
         with ExitStack() as undo:
             if not any(e.network_id == network.id for e in self.endpoints_of(container_id)):
@@ -172,9 +158,14 @@ class Sandboxes:
                         f"endpoint with name {name or owner.name} already exists in network {network.name}"
                     )
                 endpoint = self._endpoints.make(
-                    container_id, network, request, owner=owner, taken=[e.ifname for e in before]
+                    container_id,
+                    network,
+                    request,
+                    driver,
+                    owner=owner,
+                    taken=[e.ifname for e in before],
                 )
-            attachment = Attachment(network, self._driver(network.driver), endpoint)
+            attachment = SandboxEndpoint(network, driver, endpoint)
             undo.callback(self._rows.delete_endpoint, endpoint.id)
             undo.callback(self._detach_later, attachment)
             path = self._pin(container_id)
@@ -187,8 +178,8 @@ class Sandboxes:
             undo.callback(self._publishing.lead, container_id, before)
             if ports and not self._rows.published(container_id=container_id) and self._reachable(now):
                 self._publishing.publish(container_id, ports, now, name or owner.name)
-            undo.callback(self._withdraw, [Attachment(network, attachment.driver, endpoint)])
-            self._announce([Attachment(network, attachment.driver, endpoint)])
+            undo.callback(self._withdraw, [SandboxEndpoint(network, attachment.driver, endpoint)])
+            self._announce([SandboxEndpoint(network, attachment.driver, endpoint)])
             self._dns.join(container_id, path, owner, now)
             undo.pop_all()
         return endpoint
@@ -198,7 +189,7 @@ class Sandboxes:
         return bool(target.ip4 or target.ip6)
 
     def disconnect(self, container_id: str, network_id: str) -> Endpoint | None:
-        """Take a running container off a network. :returns: the endpoint it had, None if none."""
+        """Disconnect a running container from a network. :returns: the endpoint it had, None if none."""
         present = self.endpoints_of(container_id)
         endpoint = next((e for e in present if e.network_id == network_id), None)
         if endpoint is None:
@@ -209,23 +200,24 @@ class Sandboxes:
         self._publishing.lead(container_id, left)
         network = self._catalog.all().get(network_id)
         if network is not None:
-            self._give_back([Attachment(network, self._driver(network.driver), endpoint)])
+            self._give_back([SandboxEndpoint(network, self._drivers.of(network), endpoint)])
         sandbox.disconnect(path, endpoint, left)
         if network is not None:
-            self._driver(network.driver).detach(network, endpoint)
+            self._drivers.of(network).detach(network, endpoint)
         self._rows.delete_endpoint(endpoint.id)
         if network is not None:
-            self._withdraw([Attachment(network, self._driver(network.driver), endpoint)])
+            self._withdraw([SandboxEndpoint(network, self._drivers.of(network), endpoint)])
         return endpoint
 
     @staticmethod
     def gateway(present: Sequence[Endpoint]) -> str:
-        """The address of the host that a container with these endpoints reaches everybody by."""
+        """The gateway of a container with these endpoints, that is,
+        the host's address on its default network."""
         by4, by6 = endpoints.gateway_of(present, 4), endpoints.gateway_of(present, 6)
         return by4.gateway if by4 is not None else by6.gateway6 if by6 is not None else ""
 
     def rename(self, container_id: str, name: str) -> None:
-        """A running container is called otherwise from now on."""
+        """Use a running container's new name."""
         owner = self._owner(container_id)
         if not self._rows.has_sandbox(container_id):
             return
@@ -250,24 +242,24 @@ class Sandboxes:
         """Publish more ports of a running container; all or none.
 
         :returns: what was published now.
-        :raises InvalidArgument: it has no address of its own (``host``, ``none``), or a bad mapping.
+        :raises InvalidArgument: it has no address of its own (``host``, ``none``), or an invalid mapping.
         :raises Internal: a port is taken, or the host refuses.
         """
         return self._publishing.publish(container_id, wanted, self.endpoints_of(container_id), name)
 
     def unpublish(self, container_id: str, ports: Sequence[PublishedPort]) -> None:
-        """Take published ports back while the container runs; those that are not there are fine.
+        """Stop publishing ports of a running container; missing ones are no error.
 
-        Connections that stand are left alone.
+        Established connections are not cut.
         """
         self._publishing.unpublish(container_id, ports)
 
-    def sandbox(self, container_id: str) -> Sandbox | None:
-        """The network of a container that runs (or starts), None for one that has none."""
-        return self.sandboxes(container_id).get(container_id)
+    def get(self, container_id: str) -> Sandbox | None:
+        """The sandbox of a running (or starting) container; None if it has none."""
+        return self.all(container_id).get(container_id)
 
-    def sandboxes(self, container_id: str | None = None) -> dict[str, Sandbox]:
-        """All sandboxes (or the one of a container) by container id."""
+    def all(self, container_id: str | None = None) -> dict[str, Sandbox]:
+        """All sandboxes (or only that of one container) by container id."""
         ids = [r.container_id for r in self._rows.sandboxes(container_id=container_id)]
         found: dict[str, tuple[list[Endpoint], list[PublishedPort]]] = {i: ([], []) for i in ids}
         if not found:
@@ -284,7 +276,7 @@ class Sandboxes:
         }
 
     def endpoints_of(self, container_id: str) -> tuple[Endpoint, ...]:
-        """A container's endpoints, ``()`` when it has no sandbox."""
+        """A container's endpoints; ``()`` if it has no sandbox."""
         found = (endpoint_of(r) for r in self._rows.endpoints(container_id=container_id))
         return tuple(sorted(found, key=lambda e: e.ifname))
 
@@ -292,25 +284,7 @@ class Sandboxes:
         """Every endpoint of a network."""
         return tuple(endpoint_of(r) for r in self._rows.endpoints(network_id=network_id))
 
-    # -- parts of the above ----------------------------------------------------------------------------
-
-    def _driver(self, name: str) -> Driver:
-        """:raises NotFound: there is none of this name, and no plugin."""
-        driver = self._drivers.get(name)
-        if driver is None:
-            driver = RemoteDriver(remote.find(self._plugins, name, "NetworkDriver"))
-            self._drivers[name] = driver
-        return driver
-
-    def _has_driver(self, network: Network) -> bool:
-        try:
-            self._driver(network.driver)
-        except WherryError:
-            return False
-        return True
-
-    def _ipam(self, network: Network) -> RemoteIpam:
-        return RemoteIpam(remote.find(self._plugins, network.ipam_driver, "IpamDriver"))
+    # -- helpers ---------------------------------------------------------------------------------------
 
     def _pin(self, container_id: str) -> Path:
         if not _CONTAINER_ID.fullmatch(container_id):
@@ -325,11 +299,11 @@ class Sandboxes:
         self,
         container_id: str,
         asked: Asked,
-        ports: Sequence[PortMapping],
         mac_address: str,
         owner: Owner,
-    ) -> tuple[Attachments, Published]:
-        """Choose addresses and ports and write the rows."""
+    ) -> Attachments:
+        """Choose addresses and write the rows."""
+        drivers = {network.id: self._drivers.of(network) for network, _ in asked}
         attachments: Attachments = []
         with self._db.transaction():
             if not self._rows.insert_sandbox(container_id, time.time_ns(), msgspec.json.encode(owner)):
@@ -339,48 +313,51 @@ class Sandboxes:
                     container_id,
                     network,
                     request,
+                    drivers[network.id],
                     owner=owner,
                     taken=[a.endpoint.ifname for a in attachments],
                     mac_address=mac_address if position == 0 else "",
                 )
-                attachments.append(Attachment(network, self._driver(network.driver), endpoint))
-            target = self._publishing.target([a.endpoint for a in attachments])
-            where = attachments[0].endpoint.id if attachments else ""
-            rows = self._publishing.hold(
-                container_id, ports, target, f"{owner.name or container_id[:12]} ({where})"
-            )
+                attachments.append(SandboxEndpoint(network, drivers[network.id], endpoint))
+        return attachments
+
+    def _hold(
+        self, container_id: str, ports: Sequence[PortMapping], attachments: Attachments, owner: Owner
+    ) -> Published:
+        """Choose host ports, hold them and write their rows."""
+        target = self._publishing.target([a.endpoint for a in attachments])
+        where = attachments[0].endpoint.id if attachments else ""
+        words = f"{owner.name or container_id[:12]} ({where})"
+        rows = self._publishing.hold(container_id, ports, target, words)
+        if rows:
             self._rows.insert_published(rows)
-        return attachments, rows
+        return rows
 
     def _attachments(self, container_id: str) -> Attachments:
         found: Attachments = []
         for row in self._rows.endpoints(container_id=container_id):
             network = self._catalog.all().get(row.network_id)
-            if network is not None and self._has_driver(network):
-                found.append(Attachment(network, self._driver(network.driver), endpoint_of(row)))
+            if network is not None and self._drivers.has(network):
+                found.append(SandboxEndpoint(network, self._drivers.of(network), endpoint_of(row)))
         return found
 
     def _claim(self, network: Network, request: EndpointRequest, undo: ExitStack) -> EndpointRequest:
-        """Addresses that are not this host's alone to choose: of a network that several hosts share, or with
+        """Claim addresses that this host cannot choose alone: of a network that several hosts share, or with
         an IPAM plugin."""
         if network.pools:
-            return self._ipam(network).claim(network, request, undo)
-        if network.driver != "overlay" or self._overlays is None:
-            return request
-        return self._overlays.claim(network, request, undo)
+            return self._parts.ipam(network.ipam_driver).claim(network, request, undo)
+        return self._drivers.of(network).sharing.claim(network, request, undo)
 
-    def _announce(self, attachments: Sequence[Attachment]) -> None:
+    def _announce(self, attachments: Sequence[SandboxEndpoint]) -> None:
         for a in attachments:
-            if a.network.driver == "overlay" and self._overlays is not None:
-                self._overlays.member.announce(a.endpoint)
+            a.driver.sharing.announce(a.endpoint)
 
-    def _withdraw(self, attachments: Sequence[Attachment]) -> None:
+    def _withdraw(self, attachments: Sequence[SandboxEndpoint]) -> None:
         for a in attachments:
-            if a.network.driver == "overlay" and self._overlays is not None:
-                self._overlays.member.withdraw(a.endpoint)
-            elif a.network.pools:
+            a.driver.sharing.withdraw(a.endpoint)
+            if a.network.pools:
                 try:
-                    self._ipam(a.network).release(a.network, a.endpoint)
+                    self._parts.ipam(a.network.ipam_driver).release(a.network, a.endpoint)
                 except WherryError as e:
                     _log.warning("cannot give an address of network %s back: %s", a.network.name, e.message)
 
@@ -388,17 +365,17 @@ class Sandboxes:
         owner = self._owner(endpoint.container_id)
         return self._leases.obtain(path, endpoint, owner.hostname or owner.name, endpoint.ip)
 
-    def _lent(self, attachments: Sequence[Attachment], lent: Sequence[Endpoint]) -> Attachments:
-        """Write down the addresses that endpoints were lent."""
+    def _lent(self, attachments: Sequence[SandboxEndpoint], lent: Sequence[Endpoint]) -> Attachments:
+        """Store the addresses that endpoints obtained by DHCP."""
         found: Attachments = []
         for a, endpoint in zip(attachments, lent, strict=True):
             if endpoint != a.endpoint:
                 self._rows.update_endpoint(endpoints.row_of(endpoint))
                 a.driver.adopt(a.network, endpoint)
-            found.append(Attachment(a.network, a.driver, endpoint))
+            found.append(SandboxEndpoint(a.network, a.driver, endpoint))
         return found
 
-    def _give_back(self, attachments: Sequence[Attachment]) -> None:
+    def _give_back(self, attachments: Sequence[SandboxEndpoint]) -> None:
         for a in attachments:
             if a.network.ipam_driver == DHCP:
                 self._leases.release(a.endpoint)
@@ -412,30 +389,50 @@ class Sandboxes:
         self._rows.update_endpoint(endpoints.row_of(after))
         self._dns.join(container_id, path, self._owner(container_id), now)
 
-    def _let_go(self, path: Path, attachments: Sequence[Attachment]) -> None:
-        # a pair's other end is removed by the reaper if it must be; these have none
+    def _let_go(self, path: Path, attachments: Sequence[SandboxEndpoint]) -> None:
+        # a veth pair is removed by the reaper if necessary; interfaces of these drivers are not
         sandbox.strip(path, [e.ifname for a in attachments if (e := a.endpoint).ifname and not e.host_ifname])
         netns.unpin(path)
         for a in attachments:
             self._detach_later(a)
 
-    def _detach_later(self, a: Attachment) -> None:
+    def _detach_later(self, a: SandboxEndpoint) -> None:
         if a.endpoint.ifname:
-            self._reaper.later(partial(a.driver.detach, a.network, a.endpoint))
+            self._parts.reaper.later(partial(a.driver.detach, a.network, a.endpoint))
 
-    def _adopt(self, container_id: str, pid: int) -> Lines:
+    def adopt(self, container_id: str, pid: int) -> Lines:
+        """Take over the sandbox of a running container: its namespace, addresses, ports and names.
+
+        What takes a millisecond and concerns it alone is left to :meth:`resume`.
+        :returns: lines that say what is wrong with it.
+        """
         lines: Lines = []
-        path = self._netns / container_id
+        path = self._pin(container_id)
         if not sandbox.repin(path, pid):
             lines.append("its network namespace is not to be found")
         attachments = self._attachments(container_id)
         for a in attachments:
             if a.network.ipam_driver == DHCP and a.endpoint.ip:
                 self._leases.adopt(path, a.endpoint, self._owner(container_id).hostname)
+        lines += self._publishing.adopt(container_id)
+        self._dns.know(container_id, [a.endpoint for a in attachments])
+        return _but(container_id, lines)
+
+    def resume(self, container_id: str) -> Lines:
+        """After :meth:`adopt`: look after its interfaces, and answer its DNS queries, for which its namespace
+        is entered.
+
+        :returns: lines that say what is wrong with it.
+        """
+        lines: Lines = []
+        attachments = self._attachments(container_id)
+        for a in attachments:
             if not a.driver.adopt(a.network, a.endpoint):
                 lines.append(f"its interface on {a.network.name} is gone")
-        lines += self._publishing.adopt(container_id)
-        lines += self._dns.adopt(
-            container_id, path, self._owner(container_id), [a.endpoint for a in attachments]
-        )
-        return [f"container {container_id[:12]} runs, but {line}" for line in lines]
+        endpoints = [a.endpoint for a in attachments]
+        lines += self._dns.adopt(container_id, self._pin(container_id), self._owner(container_id), endpoints)
+        return _but(container_id, lines)
+
+
+def _but(container_id: str, wrong: Lines) -> Lines:
+    return [f"container {container_id[:12]} runs, but {line}" for line in wrong]

@@ -1,4 +1,4 @@
-"""The nouns of networking, all frozen. Addresses are text in their canonical form, ``""`` for none.
+"""The types of networking, all frozen. Addresses are text in their canonical form, ``""`` for none.
 
 Times are nanoseconds since the epoch, MTUs bytes.
 """
@@ -6,7 +6,8 @@ Times are nanoseconds since the epoch, MTUs bytes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
@@ -20,19 +21,31 @@ PROTOCOLS: tuple[Proto, ...] = ("tcp", "udp", "sctp")
 
 DEFAULT_INSTANCE = "default"
 DHCP = "dhcp"
-"""The IPAM driver that asks the network's own DHCP server."""
-PREDEFINED = ("bridge", "host", "none")
+"""The IPAM driver that uses the network's own DHCP server."""
+LOOPBACK6 = "::1"
+HOST = "host"
+PREDEFINED = ("bridge", HOST, "none")
+NO_BRIDGE = "none"
+"""The value of ``--bridge`` for a daemon without a default bridge."""
+BUILDS = "(builds)"
+"""The default network of builds. Users cannot request this name, and no list shows it."""
+ROUTER_NAMES = {4: "DefaultGatewayIPv4", 6: "DefaultGatewayIPv6"}
+"""An auxiliary address of a bridge network with one of these names (Docker's) is the containers' router."""
 _INSTANCE = re.compile(r"[0-9a-f]{8}")
 
 BRIDGE_POOLS: tuple[tuple[str, int], ...] = tuple((f"172.{n}.0.0/16", 16) for n in range(17, 32))
-"""Where the default bridge's subnet is cut from; the order and the values are Docker's."""
+"""The pools for the default bridge's subnet; the order and the values are Docker's."""
 
 DEFAULT_ADDRESS_POOLS: tuple[tuple[str, int], ...] = (
     *((f"172.{n}.0.0/16", 24) for n in range(18, 32)),
     ("192.168.0.0/16", 24),
 )
-"""Base and prefix length of the subnets cut from it for networks that name none: Docker's pools in smaller
-pieces, as 31 networks are few and 65534 addresses for each are many. What other engines use comes last."""
+"""Base and prefix length of the subnets for networks that request none. They are Docker's pools, but cut into
+smaller subnets: Docker's 31 networks are few, and 65534 addresses for each are many.
+Pools that other engines use come last."""
+
+BUILD_POOLS: tuple[tuple[str, int], ...] = tuple((base, 22) for base, _ in DEFAULT_ADDRESS_POOLS)
+"""As many addresses as a bridge has ports."""
 
 IPNetwork = IPv4Network | IPv6Network
 Family = Literal[4, 6]
@@ -43,13 +56,18 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subnet(_Record, frozen=True, kw_only=True):
-    """``cidr`` is the subnet, ``gateway`` an address in it, ``ip_range`` the part to hand out from
-    (``""``: all of it), ``aux`` addresses that are never handed out, by name."""
+    """``cidr``: the subnet; ``gateway``: an address in it; ``ip_range``: the part to assign addresses from
+    (``""``: all of it); ``aux``: addresses that are never assigned, by name."""
 
     cidr: str
     gateway: str = ""
     ip_range: str = ""
     aux: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def router(self) -> str:
+        """The containers' default router; :attr:`gateway` is the host's own address."""
+        return self.aux.get(ROUTER_NAMES[self.family], self.gateway)
 
     @property
     def network(self) -> IPNetwork:
@@ -65,9 +83,10 @@ class Subnet(_Record, frozen=True, kw_only=True):
 
 
 class Network(_Record, frozen=True, kw_only=True):
-    """``bridge_name`` is the host's interface, ``""`` for drivers without one. ``subnets`` are of both
-    families. A ``config_only`` network holds settings for others, which name it in ``config_from``. ``pools``
-    are the ids by which an IPAM plugin knows the subnets."""
+    """``bridge_name``: the host's interface, ``""`` for drivers without one. ``subnets``: of both families. A
+    ``config_only`` network holds settings for others, which refer to it in ``config_from``. ``pools``: an
+    IPAM plugin's ids of the subnets. ``has_names``: containers on it resolve each other's names; on the
+    default networks they never could."""
 
     id: str
     name: str
@@ -87,6 +106,7 @@ class Network(_Record, frozen=True, kw_only=True):
     config_only: bool = False
     config_from: str = ""
     pools: dict[str, str] = msgspec.field(default_factory=dict)
+    has_names: bool = True
 
     def subnets_of(self, family: Family) -> tuple[Subnet, ...]:
         return tuple(s for s in self.subnets if s.family == family)
@@ -96,16 +116,15 @@ class Network(_Record, frozen=True, kw_only=True):
         return self.name in PREDEFINED
 
     @property
-    def has_names(self) -> bool:
-        """Whether containers on it find each other by name; on the default networks they never did."""
-        return self.driver not in ("host", "null") and not self.predefined
+    def hidden(self) -> bool:
+        """Whether it is invisible to users, who cannot put containers on it."""
+        return self.name == BUILDS
 
 
 class PortMapping(_Record, frozen=True, kw_only=True):
-    """A publication as asked for. ``host_port`` None is any free port; with ``host_port_end`` it is any
-    free one of the range, both ends included. ``host_ip`` ``""`` is the daemon's default address, and every
-    IPv6 address besides where the container has one. ``sources`` are the subnets that may connect, none for
-    all."""
+    """A requested publication. ``host_port`` None: any free port; with ``host_port_end``: any free port of
+    the range, both ends included. ``host_ip`` ``""``: the daemon's default address, and also every IPv6
+    address if the container has one. ``sources``: the subnets that may connect; empty: all."""
 
     container_port: int
     proto: Proto = "tcp"
@@ -116,7 +135,8 @@ class PortMapping(_Record, frozen=True, kw_only=True):
 
 
 class PublishedPort(_Record, frozen=True, kw_only=True):
-    """A publication as bound; ``host_ip`` 0.0.0.0 (``::``) is every IPv4 (IPv6) address of the host."""
+    """An active publication;
+    ``host_ip`` 0.0.0.0 (``::``) stands for every IPv4 (IPv6) address of the host."""
 
     container_port: int
     proto: Proto
@@ -126,10 +146,11 @@ class PublishedPort(_Record, frozen=True, kw_only=True):
 
 
 class Endpoint(_Record, frozen=True, kw_only=True):
-    """A container's place on one network. ``ifname`` is inside, ``host_ifname`` the veth's other end.
+    """A container's connection to one network. ``ifname`` is the interface inside, ``host_ifname`` the veth's
+    other end.
 
-    ``dns_names`` are what others on the network call it; ``links`` names of its own for others, by alias.
-    ``sysctls`` are of the interface, by their path below ``/proc/sys/net`` without the interface's name
+    ``dns_names``: the names that others on the network can resolve; ``links``: its own names for others, by
+    alias. ``sysctls``: of the interface, by the path below ``/proc/sys/net`` without the interface's name
     (``ipv4.conf.log_martians``).
     """
 
@@ -158,15 +179,15 @@ class Endpoint(_Record, frozen=True, kw_only=True):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Of both families, as far as it has them."""
+        """Its addresses of both families, if it has them."""
         return tuple(ip for ip in (self.ip, self.ip6) if ip)
 
 
 class Resolving(_Record, frozen=True, kw_only=True):
-    """Where a container's questions for other names go.
+    """Where a container's queries for other names go.
 
-    ``servers`` in the order of preference; ``inside`` says that they were chosen for this container and are
-    asked from its own network rather than from the host's.
+    ``servers`` in the order of preference; ``inside``: they were chosen for this container, and are asked
+    from its own network, not from the host's.
     """
 
     servers: tuple[str, ...] = ()
@@ -174,7 +195,7 @@ class Resolving(_Record, frozen=True, kw_only=True):
 
 
 class Owner(_Record, frozen=True, kw_only=True):
-    """The container of a sandbox, as far as its networks need to know it."""
+    """The facts about a sandbox's container that its networks need."""
 
     name: str = ""
     hostname: str = ""
@@ -193,9 +214,10 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """Where daemons tell each other of overlay networks. ``store`` is ``etcd://host:port[,…]``, ``advertise``
-    this host's address for the others, ``ttl`` the seconds of silence after which a host is forgotten,
-    ``rekey`` those after which it takes a new key for encrypted networks; files are PEM."""
+    """The cluster in which daemons share overlay networks. ``store``: ``etcd://host:port[,…]``;
+    ``advertise``: this host's address for the others; ``ttl``: the seconds of silence after which a host is
+    considered gone; ``rekey``:
+    the seconds after which it makes a new key for encrypted networks; files are PEM."""
 
     store: str
     advertise: str
@@ -208,19 +230,32 @@ class ClusterConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What an administrator may say (keys of daemon.json in brackets).
+    """The administrator's settings (keys of daemon.json in brackets).
 
     :ivar bip: address and prefix of the default bridge (``bip``). :ivar fixed_cidr: the part of its subnet
-        to hand out from. :ivar default_address_pools: base and prefix length of the subnets to cut, of both
-        families; empty for :data:`BRIDGE_POOLS` and :data:`DEFAULT_ADDRESS_POOLS`.
-    :ivar icc: whether containers of the default bridge reach each other. :ivar host_ip: where ports are
-        published that name no address (``ip``). :ivar obey_host_firewall: published ports answer only whom
-        the host's own input rules let in. :ivar host_gateway_ip: what ``host-gateway`` stands for; empty for
-        the address of the container's own gateway.
+        to assign addresses from. :ivar default_address_pools: base and prefix length of the subnets to cut,
+        of both families; empty: :data:`BRIDGE_POOLS` and :data:`DEFAULT_ADDRESS_POOLS`.
+    :ivar bridge: an existing interface of the host to use as the default bridge (``bridge``), or
+        :data:`NO_BRIDGE`; empty: our own bridge. :ivar ipv6: whether it has IPv6; ``bip6`` and
+        ``fixed_cidr6`` are as those of IPv4. :ivar gateway, gateway6: its containers' router, if that is not
+        the bridge itself.
+    :ivar network_options: defaults by driver, for options that a network does not set
+        (``default-network-opts``).
+    :ivar icc: whether containers of the default bridge can reach each other. :ivar host_ip: the address for
+        published ports without an address (``ip``). :ivar obey_host_firewall: published ports answer only
+        callers that the host's own input rules accept. :ivar host_gateway_ip: the address for
+        ``host-gateway``; empty: that of the container's own gateway.
     """
 
     bip: str = ""
     fixed_cidr: str = ""
+    bridge: str = ""
+    ipv6: bool = False
+    bip6: str = ""
+    fixed_cidr6: str = ""
+    gateway: str = ""
+    gateway6: str = ""
+    network_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     default_address_pools: tuple[tuple[str, int], ...] = ()
     mtu: int = 1500
     icc: bool = True
@@ -232,7 +267,7 @@ class NetworkConfig:
     cluster: ClusterConfig | None = None
 
     def __post_init__(self) -> None:
-        """:raises InvalidArgument: a value no network can have."""
+        """:raises InvalidArgument: a value that is not possible."""
         try:
             IPv4Address(self.host_ip)
         except ValueError as e:
@@ -243,12 +278,14 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class Instance:
-    """The names one daemon uses in the host's one namespace, so that several can live side by side.
+    """The names that one daemon uses on the host, so that several daemons can run side by side.
 
-    :param key: ``default``, or eight hex digits that are the same at every start of the same root.
+    :param key: ``default``, or eight hex digits that are the same at every start with the same root.
+    :param root: that root, for people.
     """
 
     key: str
+    root: str = ""
 
     def __post_init__(self) -> None:
         if self.key != DEFAULT_INSTANCE and not _INSTANCE.fullmatch(self.key):
@@ -259,12 +296,16 @@ class Instance:
         return "wherry0" if self.key == DEFAULT_INSTANCE else f"wh-{self.key}"
 
     @property
+    def builds_bridge(self) -> str:
+        return "wherry-builds" if self.key == DEFAULT_INSTANCE else f"whb-{self.key}"
+
+    @property
     def table(self) -> str:
         return "wherry" if self.key == DEFAULT_INSTANCE else f"wherry_{self.key}"
 
     @property
     def alias_prefix(self) -> str:
-        """What the alias of every interface of this instance begins with (ip-link(8), ``alias``)."""
+        """The prefix of the alias of every interface of this instance (ip-link(8), ``alias``)."""
         return f"wherry:{self.key}:"
 
     def alias(self, container_id: str) -> str:

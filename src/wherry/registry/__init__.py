@@ -1,1 +1,1 @@
-"""The distribution client: what fetches from registries and sends to them (distribution-spec 1.1)."""
+"""The distribution client: it fetches from registries and pushes to them (distribution-spec 1.1)."""

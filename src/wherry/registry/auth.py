@@ -1,9 +1,9 @@
-"""Who we are to a registry: nobody, a name and a password, or the bearer of a token.
+"""Authentication at a registry: anonymous, by name and password, or by token.
 
-The registry answers 401 with a challenge; a Bearer challenge names a realm that gives tokens out (Docker's
+The registry answers 401 with a challenge; a Bearer challenge names a realm that issues tokens (Docker's
 "Token Authentication Specification" and "OAuth2"). Tokens are kept by scope for one operation. Credentials
-go to a realm only over TLS, or in the clear to the same machine or to the registry's own host where that is
-spoken to in the clear already; never after a redirect, as a realm's redirects are not followed.
+are sent to a realm only over TLS; without TLS only to this machine, or to the registry's own host if the
+registry is used without TLS as well. A realm's redirects are not followed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TOKEN_ANSWER_MAX = 1 << 20
 _EXPIRES = 60
 _EARLY = 10
 _CHALLENGE = re.compile(r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|$|,)")
-_PARAMETER = re.compile(r'\s*,?\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*')
+_PARAMETER = re.compile(r'[\s,]*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*')
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Challenge:
 
 
 def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
-    """Challenges of ``WWW-Authenticate`` (RFC 9110, 11.6.1); what is malformed is left out."""
+    """Challenges of ``WWW-Authenticate`` (RFC 9110, 11.6.1); malformed ones are left out."""
     found = []
     for header in headers:
         at = 0
@@ -66,7 +66,7 @@ class _Token:
 class Authorizer:
     """Authorization for one registry, for one operation.
 
-    :ivar issued: a refresh token that the realm gave out when asked for one.
+    :ivar issued: the refresh token that the realm issued on request.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Authorizer:
         self.issued = ""
 
     async def header(self, scope: str) -> str:
-        """The value of ``Authorization`` as far as is known by now; empty before any challenge.
+        """The current value of ``Authorization``; empty before the first challenge.
 
         :param scope: one, or several with spaces between.
 
@@ -92,16 +92,17 @@ class Authorizer:
             return ""
         if self._challenge.scheme == "basic":
             return self._credentials.basic if self._credentials.username else ""
-        async with self._asking:  # requests side by side need one token, not one each
+        async with self._asking:  # parallel requests share one token
             token = self._tokens.get(scope)
             if token is None or token.expires < time.monotonic():
                 token = self._tokens[scope] = await self._fetch(self._challenge, scope)
         return f"Bearer {token.value}"
 
     def challenged(self, headers: Iterable[str], scope: str, sent: str) -> bool:
-        """Take a 401 in; whether another try makes sense, as it would not send again what was ``sent``.
+        """Handle a 401. :returns: whether another try makes sense: it would send something other than
+        ``sent``.
 
-        A challenge of another machine than the registry is never shown to this.
+        Never call it with a challenge from another machine than the registry.
         """
         known = parse_challenges(headers)
         chosen = next((c for c in known if c.scheme == "bearer" and c.parameters.get("realm")), None)
@@ -171,7 +172,7 @@ class Authorizer:
         except ValueError:
             fine = False
         if not fine:
-            raise RegistryError(host, REFUSED, f"its token realm {text!r} is no address")
+            raise RegistryError(host, REFUSED, f"its token realm {text!r} is not a URL")
         if realm.scheme == "https":
             return realm
         address = address_of(shown(realm))
@@ -213,7 +214,7 @@ class Authorizer:
 
 
 def _joined(scopes: Iterable[str]) -> list[str]:
-    """Each resource once, with every action that is wanted of it, in the order they came."""
+    """Each resource once with all wanted actions, in the original order."""
     found: dict[str, list[str]] = {}
     for scope in scopes:
         resource, _, actions = scope.rpartition(":")
@@ -222,7 +223,7 @@ def _joined(scopes: Iterable[str]) -> list[str]:
 
 
 def _reason(data: bytes) -> str:
-    """What the body of a refusal says."""
+    """The error text in the body of a refusal."""
     try:
         raw: Any = json.loads(data)
     except (ValueError, RecursionError):

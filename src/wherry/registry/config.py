@@ -1,7 +1,7 @@
-"""Which registries there are, as the daemon was told: mirrors, rewrites, blocked and insecure ones, proxies.
+"""The daemon's configuration of registries: mirrors, rewrites, blocked and insecure registries, proxies.
 
-A rule is for a host or for a prefix of names (``docker.io``, ``docker.io/library``); the longest that fits a
-name counts. Requests for ``docker.io`` go to the host that serves it.
+A rule is for a host or for a prefix of names (``docker.io``, ``docker.io/library``); the longest matching
+prefix counts. Requests for ``docker.io`` go to the host that serves it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DOWNLOADS, UPLOADS, ATTEMPTS, TIMEOUT = 3, 5, 5, 60
 
 
 @dataclass(frozen=True)
-class Rule:
-    """For names that begin with ``prefix``: where they really are, where copies are, or that they are not."""
+class PrefixRule:
+    """For names that begin with ``prefix``: the real location, the mirrors, or that they are blocked."""
 
     prefix: str
     location: str = ""
@@ -37,7 +37,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Proxies:
-    """URLs; ``none_for`` lists hosts, ``.domains``, networks and ``*`` that are reached without."""
+    """URLs; ``none_for`` lists the hosts, ``.domains``, networks and ``*`` that are reached
+    without a proxy."""
 
     http: str = ""
     https: str = ""
@@ -51,9 +52,10 @@ class Proxies:
 
 @dataclass(frozen=True)
 class RegistryConfig:
-    """``timeout`` in seconds: to connect, to answer, and for a transfer that all but stands still."""
+    """``timeout`` in seconds: for connecting, for an answer, and for a transfer that makes almost no
+    progress."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[PrefixRule, ...] = ()
     insecure: tuple[str, ...] = ()
     proxies: Proxies = field(default_factory=Proxies)
     certificates: tuple[Path, ...] = CERTS
@@ -62,12 +64,12 @@ class RegistryConfig:
     attempts: int = ATTEMPTS
     timeout: float = TIMEOUT
 
-    def rule_for(self, name: str) -> Rule | None:
+    def rule_for(self, name: str) -> PrefixRule | None:
         fitting = [rule for rule in self.rules if rule.fits(name)]
         return max(fitting, key=lambda rule: len(rule.prefix), default=None)
 
     def is_insecure(self, host: str) -> bool:
-        """Whether plain HTTP, or a certificate nobody vouches for, is good enough for ``host[:port]``."""
+        """Whether ``host[:port]`` may be used with plain HTTP or an unverified certificate."""
         name, address = host_name(host), address_of(host)
         if (
             name == "localhost"
@@ -86,11 +88,11 @@ class RegistryConfig:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Somewhere a repository is: ``host[:port]``, and the repository's path there.
+class RegistryPlace:
+    """A place where a repository can be found: ``host[:port]``, and its path there.
 
-    :ivar origin: whether it is where the name says it is, so that its credentials may be used there.
-    :ivar scheme: ``https`` or ``http`` where the configuration says so, else empty.
+    :ivar origin: whether this is the registry in the name, so that its credentials may be used.
+    :ivar scheme: ``https`` or ``http`` if the configuration sets it, else empty.
     """
 
     host: str
@@ -115,10 +117,10 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
         return None
 
 
-def places(config: RegistryConfig, reference: Reference, *, mirrors: bool) -> list[Place]:
+def places(config: RegistryConfig, reference: Reference, *, mirrors: bool) -> list[RegistryPlace]:
     """Where to ask for a reference, in this order.
 
-    :raises InvalidArgument: the configuration forbids the registry; the caller says it in its own words.
+    :raises InvalidArgument: the configuration blocks the registry; the caller words the error.
     """
     rule = config.rule_for(reference.name)
     if rule is not None and rule.blocked:
@@ -136,28 +138,28 @@ def places(config: RegistryConfig, reference: Reference, *, mirrors: bool) -> li
         domain, path = reference.domain, reference.path
     host = HUB_HOST if domain == DEFAULT_DOMAIN else domain
     insecure = config.is_insecure(host) or (rule is not None and rule.insecure)
-    found.append(Place(host, path, insecure, origin=domain == reference.domain))
+    found.append(RegistryPlace(host, path, insecure, origin=domain == reference.domain))
     return found
 
 
 class Blocked(InvalidArgument):
-    """The configuration forbids a registry; ``host`` says which."""
+    """The configuration blocks the registry ``host``."""
 
     def __init__(self, host: str) -> None:
         self.host = host
         super().__init__(f"registry {host} is blocked by the daemon's configuration")
 
 
-def _mirror(config: RegistryConfig, url: str, rest: str, rule: Rule) -> Place:
+def _mirror(config: RegistryConfig, url: str, rest: str, rule: PrefixRule) -> RegistryPlace:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    # A mirror of a whole registry has that registry's paths; one of a prefix has what follows the prefix.
+    # A mirror of a whole registry has the same paths; a mirror of a prefix has the part after the prefix.
     below = rule.prefix.partition("/")[2]
     base = parts.path.strip("/")
     path = "/".join(part for part in (base or below, rest) if part)
     user = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username else None
     insecure = config.is_insecure(host) or rule.insecure
-    return Place(host, path, insecure, origin=False, scheme=parts.scheme, userinfo=user)
+    return RegistryPlace(host, path, insecure, origin=False, scheme=parts.scheme, userinfo=user)
 
 
 def check_mirror(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The way in: registries as the daemon knows them, opened for one reference at a time."""
+"""The entry point: opens the registries that can have a reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from wherry.model.credentials import ANONYMOUS, Credentials
 from wherry.model.reference import DEFAULT_DOMAIN, Reference
-from wherry.registry.config import HUB_HOST, HUB_NAMES, Blocked, Place, RegistryConfig, places
+from wherry.registry.config import HUB_HOST, HUB_NAMES, Blocked, RegistryConfig, RegistryPlace, places
 from wherry.registry.errors import BLOCKED, RegistryError
 from wherry.registry.fetch import Fetcher
 from wherry.registry.repository import Repository
@@ -37,9 +37,10 @@ class Distribution:
         *,
         actions: str = "pull",
     ) -> Sequence[Repository]:
-        """Where a reference is: mirrors first (when only pulling), the registry itself last.
+        """The repositories that may have a reference: mirrors first (only for pulls), the registry itself
+        last.
 
-        :param credentials: each is used for the registry it is for, and for no other.
+        :param credentials: each is used only for its own registry.
         :raises RegistryError: the registry is blocked.
         """
         try:
@@ -61,9 +62,9 @@ class Distribution:
     async def open_host(
         self, session: Session, host: str, credentials: Credentials, *, offline: bool = False
     ) -> Repository:
-        """A registry as such, not one of its repositories.
+        """A registry itself, without a repository.
 
-        :param offline: whether to ask for a token that outlives this operation.
+        :param offline: ask for a token that remains valid after this operation.
         :raises RegistryError: the registry is blocked.
         """
         rule = self.config.rule_for(host)
@@ -71,19 +72,19 @@ class Distribution:
             raise RegistryError(host, BLOCKED, "the daemon's configuration blocks it")
         name = HUB_HOST if host == DEFAULT_DOMAIN else host
         insecure = self.config.is_insecure(name) or (rule is not None and rule.insecure)
-        place = Place(name, "", insecure)
+        place = RegistryPlace(name, "", insecure)
         base = await session.base(name, insecure=insecure)
         return Repository(session, place, base, credentials, actions="", offline=offline)
 
 
-def _credentials(place: Place, known: Mapping[str, Credentials]) -> Credentials:
+def _credentials(place: RegistryPlace, known: Mapping[str, Credentials]) -> Credentials:
     if place.userinfo is not None:
         return Credentials(*place.userinfo)
     return known.get(key_of(place.host), ANONYMOUS)
 
 
 def key_of(server: str) -> str:
-    """The name that a registry's credentials go by: its host, for every way to write it.
+    """The name under which a registry's credentials are stored: its host, however it was written.
 
     ``https://index.docker.io/v1/`` is ``docker.io``.
     """

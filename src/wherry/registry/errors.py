@@ -1,7 +1,7 @@
-"""What a registry refuses, and what goes wrong on the way to it: one type, with the codes of the field.
+"""Errors of registries and of connections to them: one type, with the distribution spec's codes.
 
-A :class:`RegistryError` says which registry and why; :func:`explain` adds the reference and turns it into the
-kind of error that the API answers with, in Docker's words where its clients match on them.
+A :class:`RegistryError` names the registry and the reason. :func:`explain` adds the reference and turns it
+into an error of the API, in Docker's words where its clients match them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from wherry.errors import (
 )
 from wherry.model.reference import Reference
 
-# The codes of the distribution spec ("Error Codes"), and four of our own for what no registry says.
+# The codes of the distribution spec ("Error Codes"), and four of our own for failures that have no code
+# there.
 DENIED = "DENIED"
 UNAUTHORIZED = "UNAUTHORIZED"
 NAME_UNKNOWN = "NAME_UNKNOWN"
@@ -29,11 +30,11 @@ UNSUPPORTED = "UNSUPPORTED"
 UNREACHABLE = "unreachable"
 """No connection, or it broke off, or it was too slow."""
 REFUSED = "refused"
-"""Ours: what the registry says or does is not acceptable."""
+"""Ours: the registry's answer violates the specification or our limits."""
 BLOCKED = "blocked"
-"""Ours: the daemon's configuration forbids this registry."""
+"""Ours: the daemon's configuration blocks this registry."""
 BROKEN = "broken"
-"""Ours: the registry failed (HTTP 5xx), or answers what no specification knows."""
+"""Ours: the registry failed (HTTP 5xx), or its answer is not in any specification."""
 
 _TEXT_MAX = 300
 _READS = ("pull", "inspect")
@@ -42,7 +43,7 @@ _READS = ("pull", "inspect")
 class RegistryError(WherryError):
     """``host`` is the registry, ``status`` the HTTP status (0 for none), ``reason`` a clause.
 
-    :ivar retry_after: seconds the registry asks to wait, None when it does not say.
+    :ivar retry_after: seconds that the registry asks to wait; None if it does not say.
     """
 
     def __init__(
@@ -60,23 +61,29 @@ class RegistryError(WherryError):
 
     @property
     def temporary(self) -> bool:
-        """Whether the same request may succeed a moment later."""
+        """Whether the same request may succeed if it is repeated."""
         return self.code in (UNREACHABLE, TOO_MANY) or self.status in (408, 500, 502, 503, 504)
 
     @property
     def words(self) -> str:
-        """As Docker prints an error of a registry: ``manifest unknown: manifest unknown``."""
+        """The error as Docker prints it: ``manifest unknown: manifest unknown``."""
         return f"{self.code.lower().replace('_', ' ')}: {self.reason}" if self.code.isupper() else self.reason
 
 
 def clean(text: str) -> str:
-    """What a stranger wrote, on one line, without control characters, and short."""
+    """Foreign text, shortened to one line and without control characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _TEXT_MAX else line[:_TEXT_MAX] + "…"
 
 
 def explain(error: RegistryError, reference: Reference, *, action: str = "pull") -> WherryError:
-    """The error to answer with: names the registry, the reference and the reason."""
+    """The error for the API's answer; it names the registry, the reference and the reason."""
+    found = _explained(error, reference, action)
+    found.expected = True
+    return found
+
+
+def _explained(error: RegistryError, reference: Reference, action: str) -> WherryError:
     name, shown, words = reference.familiar_name, reference.familiar(), error.words
     if error.code == MANIFEST_UNKNOWN and action in _READS:
         return NotFound(f"manifest for {shown} not found: {words}")
@@ -86,7 +93,7 @@ def explain(error: RegistryError, reference: Reference, *, action: str = "pull")
         text = f"pull access denied for {name}, repository does not exist or may require 'docker login'"
         return NotFound(f"{text}: {words}")
     if error.code in (DENIED, UNAUTHORIZED):
-        # To 401 on a pull or a push, docker's client asks for a password, with nobody there to type it.
+        # If a pull or push is answered with 401, docker's client asks for a password, even in scripts.
         asks = action not in ("pull", "push")
         kind = Forbidden if error.code == DENIED else Unauthorized if asks else Internal
         return kind(f"{words} (registry {error.host}, cannot {action} {shown})")

@@ -1,10 +1,10 @@
-"""Blobs from registries into the content store, several at once, each only once.
+"""Fetch blobs from registries into the content store: several in parallel, each only once.
 
-A blob on its way is an ingest of the content store, named by its digest. What is there of it is hashed again
-and continued by Range: after an error, and after the daemon was killed. Bytes are hashed while they are
-written; a blob that turns out wrong is thrown away, and fetched once more from its first byte if it was
-continued, as the piece that was there may have been the wrong one. Who asks for a blob that is on its way
-waits for it.
+A blob that is being fetched is an ingest of the content store, named by its digest. After an error, or if the
+daemon was killed, the existing part is hashed again and the transfer is continued with a Range request. Bytes
+are hashed while they are written. A blob with the wrong digest is discarded; if its transfer had been
+continued, it is fetched again from the first byte, because the existing part may have been wrong. A second
+request for a blob that is being fetched waits for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import aiohttp
 
+from wherry import threads
 from wherry.errors import InvalidArgument
 from wherry.model import digest as digests
 from wherry.model.digest import Digest
@@ -29,19 +30,20 @@ from wherry.storage.leases import Lease
 P = ParamSpec("P")
 T = TypeVar("T")
 Progress = Callable[[int], None]
-"""Called on the loop with the bytes that are there."""
+"""Called on the loop with the number of bytes received."""
 Verified = Callable[[int], None]
-"""Called on the loop with a descriptor, to close, of a blob that is whole but not yet durable."""
+"""Called on the loop with a file descriptor of a blob that is complete but not yet durable; the callee closes
+it."""
 
 _PIECE = 1 << 20
 _PROGRESS = 1 << 16
-"""Bytes that a try must have brought for the next one to count as the first again."""
+"""If an attempt has transferred this many bytes, the count of attempts starts again."""
 _SLOWEST = 1 << 10
-"""Bytes a second, over the configured timeout: less is standing still."""
+"""Bytes per second, averaged over the configured timeout; a slower transfer is given up."""
 
 
 class _Job:
-    """One blob on its way, and who waits for it."""
+    """One blob that is being fetched, and the calls that wait for it."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
@@ -71,16 +73,17 @@ class Fetcher:
         progress: Progress = lambda current: None,
         verified: Verified | None = None,
     ) -> None:
-        """Have a blob in the store, held by ``lease``.
+        """Make sure that a blob is in the store, protected by ``lease``.
 
-        Cancelling stops the transfer, unless somebody else waits for it; what came so far stays.
+        Cancelling stops the transfer unless another call waits for it; the received part is kept.
 
-        :param sources: where to ask, in this order. :param limit: how many transfers there may be at once.
-        :param verified: only called for a blob that this very call transferred.
-        :raises RegistryError: no source has it, or what they have is not it.
+        :param sources: repositories to ask, in this order. :param limit: the maximum number of parallel
+            transfers.
+        :param verified: only called for a blob that this call transferred itself.
+        :raises RegistryError: no source has it, or it has the wrong digest everywhere.
         :raises Unavailable: the disk is full.
         """
-        while not await in_thread(self._content.keep, wanted.digest, lease.id):
+        while not await threads.short.to_end(self._content.keep, wanted.digest, lease.id):
             job = self._jobs.get(wanted.digest)
             if job is None:
                 job = self._jobs[wanted.digest] = _Job(wanted)
@@ -91,7 +94,8 @@ class Fetcher:
             try:
                 await self._wait(job, progress)
             except (RegistryError, asyncio.CancelledError):
-                # Somebody else's failure says nothing about our registry, nor their leaving about us.
+                # The failure of another call says nothing about our sources, and its cancellation does not
+                # concern us.
                 current = asyncio.current_task()
                 if mine or (current is not None and current.cancelling()):
                     raise
@@ -129,24 +133,24 @@ class Fetcher:
         self, job: _Job, sources: Sequence[Repository], lease: Lease, verified: Verified | None
     ) -> None:
         wanted = job.descriptor
-        writer = await in_thread(self._content.ingest, f"blob {wanted.digest}")
+        writer = await threads.disk.to_end(self._content.ingest, f"blob {wanted.digest}")
         try:
             for source in sources[:-1]:
                 try:
                     await self._from(source, job, writer)
                     break
                 except RegistryError:
-                    continue  # a mirror that has it not, or not right
+                    continue  # a mirror that does not have it, or has a damaged copy
             else:
                 await self._from(sources[-1], job, writer)
             if verified is not None:
                 verified(writer.reopen())
-            await in_thread(writer.commit, wanted.digest, wanted.size, lease=lease.id)
+            await threads.disk.to_end(writer.commit, wanted.digest, wanted.size, lease=lease.id)
         finally:
-            await in_thread(writer.close)
+            await threads.short.to_end(writer.close)
 
     async def _from(self, source: Repository, job: _Job, writer: Writer) -> None:
-        """Fill the writer; returns when everything is there and right."""
+        """Fill the writer; returns when the blob is complete and verified."""
         wanted = job.descriptor
         continued, attempt = writer.offset > 0, 0
         while True:
@@ -158,7 +162,8 @@ class Fetcher:
                     continued = False
                     writer.restart()
                     continue
-                # A registry that breaks off after every few bytes gets no more tries than one that is silent.
+                # A registry that breaks off after every few bytes gets no more attempts than one that does
+                # not answer.
                 attempt = 1 if writer.offset - before >= _PROGRESS else attempt + 1
                 if not e.temporary or attempt >= source.config.attempts:
                     raise
@@ -208,7 +213,7 @@ class Fetcher:
             try:
                 piece = await response.content.readany()
             except (aiohttp.ClientError, OSError, TimeoutError):
-                await in_thread(_write, writer, pending)  # what came is where the next try goes on
+                await threads.short.to_end(_write, writer, pending)  # the next attempt continues here
                 raise
             if not piece:
                 break
@@ -218,32 +223,15 @@ class Fetcher:
                 writer.restart()
                 raise source.error(REFUSED, f"blob {job.descriptor.digest} is longer than {size} bytes")
             if held >= _PIECE or writer.offset + held == size:
-                await in_thread(_write, writer, pending)
+                await threads.short.to_end(_write, writer, pending)
                 job.report(writer.offset)
                 pending, held = [], 0
             if (now := monotonic()) - began > timeout:
                 if writer.offset + held - mark < _SLOWEST * timeout:
-                    await in_thread(_write, writer, pending)
+                    await threads.short.to_end(_write, writer, pending)
                     raise source.error(UNREACHABLE, f"blob {job.descriptor.digest} comes too slowly")
                 began, mark = now, writer.offset + held
-        await in_thread(_write, writer, pending)
-
-
-async def in_thread(work: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
-    """As :func:`asyncio.to_thread`; a cancelled caller goes on only when the thread has ended, so that what
-    the thread works on is nobody else's until then."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **keywords))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            try:
-                await asyncio.wait([running])
-            except asyncio.CancelledError:
-                continue
-        if not running.cancelled():
-            running.exception()
-        raise
+        await threads.short.to_end(_write, writer, pending)
 
 
 def _write(writer: Writer, pieces: list[bytes]) -> None:
@@ -252,7 +240,7 @@ def _write(writer: Writer, pieces: list[bytes]) -> None:
 
 
 async def fetch_small(sources: Sequence[Repository], wanted: Descriptor, limit: int) -> bytes:
-    """A small blob into memory, verified. Raises as :meth:`Fetcher.fetch`."""
+    """Fetch a small blob into memory and verify it. Raises as :meth:`Fetcher.fetch`."""
     if not 0 <= wanted.size <= limit:
         raise sources[-1].error(REFUSED, f"blob {wanted.digest} has {wanted.size} bytes, more than {limit}")
     for source in sources[:-1]:

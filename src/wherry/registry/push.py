@@ -1,13 +1,13 @@
-"""Blobs and manifests to registries (distribution-spec, "Push").
+"""Push blobs and manifests to registries (distribution-spec, "Push").
 
-Nothing is sent that is there: a blob is asked for first, then mounted from a repository of the same registry
-that may have it, and only then uploaded: small ones in one piece, larger ones as a stream that is continued
-where it broke off, if the registry knows how far it got.
+Blobs that the registry has are not sent again. For each blob: ask whether it exists, then try to mount it
+from another repository of the same registry, and only then upload it. Small blobs are sent in one request;
+larger ones as a stream, which is continued after an interruption if the registry says how much it has
+received.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
@@ -15,13 +15,15 @@ from dataclasses import dataclass
 
 from yarl import URL
 
+from wherry import threads
+from wherry.errors import Internal
 from wherry.model.digest import Digest
 from wherry.model.oci import Descriptor
-from wherry.registry.errors import BROKEN, REFUSED, RegistryError
-from wherry.registry.fetch import in_thread
+from wherry.registry.errors import REFUSED, RegistryError
 from wherry.registry.repository import Repository
 from wherry.registry.transport import origin_of, shown
 from wherry.storage.content import ContentStore
+from wherry.storage.verify import Verifier
 
 Progress = Callable[[int], None]
 """Called on the loop with the bytes that were sent."""
@@ -33,14 +35,15 @@ _OCTETS = "application/octet-stream"
 
 @dataclass(frozen=True)
 class Sent:
-    """``how`` a blob came to be there: ``exists``, ``mounted`` (from the repository ``source``), ``sent``."""
+    """``how``: the blob ``exists`` already, was ``mounted`` (from the repository ``source``), or was
+    ``sent``."""
 
     how: str
     source: str = ""
 
 
 class Pusher:
-    """Sends what the content store has to one repository, opened for ``pull,push``."""
+    """Sends blobs of the content store to one repository, opened for ``pull,push``."""
 
     def __init__(self, repository: Repository, content: ContentStore) -> None:
         self._repository, self._content = repository, content
@@ -52,10 +55,11 @@ class Pusher:
         mount_from: Sequence[str] = (),
         progress: Progress = lambda current: None,
     ) -> Sent:
-        """Have a blob in the repository.
+        """Make sure that the repository has a blob.
 
         :param mount_from: paths of repositories of the same registry that may have it.
-        :raises RegistryError: the registry refuses. :raises NotFound: it is to be sent and is not here.
+        :raises RegistryError: the registry refuses. :raises NotFound: it must be sent, and is not in the
+            content store.
         """
         if await self._repository.blob_size(blob.digest) is not None:
             return Sent("exists")
@@ -66,19 +70,19 @@ class Pusher:
         return Sent("sent")
 
     async def mount(self, digest: Digest, source: str) -> bool:
-        """Whether the registry took a blob over from its repository ``source``."""
+        """Try to mount a blob from the repository ``source``. :returns: whether it worked."""
         try:
             location = await self._begin(digest, source)
         except RegistryError as e:
             if e.temporary:
                 raise
-            return False  # no right to read there, or no mounting at all: it is sent instead
+            return False  # no right to read there, or mounting is not supported: send it instead
         if location is not None:
             await self._drop(location)
         return location is None
 
     async def _drop(self, location: URL) -> None:
-        """Give up an upload that was begun for nothing."""
+        """Cancel an upload that is not needed."""
         with suppress(RegistryError):
             async with self._repository.request("DELETE", location, ok=(200, 202, 204)):
                 return
@@ -86,7 +90,7 @@ class Pusher:
     async def manifest(self, reference: str, descriptor: Descriptor, data: bytes) -> bool:
         """Put a manifest or an index under a tag or its digest.
 
-        :returns: whether the registry took notice of what it refers to (``OCI-Subject``).
+        :returns: whether the registry has registered its subject (``OCI-Subject``).
         """
         noticed: bool = await self._repository.retrying(self._put_manifest, reference, descriptor, data)
         return noticed
@@ -105,7 +109,7 @@ class Pusher:
     # uploads
 
     async def _begin(self, digest: Digest, source: str = "") -> URL | None:
-        """Where to send a blob; None when it was mounted from ``source``."""
+        """The URL to send a blob to; None if it was mounted from ``source``."""
         location: URL | None = await self._repository.retrying(self._post, digest, source)
         return location
 
@@ -118,13 +122,13 @@ class Pusher:
         async with repository.request("POST", url, ok=(201, 202), scope=scope, body=b"") as answer:
             if answer.status == 201 and source:
                 return None
-            return self._location(url, answer.headers.get("Location", ""))
+            return self._location(answer.url, answer.headers.get("Location", ""))
 
     def _location(self, asked: URL, text: str) -> URL:
-        """Where the registry wants the next request.
+        """The URL for the next request.
 
-        It may be another machine, which then gets no credentials of this one. A registry behind a proxy that
-        does its TLS calls itself ``http``: that is the same host, and TLS is kept.
+        It may be on another machine; the registry's credentials are not sent there. A registry behind a TLS
+        proxy may call itself ``http``: on the same host TLS is kept.
         """
         repository = self._repository
         try:
@@ -140,11 +144,14 @@ class Pusher:
         return there
 
     async def _upload(self, blob: Descriptor, progress: Progress) -> None:
-        file = await asyncio.to_thread(self._content.open, blob.digest)
+        file = await threads.short(self._content.open, blob.digest)
         with file:
             fd = file.fileno()
             if blob.size <= IN_ONE_PIECE:
-                data = await in_thread(os.pread, fd, blob.size, 0)
+                data = await threads.short.to_end(os.pread, fd, blob.size + 1, 0)
+                verifier = Verifier(blob.digest, blob.size)
+                verifier.update(data)
+                verifier.check()
                 await self._repository.retrying(self._in_one_piece, blob, data)
                 progress(blob.size)
             else:
@@ -191,33 +198,56 @@ class Pusher:
             "Content-Range": f"{offset}-{blob.size - 1}",
         }
 
-        async def pieces() -> AsyncIterator[bytes]:
-            at = offset
-            while at < blob.size:
-                piece = await in_thread(os.pread, fd, min(_PIECE, blob.size - at), at)
+        damage: list[Internal] = []
+
+        def verified(verifier: Verifier, piece: bytes) -> None:
+            try:
+                verifier.update(piece)
                 if not piece:
-                    raise repository.error(BROKEN, f"blob {blob.digest} is shorter than {blob.size} bytes")
+                    verifier.check()  # the file is shorter than the blob
+            except Internal as e:
+                damage.append(e)
+                raise
+
+        async def pieces() -> AsyncIterator[bytes]:
+            verifier = Verifier(blob.digest, blob.size)
+            at = 0
+            while at < blob.size:
+                # The part that was sent before is read again as well, because the digest covers the whole
+                # blob.
+                end = offset if at < offset else blob.size
+                piece = await threads.short.to_end(os.pread, fd, min(_PIECE, end - at), at)
+                await threads.short.to_end(verified, verifier, piece)
+                if at < offset:
+                    at += len(piece)
+                    continue
                 yield piece
                 at += len(piece)
                 progress(at)
 
-        async with repository.request(
-            "PATCH", location, ok=(200, 201, 202, 204), headers=headers, body=pieces
-        ) as answer:
-            return self._location(location, answer.headers.get("Location", "") or str(location))
+        try:
+            async with repository.request(
+                "PATCH", location, ok=(200, 201, 202, 204), headers=headers, body=pieces
+            ) as answer:
+                return self._location(answer.url, answer.headers.get("Location", "") or str(location))
+        except RegistryError:
+            if damage:  # reading failed, although it looks like an error of the connection
+                raise damage[0] from None
+            raise
 
     async def _how_far(self, location: URL | None, blob: Descriptor) -> tuple[URL | None, int]:
-        """Where to go on, as the registry says ("GET" of an upload); anew where it does not say."""
+        """Where to continue, according to the registry ("GET" of an upload); a new upload if
+        it does not say."""
         if location is None or origin_of(location) != origin_of(self._repository.base):
             return None, 0
         try:
             async with self._repository.request("GET", location, ok=(204,)) as answer:
                 first, _, last = answer.headers.get("Range", "").removeprefix("bytes=").partition("-")
-                there = self._location(location, answer.headers.get("Location", "") or str(location))
+                there = self._location(answer.url, answer.headers.get("Location", "") or str(location))
         except RegistryError:
             return None, 0
         if first != "0" or not last.isdigit():
             return None, 0
-        # "0-0" is said of an empty upload as well as of one that holds a byte
+        # "0-0" is the answer for an empty upload, and for one with one byte
         offset = int(last) + 1 if int(last) else 0
         return (there, offset) if 0 < offset <= blob.size else (None, 0)

@@ -1,8 +1,8 @@
-"""What refers to an image: signatures, bills of materials, provenance (distribution-spec 1.1, "Listing
+"""Manifests that refer to an image: signatures, SBOMs, provenance (distribution-spec 1.1, "Listing
 Referrers").
 
-A registry lists the manifests whose ``subject`` is a given one. Older registries know nothing of it: there an
-index under the tag ``<algorithm>-<hex>`` takes the list's place, kept by whoever pushes a referrer.
+A registry lists the manifests that have a given ``subject``. Older registries do not support this: there
+clients that push a referrer maintain an index under the tag ``<algorithm>-<hex>`` instead.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from wherry.registry.errors import MANIFEST_UNKNOWN, RegistryError
 from wherry.registry.repository import Repository
 
 EACH_MAX = 64
-"""Referrers of one subject that are taken notice of."""
+"""The maximum number of referrers of one subject that are read."""
 
 
 def tag_of(subject: Digest) -> str:
-    """The list's tag at registries that have no referrers (distribution-spec, "Referrers Tag Schema")."""
+    """The tag of the list at registries without the referrers API (distribution-spec, "Referrers Tag
+    Schema")."""
     algorithm, _, value = subject.partition(":")
     return f"{algorithm[:32]}-{value[:64]}"
 
 
 async def listed(repository: Repository, subject: Digest) -> list[Descriptor]:
-    """The referrers of a manifest or index, at most :data:`EACH_MAX`; none where the registry has no list.
+    """The referrers of a manifest or index, at most :data:`EACH_MAX`; empty if the registry has no list.
 
-    :raises RegistryError: it cannot be asked.
+    :raises RegistryError: the registry cannot be asked.
     """
     data = await repository.referrers(subject)
     if data is None:
@@ -58,7 +59,8 @@ async def _tagged(repository: Repository, subject: Digest) -> bytes | None:
 
 
 async def with_referrer(repository: Repository, subject: Digest, referrer: Descriptor) -> bytes | None:
-    """The list under the subject's tag with one more in it, to be put there; None if it has it already."""
+    """The list under the subject's tag with one more entry, to be pushed; None if it has the
+    entry already."""
     manifests: list[dict[str, object]] = []
     before = await _tagged(repository, subject)
     if before is not None:

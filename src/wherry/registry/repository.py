@@ -23,7 +23,7 @@ from wherry.model.digest import Digest
 from wherry.model.reference import check_tag
 from wherry.registry import errors
 from wherry.registry.auth import Authorizer
-from wherry.registry.config import Place
+from wherry.registry.config import RegistryPlace
 from wherry.registry.errors import RegistryError
 from wherry.registry.transport import Body, Session, origin_of, read_bounded, shown
 
@@ -35,12 +35,12 @@ _LIST_MAX = 8 << 20
 _PAGES_MAX = 1000
 _FIRST_WAIT = 0.2
 _WAIT_MAX = 10.0
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?', re.IGNORECASE)
+_NEXT = re.compile(r'<([^<>]*)>\s*;\s*rel="?next"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Document:
-    """A manifest or an index as it came: ``media_type`` as the registry names it, without parameters."""
+    """A manifest or an index as received: ``media_type`` as the registry names it, without parameters."""
 
     digest: Digest
     media_type: str
@@ -49,7 +49,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Head:
-    """What a registry says about a manifest without showing it."""
+    """The answer to HEAD of a manifest."""
 
     digest: Digest | None
     media_type: str
@@ -57,12 +57,13 @@ class Head:
 
 
 class Repository:
-    """Requests about one repository. ``actions`` is what will be asked of it: ``pull`` or ``pull,push``."""
+    """Requests about one repository. ``actions``: the rights that the requests need, ``pull`` or
+    ``pull,push``."""
 
     def __init__(
         self,
         session: Session,
-        place: Place,
+        place: RegistryPlace,
         base: URL,
         credentials: Credentials,
         *,
@@ -90,7 +91,7 @@ class Repository:
         return self.base.join(URL(f"/v2/{path}", encoded=True))
 
     def below(self, path: str) -> URL:
-        """The address of something in the repository."""
+        """The URL of something in the repository."""
         return self.url(f"{self.place.path}/{path}")
 
     @asynccontextmanager
@@ -105,14 +106,14 @@ class Repository:
         scope: str | None = None,
         unknown: str = errors.NAME_UNKNOWN,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request, with a token fetched when the registry asks for one. No retries beside that.
+        """One request. If the registry asks for a token, fetch one and try again; no other retries.
 
-        :param ok: statuses that are answers. :param unknown: what a 404 without a code means.
+        :param ok: statuses that are returned. :param unknown: the code for a 404 that has none.
         :raises RegistryError: every other status.
         """
         scope = self.scope if scope is None else scope
         at_home = origin_of(url) == origin_of(self.base)
-        # Without a token, with the one that was at hand, with a new one: who refuses that means it.
+        # At most three tries: without a token, with the token at hand, with a new one.
         for tries_left in (2, 1, 0):
             authorization = await self.authorizer.header(scope) if at_home else ""
             async with self.session.send(
@@ -129,7 +130,7 @@ class Repository:
                 data = b""
                 if method != "HEAD":
                     data = await read_bounded(response, _ERROR_MAX, self.host, timeout=self.config.timeout)
-                # Only the registry itself may ask who we are, not where it sent us.
+                # Only answer challenges of the registry itself, not of a host that it redirected to.
                 again = (
                     tries_left > 0
                     and response.status == 401
@@ -142,7 +143,7 @@ class Repository:
                     raise refusal(self.host, response, data, unknown)
 
     async def retrying(self, work: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Do a request again as long as there is hope (``config.attempts``), waiting longer each time."""
+        """Repeat a request after temporary errors, ``config.attempts`` times, with growing pauses."""
         attempt = 0
         while True:
             attempt += 1
@@ -154,9 +155,10 @@ class Repository:
                 await self.wait(attempt, e)
 
     async def wait(self, attempt: int, error: RegistryError) -> None:
-        """Before try number ``attempt + 1``: as long as the registry asks for, else twice as long each time.
+        """Wait before attempt ``attempt + 1``: as long as the registry asks for, else twice as long each
+        time.
 
-        :raises RegistryError: ``error``, when the registry wants more patience than there is.
+        :raises RegistryError: ``error``, if the registry asks for a longer wait than we allow.
         """
         if error.retry_after is not None:
             if error.retry_after > self.config.timeout:
@@ -169,7 +171,7 @@ class Repository:
     # reading
 
     async def ping(self) -> None:
-        """:raises RegistryError: it is no registry, or does not take us for who we say we are."""
+        """:raises RegistryError: it is not a registry, or refuses the credentials."""
 
         async def once() -> None:
             async with self.request("GET", self.url(""), scope=""):
@@ -178,7 +180,7 @@ class Repository:
         await self.retrying(once)
 
     async def head(self, reference: str) -> Head:
-        """What a tag or a digest is, without the registry counting it as a pull."""
+        """The descriptor of a tag or a digest; registries do not count this as a pull."""
 
         async def once() -> Head:
             url = self.below(f"manifests/{reference}")
@@ -197,9 +199,9 @@ class Repository:
         return found
 
     async def manifest(self, reference: str, accept: str = ACCEPT) -> Document:
-        """A manifest or an index by tag or digest; its digest is verified where the reference is one.
+        """A manifest or an index by tag or digest; the digest is verified if the reference is a digest.
 
-        :raises RegistryError: there is none, it is too large, or it is not what was asked for.
+        :raises RegistryError: it does not exist, is too large, or has the wrong digest.
         """
         found: Document = await self.retrying(self._manifest, reference, accept)
         return found
@@ -225,7 +227,8 @@ class Repository:
         return Document(digest, media_type, data)
 
     async def referrers(self, subject: Digest) -> bytes | None:
-        """The registry's list of what refers to ``subject``, an index; None where it keeps none."""
+        """The registry's list of referrers of ``subject``, an index; None if the registry does not support
+        it."""
 
         async def once() -> bytes | None:
             url = self.below(f"referrers/{subject}")
@@ -241,7 +244,7 @@ class Repository:
         return found
 
     async def blob_size(self, digest: Digest) -> int | None:
-        """Bytes of a blob that the repository has, None where it has none."""
+        """The size in bytes of a blob in the repository; None if it does not have the blob."""
 
         async def once() -> int | None:
             url = self.below(f"blobs/{digest}")
@@ -255,8 +258,8 @@ class Repository:
     async def blob(
         self, digest: Digest, offset: int = 0
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, int]]:
-        """A blob's bytes from ``offset`` on, as a response and where it really starts: a registry that knows
-        no ranges starts at 0."""
+        """Get a blob from ``offset`` on: the response, and the offset at which it really starts. A registry
+        without support for ranges starts at 0."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         url = self.below(f"blobs/{digest}")
         async with self.request(
@@ -281,7 +284,7 @@ class Repository:
         async for page in self.pages(self.below("tags/list?n=1000")):
             names = page.get("tags") or []
             if not isinstance(names, list):
-                raise self.error(errors.REFUSED, "its list of tags is none")
+                raise self.error(errors.REFUSED, "its list of tags is malformed")
             found += [check_tag(str(name)) for name in names]
         return found
 
@@ -295,7 +298,7 @@ class Repository:
                 return
             following = url.join(URL(match[1], encoded=True))
             if origin_of(following) != origin_of(self.base) or following == url:
-                raise self.error(errors.REFUSED, f"its list goes on at {match[1]!r}")
+                raise self.error(errors.REFUSED, f"its list continues at a foreign address, {match[1]!r}")
             url = following
         raise self.error(errors.REFUSED, "its list does not end")
 
@@ -307,21 +310,21 @@ class Repository:
         try:
             page = json.loads(data)
         except (ValueError, RecursionError) as e:
-            raise self.error(errors.REFUSED, f"it answers what is no JSON: {e}") from e
+            raise self.error(errors.REFUSED, f"its answer is not JSON: {e}") from e
         if not isinstance(page, dict):
-            raise self.error(errors.REFUSED, "it answers what is no JSON object")
+            raise self.error(errors.REFUSED, "its answer is not a JSON object")
         return page, link
 
 
 def check_encoding(host: str, response: aiohttp.ClientResponse) -> None:
-    """Digests are of what is sent, so nothing may be packed on the way."""
+    """Digests cover the bytes on the wire, so forbid content encoding."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding not in ("identity", ""):
         raise RegistryError(host, errors.REFUSED, f"it answers in the encoding {encoding!r}, unasked")
 
 
 def refusal(host: str, response: aiohttp.ClientResponse, data: bytes, unknown: str) -> RegistryError:
-    """An answer that is none, with the registry's code and words where it has any."""
+    """The error for an unexpected answer, with the registry's code and text if it has them."""
     status = response.status
     code, reason = _first_error(data)
     defaults = {

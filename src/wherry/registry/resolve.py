@@ -1,7 +1,7 @@
-"""Documents a registry gives out, decoded and held against what was asked for.
+"""Fetch manifests and indexes, decode them and check them against the request.
 
-The bytes and their digest decide; a registry's word for what they are must agree with their own
-(CVE-2021-41190). What cannot be an image this engine stores is refused by name.
+The bytes and their digest decide. The media type that the registry sends must agree with the one in the
+document (CVE-2021-41190). Kinds that this engine cannot store are refused with an error that names the kind.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Resolved:
 
 
 async def fetch_target(repository: Repository, reference: str) -> Resolved:
-    """What a tag or a digest points at.
+    """The document that a tag or a digest points to.
 
-    :raises RegistryError: it is not there, or is nothing this engine takes.
+    :raises RegistryError: it does not exist, or is not a kind that this engine can store.
     """
     return _decode(repository, await repository.manifest(reference), None)
 
@@ -87,13 +87,13 @@ def _media_type(repository: Repository, found: Document, wanted: Descriptor | No
 
 
 def check_image(repository: Repository, manifest: Manifest) -> None:
-    """Refuse what is no image of files.
+    """Refuse a manifest that is not a container image.
 
-    :raises RegistryError: an artifact, a layer of an unknown kind, or one that is to come from elsewhere.
+    :raises RegistryError: an artifact, a layer of an unknown kind, or a foreign layer.
     """
     if manifest.config.media_type not in CONFIG_TYPES:
         kind = manifest.artifact_type or manifest.config.media_type
-        raise repository.error(REFUSED, f"it is no image: its configuration is {kind!r}")
+        raise repository.error(REFUSED, f"it is not an image: its configuration is {kind!r}")
     if manifest.config.size > oci.CONFIG_SIZE_MAX:
         raise repository.error(
             REFUSED,

@@ -1,4 +1,5 @@
-"""Looking for repositories: the search of older registries and Docker Hub, else a registry's catalog."""
+"""Search for repositories: by the search API of older registries and Docker Hub, else in the registry's
+catalog."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ _PAGE = 1000
 
 
 @dataclass(frozen=True)
-class Found:
-    """A repository; ``stars`` and the rest only where the registry counts them."""
+class FoundRepository:
+    """A repository; ``stars`` and the other fields are only set if the registry has them."""
 
     name: str
     description: str = ""
@@ -24,11 +25,11 @@ class Found:
     automated: bool = False
 
 
-async def search(repository: Repository, term: str, limit: int) -> list[Found]:
-    """Repositories whose names have ``term`` in them, as the registry ranks them.
+async def search(repository: Repository, term: str, limit: int) -> list[FoundRepository]:
+    """Repositories whose names contain ``term``, in the registry's order.
 
     :param repository: opened for a host, without a path.
-    :raises RegistryError: UNSUPPORTED where the registry has neither a search nor a catalog.
+    :raises RegistryError: UNSUPPORTED if the registry has neither a search nor a catalog.
     """
     url = repository.base.with_path("/v1/search").with_query({"q": term, "n": str(limit)})
     try:
@@ -48,22 +49,22 @@ async def search(repository: Repository, term: str, limit: int) -> list[Found]:
         raise
 
 
-async def _catalog(repository: Repository, term: str, limit: int) -> list[Found]:
-    found: list[Found] = []
+async def _catalog(repository: Repository, term: str, limit: int) -> list[FoundRepository]:
+    found: list[FoundRepository] = []
     pages = repository.pages(repository.url(f"_catalog?n={_PAGE}"), scope=_CATALOG)
     async for page in pages:
         names = page.get("repositories") or []
         if not isinstance(names, list):
-            raise repository.error(REFUSED, "its catalog is none")
-        found += [Found(clean(str(name))) for name in names if term in str(name)]
+            raise repository.error(REFUSED, "its catalog is malformed")
+        found += [FoundRepository(clean(str(name))) for name in names if term in str(name)]
         if len(found) >= limit:
             break
     return found[:limit]
 
 
-def _found(entry: dict[str, Any]) -> Found:
+def _found(entry: dict[str, Any]) -> FoundRepository:
     stars = entry.get("star_count")
-    return Found(
+    return FoundRepository(
         name=clean(str(entry.get("name") or "")),
         description=clean(str(entry.get("description") or "")),
         stars=stars if isinstance(stars, int) else 0,

@@ -1,23 +1,29 @@
-"""HTTP to registries: TLS by host, proxies, redirects followed by hand, errors as :class:`RegistryError`.
+"""HTTP to registries: TLS settings for each host, proxies, redirects, errors as :class:`RegistryError`.
 
-What is secret goes to the origin (scheme, host, port) it is meant for and nowhere else: a redirect to another
-one is followed without it, and one from ``https`` to ``http`` not at all (CVE-2020-15157, CVE-2026-33540).
+Credentials are sent only to the origin (scheme, host, port) that they are for. A redirect to another origin
+is followed without them, and a redirect from ``https`` to ``http`` is not followed (CVE-2020-15157,
+CVE-2026-33540).
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 from yarl import URL
 
 from wherry import __version__
+from wherry.errors import Forbidden, InvalidArgument
+from wherry.model import paths
+from wherry.registry.addresses import Guard
 from wherry.registry.config import RegistryConfig, host_name
 from wherry.registry.errors import BLOCKED, REFUSED, UNREACHABLE, RegistryError
 
@@ -25,40 +31,55 @@ REDIRECTS_MAX = 10
 _BUFFER = 1 << 20
 _HEAD_MAX = 64 << 10
 _FOLLOWED = (301, 302, 303, 307, 308)
+_PORTS = {"http": 80, "https": 443}
+_REPEATED = (307, 308)
+_LARGE = 1 << 18
+"""The size in bytes of the pieces in which a body is sent."""
+"""The redirects that repeat the method and the body (RFC 9110, 15.4.8 and 15.4.9)."""
 
 Body = bytes | Callable[[], AsyncIterator[bytes]] | None
-"""What to send; a stream is given as what makes it, so that it can be sent again."""
+"""The body of a request; a stream is a function that opens it, so that it can be sent again."""
 
 
 def origin_of(url: URL) -> tuple[str, str, int]:
-    """Scheme, host, port: who a request goes to (RFC 6454)."""
+    """Scheme, host and port: the receiver of a request (RFC 6454)."""
     return url.scheme, (url.host or "").lower(), url.port or 0
 
 
 def shown(url: URL) -> str:
-    """``host[:port]``, as registries are named."""
-    return url.authority.rpartition("@")[2]
+    """``host[:port]``, as registries are named: without the scheme's default port."""
+    port = url.port
+    return _host(url) if port in (None, _PORTS.get(url.scheme)) else f"{_host(url)}:{port}"
+
+
+def _host(url: URL) -> str:
+    host = url.raw_host or ""
+    return f"[{host}]" if ":" in host else host
 
 
 class TlsContexts:
-    """A context a host, made again when a file of its directory changes. Lives as long as the daemon."""
+    """One TLS context for each host, made again if a file of its directory changes. Lives as long as the
+    daemon."""
 
     def __init__(self, directories: tuple[Path, ...]) -> None:
         self._directories = directories
         self._made: dict[tuple[str, bool], tuple[object, ssl.SSLContext]] = {}
 
     def has_directory(self, host: str) -> bool:
-        """Whether somebody said what this host's certificates are."""
-        return any((directory / host).is_dir() for directory in self._directories)
+        """Whether certificates are configured for this host."""
+        return bool(self._of(host))
+
+    def _of(self, host: str) -> list[Path]:
+        """The directories with the certificates of one host; its name comes from the request."""
+        try:
+            found = [paths.below(directory, host) for directory in self._directories]
+        except InvalidArgument:
+            return []
+        return [directory for directory in found if directory.is_dir()]
 
     def for_host(self, host: str, *, verify: bool) -> ssl.SSLContext:
         """:raises RegistryError: a file of the host's directory cannot be used; the text names it."""
-        files = [
-            file
-            for directory in self._directories
-            if (directory / host).is_dir()
-            for file in sorted((directory / host).iterdir())
-        ]
+        files = [file for directory in self._of(host) for file in sorted(directory.iterdir())]
         state = [(file, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
         known = self._made.get((host, verify))
         if known is not None and known[0] == state:
@@ -94,8 +115,10 @@ class Session:
     def __init__(self, config: RegistryConfig, tls: TlsContexts) -> None:
         self.config, self.tls = config, tls
         self._schemes: dict[str, str] = {}
+        proxies = (config.proxies.http, config.proxies.https)
+        self._guard = Guard(proxies={URL(proxy).host or "" for proxy in proxies if proxy})
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0),
+            connector=aiohttp.TCPConnector(resolver=self._guard, limit=0, limit_per_host=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -117,9 +140,9 @@ class Session:
         await self._http.close()
 
     async def base(self, host: str, *, insecure: bool, scheme: str = "") -> URL:
-        """``https://host``, or ``http://host`` for a host that need not be secure and speaks no TLS.
+        """``https://host``, or ``http://host`` for an insecure registry that does not speak TLS.
 
-        Where somebody has laid down the host's certificates, TLS is what is wanted, and there is no way back.
+        If certificates are configured for the host, TLS is required, without a fallback.
         """
         if not scheme:
             scheme = self._schemes.get(host, "")
@@ -151,7 +174,8 @@ class Session:
         insecure: bool = False,
         follow: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One exchange, redirects included; the response's body is unread.
+        """One exchange, redirects included; the response's body is unread. What is sent goes along with a
+        redirect that wants it to.
 
         :param authorization: only ever sent to the origin of ``url``.
         :param insecure: whether that origin may be taken for what it says it is.
@@ -166,7 +190,8 @@ class Session:
             may_be_insecure = insecure if at_home else self.config.is_insecure(shown(here))
             response = await self._once(method, here, sent, body, insecure=may_be_insecure)
             try:
-                if not (follow and method in ("GET", "HEAD") and response.status in _FOLLOWED):
+                followed = _FOLLOWED if method in ("GET", "HEAD") else _REPEATED
+                if not (follow and response.status in followed):
                     yield response
                     return
                 here = self._next(here, response)
@@ -182,13 +207,13 @@ class Session:
         try:
             there = here.join(URL(location, encoded=True))
         except ValueError as e:
-            raise RegistryError(host, REFUSED, f"it redirects to {location!r}, which is no address") from e
+            raise RegistryError(host, REFUSED, f"it redirects to {location!r}, which is not a URL") from e
         if there.scheme not in ("http", "https") or not there.host:
             raise RegistryError(host, REFUSED, f"it redirects to {location!r}, which is not followed")
         if here.scheme == "https" and there.scheme == "http":
             raise RegistryError(host, REFUSED, f"it redirects from https to http ({shown(there)})")
-        rule = self.config.rule_for(shown(there))
-        if rule is not None and rule.blocked:
+        rules = (self.config.rule_for(name) for name in {shown(there), f"{_host(there)}:{there.port}"})
+        if any(rule is not None and rule.blocked for rule in rules):
             raise RegistryError(host, BLOCKED, f"it redirects to {shown(there)}, which is blocked")
         return there.with_user(None).with_fragment(None)
 
@@ -201,18 +226,26 @@ class Session:
             verify = not insecure or self.tls.has_directory(host)
             context = self.tls.for_host(host, verify=verify)
         try:
+            self._guard.check(url.host or "")
             return await self._http.request(
                 method,
                 url,
                 headers=headers,
-                data=body() if callable(body) else body,
+                data=_payload(body() if callable(body) else body),
                 allow_redirects=False,
                 proxy=self.config.proxies.url_for(url.scheme, host),
                 ssl=context,
                 server_hostname=None,
             )
+        except Forbidden as e:
+            raise RegistryError(host, REFUSED, e.message) from e
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as e:
             raise failure(host, e) from e
+
+
+def _payload(body: Any) -> Any:
+    """Large bytes in pieces: aiohttp writes what it is given as bytes in one go, and warns of it."""
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LARGE else body
 
 
 def failure(host: str, error: BaseException) -> RegistryError:

@@ -1,8 +1,8 @@
 """conmon's attach socket as a stream of frames.
 
-conmon sends one packet per read of the process's output: a byte (2 stdout, 3 stderr), then up to 8 KiB.
-Input goes the other way as bare packets, and shutting the socket down for writing ends stdin. conmon waits
-for a peer that does not read, and the container waits with it: whoever holds one of these must read it.
+conmon sends one packet per read of the process's output: a byte (2 stdout, 3 stderr), then up to 8 KiB. Input
+is sent as bare packets, and shutting the socket down for writing ends stdin. conmon blocks on a peer that
+does not read, and the container blocks with it: so every holder of such a socket must read it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class AttachSocket:
         view = memoryview(self._buffer)
         offset = 0
         while offset < _BATCH:
-            # The packet's first byte lands where the header ends, and is then overwritten by it.
+            # The packet's first byte lands at the end of the header's place, and the header then overwrites
+            # it.
             start = offset + 7 if self._framed else offset
             try:
                 length = self._socket.recv_into(view[start : start + _PACKET_MAX])
@@ -77,8 +78,8 @@ class AttachSocket:
                     break
                 raise
             except ConnectionResetError:
-                # It ended without reading all its input. The kernel says so once, before it hands out what
-                # the process still printed (unix(7), ECONNRESET).
+                # The process ended without reading all its input. The kernel reports that once, before it
+                # delivers the rest of the output (unix(7), ECONNRESET).
                 if self._was_reset:
                     raise
                 self._was_reset = True
@@ -130,7 +131,8 @@ class AttachSocket:
 
 
 def _connect_long(connection: socket.socket, bundle: Path) -> None:
-    """Reach a socket whose path does not fit ``sun_path`` (unix(7)) through its directory's descriptor."""
+    """Connect to a socket whose path is too long for ``sun_path`` (unix(7)),
+    by its directory's descriptor."""
     fd = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         connection.connect(f"/proc/self/fd/{fd}/attach")

@@ -1,8 +1,8 @@
-"""Devices that vendors describe: the Container Device Interface (CDI specification 0.8).
+"""Devices described by vendors: the Container Device Interface (CDI specification 0.8).
 
-A spec file (JSON or YAML, in one of the directories) names a kind, ``vendor.com/class``, and devices of it,
-each with what a container needs to use it: variables, device nodes, mounts, hooks. A device is asked for as
-``vendor.com/class=name``. The files belong to the host's administrator: their hooks run on the host.
+A spec file (JSON or YAML, in one of the directories) names a kind, ``vendor.com/class``, and its devices. For
+each it lists what a container needs to use it: variables, device nodes, mounts, hooks. Users request a device
+as ``vendor.com/class=name``. The files belong to the host's administrator: their hooks run on the host.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Injection:
     groups: tuple[int, ...] = ()
 
 
-class Registry:
-    """The devices of the directories, read anew whenever they are asked for; later directories win."""
+class CdiRegistry:
+    """The devices of the directories, read again at each request; later directories override earlier ones."""
 
     def __init__(self, directories: Sequence[Path]) -> None:
         self.directories = tuple(directories)
@@ -106,7 +106,7 @@ class Registry:
         return sorted(self._devices())
 
     def inject(self, wanted: Sequence[str]) -> Injection:
-        """:raises InvalidArgument: devices that are not there; the text names them all."""
+        """:raises InvalidArgument: devices that do not exist; the text names them all."""
         known = self._devices() if wanted else {}
         unknown = [name for name in wanted if name not in known]
         if unknown:
@@ -117,7 +117,7 @@ class Registry:
         specs: list[int] = []
         for name in dict.fromkeys(wanted):
             spec, device = known[name]
-            if id(spec) not in specs:  # what the whole kind needs, once
+            if id(spec) not in specs:  # the edits of the whole kind, once
                 specs.append(id(spec))
                 edits.append(spec.container_edits)
             edits.append(device.container_edits)
@@ -239,7 +239,7 @@ def _merge(all_edits: Sequence[Edits]) -> Injection:
 
 
 def _node(node: DeviceNode) -> dict[str, Any]:
-    """What the spec leaves open is taken from the host's device."""
+    """Fields that the spec leaves out are taken from the host's device."""
     kind, major, minor = node.type, node.major, node.minor
     mode, uid, gid = node.file_mode, node.uid, node.gid
     if not kind or major is None or minor is None:

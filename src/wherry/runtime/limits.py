@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.errors import InvalidArgument
-from wherry.linux import capabilities
+from wherry.linux import capabilities, descriptors
 from wherry.model.container import DeviceMapping, HostConfig, ThrottleDevice, Ulimit
 
 _RLIMITS = {
@@ -18,7 +18,7 @@ _RLIMITS = {
     "rtprio", "rttime", "sigpending", "stack",
 }  # fmt: skip
 _CPU_PERIOD = 100_000
-_SHM_MIN_MEMORY = 6 << 20
+_MIN_MEMORY = 6 << 20
 
 _DEFAULT_DEVICES: tuple[tuple[str, int | None, int | None, str], ...] = (
     ("c", None, None, "m"),
@@ -33,18 +33,19 @@ _DEFAULT_DEVICES: tuple[tuple[str, int | None, int | None, str], ...] = (
     ("c", 5, 2, "rwm"),
     ("c", 136, None, "rwm"),
 )
-"""null, zero, full, random, urandom, tty, console, ptmx, pts; and mknod of anything, which opens nothing."""
+"""null, zero, full, random, urandom, tty, console, ptmx, pts;
+and mknod of any device, which does not allow to open it."""
 
 
 def check(host: HostConfig) -> None:
-    """Refuse what no kernel would take, in Docker's words.
+    """Refuse what no kernel accepts, with Docker's message.
 
     :raises InvalidArgument: a limit out of its range, or two that contradict each other.
     """
-    if 0 < host.memory < _SHM_MIN_MEMORY:
+    if host.memory and host.memory < _MIN_MEMORY:
         raise InvalidArgument("Minimum memory limit allowed is 6MB")
-    if host.memory < 0 or host.memory_reservation < 0:
-        raise InvalidArgument("invalid memory limit: it must not be negative")
+    if host.memory_reservation and host.memory_reservation < _MIN_MEMORY:
+        raise InvalidArgument("Minimum memory reservation allowed is 6MB")
     if host.memory_swap > 0 and not host.memory:
         raise InvalidArgument("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host.memory_swap > 0 and host.memory > host.memory_swap:
@@ -56,11 +57,12 @@ def check(host: HostConfig) -> None:
             f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100"
         )
     cpus = os.cpu_count() or 1
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        raise InvalidArgument("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set")
+    for other, value in (("CPU Period", host.cpu_period), ("CPU Quota", host.cpu_quota)):
+        if host.nano_cpus and value > 0:
+            raise InvalidArgument(f"Conflicting options: Nano CPUs and {other} cannot both be set")
     if host.nano_cpus and not 0 < host.nano_cpus <= cpus * 10**9:
         raise InvalidArgument(
-            f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )
     if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
         raise InvalidArgument(
@@ -69,15 +71,23 @@ def check(host: HostConfig) -> None:
     if host.cpu_quota and 0 < host.cpu_quota < 1000:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if host.cpu_shares < 0:
-        raise InvalidArgument("invalid CPU shares: must be a positive integer")
-    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
-        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
+        raise InvalidArgument(f"invalid CPU shares ({host.cpu_shares}): value must be a positive integer")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     if host.shm_size < 0:
         raise InvalidArgument("SHM size can not be less than 0")
     for limit in host.ulimits or ():
         _check_ulimit(limit)
+
+
+def check_weight(host: HostConfig) -> None:
+    """Check the block I/O weight that is left after :func:`wherry.runtime.support.discard`: a kernel
+    without weights has no range either.
+
+    :raises InvalidArgument: out of range.
+    """
+    if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
+        raise InvalidArgument("Range of blkio weight is from 10 to 1000")
 
 
 def _check_ulimit(limit: Ulimit) -> None:
@@ -88,7 +98,7 @@ def _check_ulimit(limit: Ulimit) -> None:
             f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
         )
     if limit.name == "nofile":
-        # whoever asks: the kernel hands out no more, and the container could be made but never started
+        # for every user: the kernel allows no more, and the container could be made but never started
         most = int(Path("/proc/sys/fs/nr_open").read_text())
         if not 0 <= limit.hard <= most:
             raise InvalidArgument(
@@ -104,12 +114,12 @@ def _check_ulimit(limit: Ulimit) -> None:
 
 
 def resources(host: HostConfig) -> dict[str, Any]:
-    """``linux.resources`` without devices. Only what was asked for is there."""
+    """``linux.resources`` without devices. It contains only the requested limits."""
     memory = {
         "limit": host.memory or None,
         "swap": host.memory_swap or None,
         "reservation": host.memory_reservation or None,
-        "swappiness": host.memory_swappiness if (host.memory_swappiness or -1) >= 0 else None,
+        "swappiness": None if (host.memory_swappiness or 0) < 0 else host.memory_swappiness,
         "disableOOMKiller": True if host.oom_kill_disable else None,
     }
     if host.memory and not host.memory_swap:
@@ -117,7 +127,7 @@ def resources(host: HostConfig) -> dict[str, Any]:
     cpu = {
         "shares": host.cpu_shares or None,
         "period": host.cpu_period or None,
-        "quota": host.cpu_quota or None,
+        "quota": host.cpu_quota if host.cpu_quota > 0 else None,
         "realtimePeriod": host.cpu_realtime_period or None,
         "realtimeRuntime": host.cpu_realtime_runtime or None,
         "cpus": host.cpuset_cpus or None,
@@ -164,7 +174,7 @@ def _device_number(path: str) -> dict[str, int]:
 
 def rlimits(host: HostConfig) -> list[dict[str, Any]]:
     infinity = (1 << 64) - 1
-    return [
+    limits = [
         {
             "type": f"RLIMIT_{limit.name.upper()}",
             "soft": infinity if limit.soft == -1 else limit.soft,
@@ -172,12 +182,17 @@ def rlimits(host: HostConfig) -> list[dict[str, Any]]:
         }
         for limit in host.ulimits or ()
     ]
+    if not any(limit.name == "nofile" for limit in host.ulimits or ()):
+        # The daemon has raised its own limit, and its children inherit it.
+        soft, hard = (infinity if n == resource.RLIM_INFINITY else n for n in descriptors.inherited())
+        limits.append({"type": "RLIMIT_NOFILE", "soft": soft, "hard": hard})
+    return limits
 
 
 def devices(host: HostConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """``linux.devices`` (nodes to make) and ``linux.resources.devices`` (rules of access).
 
-    :raises InvalidArgument: a device that is not there, or a malformed rule.
+    :raises InvalidArgument: a missing device, or a malformed rule.
     """
     if host.privileged:
         return _host_devices(), [{"allow": True, "access": "rwm"}]
@@ -208,32 +223,34 @@ def _parse_rule(text: str) -> dict[str, Any]:
 
 
 def access(mapping: DeviceMapping) -> list[dict[str, Any]]:
-    """The rules of access that a mapped device needs. :raises InvalidArgument: it is not there."""
+    """The access rules for a mapped device. :raises InvalidArgument: it does not exist."""
     return [_rule(n["type"], n["major"], n["minor"], mapping.cgroup_permissions) for n in mapped(mapping)]
 
 
 def mapped(mapping: DeviceMapping) -> list[dict[str, Any]]:
     """A device, or every device of a directory, as nodes to make (runtime-spec ``linux.devices``).
 
-    :raises InvalidArgument: it is not there, or its permissions are none.
+    :raises InvalidArgument: it does not exist, or its permissions are invalid.
     """
     if set(mapping.cgroup_permissions) - set("rwm"):
         raise InvalidArgument(f"invalid device permissions: {mapping.cgroup_permissions}")
     inside = mapping.path_in_container or mapping.path_on_host
+    for path in (mapping.path_on_host, inside):
+        if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+            raise InvalidArgument(f"invalid device path {path[:200]!r}: it must be absolute, without ..")
     source = os.path.realpath(mapping.path_on_host)
     if os.path.isdir(source):
-        return [
-            node
-            for name in sorted(os.listdir(source))
-            if (node := _node(f"{source}/{name}", f"{inside}/{name}")) is not None
-        ]
-    node = _node(source, inside)
-    if node is None:
+        found = [_node(f"{source}/{name}", f"{inside}/{name}") for name in sorted(os.listdir(source))]
+    else:
+        found = [_node(source, inside)]
+    nodes = [node for node in found if node is not None]
+    if not nodes:
+        reason = "not a device node" if os.path.exists(source) else "no such file or directory"
         raise InvalidArgument(
             f'error gathering device information while adding custom device "{mapping.path_on_host}": '
-            "no such file or directory"
+            f"{reason}"
         )
-    return [node]
+    return nodes
 
 
 def _node(path: str, inside: str) -> dict[str, Any] | None:
@@ -256,7 +273,7 @@ def _node(path: str, inside: str) -> dict[str, Any] | None:
 
 
 def _host_devices() -> list[dict[str, Any]]:
-    """Every device node of the host's /dev, without those each container has of its own."""
+    """Every device node in the host's /dev, except those that each container has of its own."""
     skip = {
         "/dev/pts",
         "/dev/shm",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,8 +16,9 @@ from wherry.linux import capabilities, seccomp, seccomp_bpf
 from wherry.linux.users import User
 from wherry.model import typed
 from wherry.model.container import HostConfig
-from wherry.runtime import limits
+from wherry.runtime import limits, support
 from wherry.runtime.cdi import Injection
+from wherry.runtime.security import SecurityOptions
 
 MASKED_PATHS = [
     "/proc/asound",
@@ -40,7 +42,7 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class OciMount:
-    """One entry of ``mounts``; order matters: a later one may lie within an earlier one."""
+    """One entry of ``mounts``; the order matters: a later one may lie within an earlier one."""
 
     destination: str
     type: str
@@ -69,16 +71,7 @@ class Process:
     user: User
     terminal: bool = False
     console_size: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True)
-class SecurityOptions:
-    """``--security-opt``, parsed. ``seccomp`` is ``""`` (default), ``unconfined``, or a profile as JSON."""
-
-    seccomp: str = ""
-    no_new_privileges: bool = False
-    unmask: bool = False
-    writable_cgroups: bool = False
+    oom_score_adj: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,38 +92,6 @@ class SpecRequest:
     devices: Injection = field(default_factory=Injection)
 
 
-def parse_security_options(options: Sequence[str], *, privileged: bool) -> SecurityOptions:
-    """:raises InvalidArgument: an unknown option, or one that this host's kernel cannot honour."""
-    seccomp_value, no_new_privileges, unmask, writable_cgroups = "", False, False, False
-    for option in options:
-        key, separator, value = option.partition("=")
-        if not separator:
-            key, separator, value = option.partition(":")
-        if key == "no-new-privileges":
-            if value not in ("", "true", "false"):
-                raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
-            no_new_privileges = value != "false"
-        elif key == "seccomp":
-            seccomp_value = "" if value == "builtin" else value
-        elif key == "writable-cgroups":
-            if value not in ("", "true", "false"):
-                raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
-            writable_cgroups = value != "false"
-        elif key == "systempaths" and value == "unconfined":
-            unmask = True
-        elif key == "apparmor":
-            if value not in ("unconfined", ""):
-                raise InvalidArgument(f"cannot apply AppArmor profile {value}: this host has no AppArmor")
-        elif key == "label":
-            if value != "disable":
-                raise InvalidArgument(f"cannot apply label {value}: this host has no SELinux")
-        else:
-            raise InvalidArgument(f'invalid --security-opt 2: "{option}"')
-    if privileged:
-        seccomp_value = seccomp_value or "unconfined"
-    return SecurityOptions(seccomp_value, no_new_privileges, unmask or privileged, writable_cgroups)
-
-
 def capability_set(host: HostConfig) -> tuple[str, ...]:
     """:raises InvalidArgument: see :func:`wherry.linux.capabilities.effective`."""
     return capabilities.effective(_words(host.cap_add), _words(host.cap_drop), privileged=host.privileged)
@@ -145,10 +106,11 @@ def process_section(
 ) -> dict[str, Any]:
     """``process`` alone: part of a container's spec, and the whole of an exec's.
 
-    A process that is not root gets its capabilities in the bounding set only; the inheritable set stays
-    empty always (CVE-2022-29162).
+    As in Docker, every user has the capabilities in the permitted and the effective set until the command is
+    executed. At that moment the kernel takes them from a user other than root, except those of the command's
+    file. With ``no-new-privileges`` it keeps only those that were permitted before (capabilities(7)). The
+    inheritable set is always empty (CVE-2022-29162), and so is the ambient one.
     """
-    own = list(caps) if process.user.uid == 0 else []
     section: dict[str, Any] = {
         "terminal": process.terminal,
         "user": {
@@ -161,8 +123,8 @@ def process_section(
         "cwd": process.cwd,
         "capabilities": {
             "bounding": list(caps),
-            "effective": own,
-            "permitted": own,
+            "effective": list(caps),
+            "permitted": list(caps),
             "inheritable": [],
             "ambient": [],
         },
@@ -170,6 +132,8 @@ def process_section(
     }
     if rlimits:
         section["rlimits"] = rlimits
+    if support.says_oom_score(process.oom_score_adj):
+        section["oomScoreAdj"] = process.oom_score_adj
     if process.terminal and any(process.console_size):
         height, width = process.console_size
         section["consoleSize"] = {"height": height, "width": width}
@@ -179,7 +143,7 @@ def process_section(
 def build(request: SpecRequest) -> bytes:
     """The whole ``config.json``.
 
-    :raises InvalidArgument: a device, capability or profile that cannot be had.
+    :raises InvalidArgument: a device, capability or profile that is not available.
     """
     host = request.host
     caps = capability_set(host)
@@ -196,12 +160,13 @@ def build(request: SpecRequest) -> bytes:
         "rootfsPropagation": _root_propagation(request.mounts),
     }
     if not request.security.unmask:
-        linux["maskedPaths"] = MASKED_PATHS if host.masked_paths is None else host.masked_paths
-        linux["readonlyPaths"] = READONLY_PATHS if host.readonly_paths is None else host.readonly_paths
+        masked, readonly = ([], []) if host.privileged else (MASKED_PATHS, READONLY_PATHS)
+        linux["maskedPaths"] = masked if host.masked_paths is None else host.masked_paths
+        linux["readonlyPaths"] = readonly if host.readonly_paths is None else host.readonly_paths
     profile = _seccomp(request.security.seccomp, caps, request.architecture)
     annotations = {**request.annotations, **(host.annotations or {})}
     if profile is not None:
-        # crun takes the program and skips the section, other runtimes take the section.
+        # crun uses the program and ignores the section; other runtimes use the section.
         linux["seccomp"] = profile.section
         if profile.program:
             annotations[_BPF_ANNOTATION] = profile.program
@@ -211,8 +176,6 @@ def build(request: SpecRequest) -> bytes:
         rlimits=limits.rlimits(host),
         no_new_privileges=request.security.no_new_privileges,
     )
-    if host.oom_score_adj:
-        process["oomScoreAdj"] = host.oom_score_adj
     spec: dict[str, Any] = {
         "ociVersion": "1.0.2",
         "process": process,
@@ -262,14 +225,14 @@ def _all_mounts(request: SpecRequest) -> list[OciMount]:
         ),
         OciMount("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
     ]
-    if request.namespaces.ipc == "host":
+    if request.namespaces.ipc == "host" and os.path.isdir("/dev/mqueue"):
         defaults[-1] = OciMount("/dev/mqueue", "bind", "/dev/mqueue", ("rbind", "nosuid", "noexec", "nodev"))
     if not request.has_shm:
         options = ("nosuid", "noexec", "nodev", "mode=1777", f"size={shm}")
         defaults.append(OciMount("/dev/shm", "tmpfs", "shm", options))
     taken = {m.destination for m in request.mounts}
     kept = [m for m in defaults if m.destination not in taken]
-    # A volume at /dev or /proc replaces the default and then must come before what lies within it.
+    # A volume at /dev or /proc replaces the default mount, and must come before the mounts within it.
     mounts = sorted(request.mounts, key=lambda m: m.destination.rstrip("/").count("/"))
     return kept + mounts
 
@@ -304,7 +267,7 @@ def _seccomp(value: str, caps: Sequence[str], architecture: str) -> _Filter | No
 
 @dataclass(frozen=True)
 class _Filter:
-    """A profile as ``linux.seccomp``, and compiled (base64) where it can be."""
+    """A profile as ``linux.seccomp``, and compiled (base64) if possible."""
 
     section: msgspec.Raw
     program: str
@@ -323,6 +286,11 @@ def _filter(value: str, caps: tuple[str, ...], architecture: str) -> _Filter:
         raise InvalidArgument(f"Decoding seccomp profile failed: {e}") from e
     encoded = base64.b64encode(program).decode() if program else ""
     return _Filter(msgspec.Raw(msgspec.json.encode(profile)), encoded)
+
+
+def check_seccomp(profile: str, architecture: str) -> None:
+    """:raises InvalidArgument: not a valid seccomp profile."""
+    _filter(profile, (), architecture)
 
 
 def warm_up(architecture: str) -> None:

@@ -1,17 +1,19 @@
-"""What this host's kernel cannot do of what is asked: left out with a warning or refused, as in Docker."""
+"""Requested features that this host's kernel lacks: left out with a warning, or refused, as in Docker."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from wherry.errors import InvalidArgument
 from wherry.linux import capabilities, cgroups
-from wherry.model.container import HostConfig
+from wherry.model.container import HostConfig, Resources
+
+Limits = TypeVar("Limits", bound=Resources)
 
 _MISSING = "Your kernel does not support {} or the cgroup is not mounted. {} discarded."
 _RATES = (
@@ -22,10 +24,10 @@ _RATES = (
 )
 
 
-def discard(host: HostConfig, parent: str) -> tuple[HostConfig, list[str]]:
-    """Without the limits for which the kernel has no file; a warning says each, in Docker's words.
+def discard(host: Limits, parent: str) -> tuple[Limits, list[str]]:
+    """Remove the limits that the kernel does not support; there is a warning for each, with Docker's message.
 
-    :param parent: the cgroup that containers are made in.
+    :param parent: the cgroup in which containers are made.
     """
     warnings: list[str] = []
     left_out: dict[str, Any] = {}
@@ -79,10 +81,10 @@ def check(host: HostConfig, parent: str) -> None:
     _check_set(host.cpuset_mems, "mems", "memory nodes", Path("/sys/devices/system/node/online"))
     if host.cpu_realtime_period or host.cpu_realtime_runtime:
         _check_realtime(host, parent)
-    if host.oom_score_adj < _own_oom_score() and "CAP_SYS_RESOURCE" not in capabilities.available():
+    if host.oom_score_adj < own_oom_score() and "CAP_SYS_RESOURCE" not in capabilities.available():
         raise InvalidArgument(
             f"cannot set oom-score-adj to {host.oom_score_adj}: "
-            f"this host's daemon may not lower it below {_own_oom_score()}"
+            f"this host's daemon may not lower it below {own_oom_score()}"
         )
 
 
@@ -98,7 +100,12 @@ def _check_realtime(host: HostConfig, parent: str) -> None:
         )
 
 
-def _own_oom_score() -> int:
+def says_oom_score(wanted: int) -> bool:
+    """Whether ``oom_score_adj`` must be set: otherwise a process would inherit the daemon's protection."""
+    return bool(wanted) or own_oom_score() < 0
+
+
+def own_oom_score() -> int:
     try:
         return int(Path("/proc/self/oom_score_adj").read_text())
     except (OSError, ValueError):
@@ -111,7 +118,9 @@ def _check_set(asked: str, name: str, shown: str, online: Path) -> None:
     try:
         wanted = parse_set(asked)
     except ValueError as e:
-        raise InvalidArgument(f"Invalid value {asked[:64]} for cpuset {name}") from e
+        raise InvalidArgument(
+            f"Invalid value {asked[:64]} for cpuset {name}: invalid format: {asked[:64]}"
+        ) from e
     try:
         text = online.read_text().strip()
     except OSError:

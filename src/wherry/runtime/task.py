@@ -17,13 +17,12 @@ All calls block for as long as the runtime takes (milliseconds) and are made fro
 from __future__ import annotations
 
 import os
-import re
-import select
 import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -31,19 +30,12 @@ import msgspec
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import fifo
 from wherry.linux import process as programs
+from wherry.linux.descriptors import readable
 from wherry.model import typed
+from wherry.runtime.words import explain, not_created
 
 _CREATE_TIMEOUT = 120.0
 _COMMAND_TIMEOUT = 60.0
-EXIT_NOT_FOUND, EXIT_NOT_EXECUTABLE, EXIT_FAILED = 127, 126, 128
-
-
-class TaskFailed(InvalidArgument):
-    """The runtime could not start the process; ``exit_code`` is what a shell would have said."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -68,26 +60,6 @@ class _SyncMessage(msgspec.Struct):
     message: str = ""
 
 
-def explain(message: str, command: str) -> TaskFailed:
-    """Turn the runtime's words into the ones Docker's clients derive exit codes 126 and 127 from."""
-    text = message.strip()
-    text = re.sub(r"^\S+Z: ", "", text)
-    if "not found in $PATH" in text or "executable file" in text:
-        return TaskFailed(f'exec: "{command}": executable file not found in $PATH', EXIT_NOT_FOUND)
-    if "chdir" in text or "cwd" in text:
-        return TaskFailed(f"cannot change to the working directory: {text}", EXIT_FAILED)
-    if re.search(r"exec .*no such file", text, re.IGNORECASE):
-        return TaskFailed(f'exec: "{command}": no such file or directory', EXIT_NOT_FOUND)
-    # The runtime opens the file itself, and a directory then fails with EPERM.
-    if "ermission denied" in text or "open executable: Operation not permitted" in text:
-        return TaskFailed(f'exec: "{command}": permission denied', EXIT_NOT_EXECUTABLE)
-    if "xec format error" in text:
-        return TaskFailed(f'exec: "{command}": exec format error', EXIT_NOT_EXECUTABLE)
-    if "s a directory" in text:
-        return TaskFailed(f'exec: "{command}": is a directory', EXIT_NOT_EXECUTABLE)
-    return TaskFailed(f"OCI runtime create failed: {text}", EXIT_FAILED)
-
-
 class Runtime:
     """One OCI runtime program and conmon, for the tasks below ``<run>``."""
 
@@ -109,7 +81,7 @@ class Runtime:
         argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
         message = self._run_conmon(argv, {})
         if message.data < 0:
-            raise explain(message.message, command)
+            raise not_created(explain(message.message, command), self.name)
         return Started(message.data, _read_pid(bundle / "conmon.pid"))
 
     def start(self, container_id: str, command: str) -> None:
@@ -117,10 +89,10 @@ class Runtime:
         try:
             self._call("start", container_id)
         except programs.CommandFailed as e:
-            raise explain(e.stderr or e.message, command) from e
+            raise not_created(explain(e.stderr or e.message, command), self.name) from e
 
     def delete(self, container_id: str) -> None:
-        """Kill what is left of the container and forget it; one that is not there is fine."""
+        """Kill what is left of the container and delete its state; if it does not exist, nothing happens."""
         if not (self._state / container_id).exists():
             return
         try:
@@ -130,7 +102,7 @@ class Runtime:
                 raise Internal(f"cannot delete container {container_id}: {e.message}") from e
 
     def known(self) -> list[str]:
-        """Ids of the containers the runtime remembers."""
+        """Ids of the containers that the runtime knows."""
         return sorted(entry.name for entry in self._state.iterdir() if entry.is_dir())
 
     def update(self, container_id: str, resources: bytes) -> None:
@@ -148,28 +120,39 @@ class Runtime:
         process: bytes,
         streams: Streams,
         options: Sequence[str] = (),
+        *,
+        oom_score_adj: int = 0,
     ) -> PendingExec:
-        """Make ready to run another process in the container; nothing runs before ``go``.
+        """Prepare to run another process in the container; nothing runs before ``go``.
 
         :param options: for the runtime's ``exec``.
+        :param oom_score_adj: the container's.
         """
         directory.mkdir(parents=True, mode=0o700)
         spec = directory / "process.json"
         spec.write_bytes(process)
-        argv = self._conmon_argv(container_id, exec_id, directory, streams)
+        through = _with_oom_score(oom_score_adj) + (_hurry() if streams.terminal else [])
+        argv = self._conmon_argv(container_id, exec_id, directory, streams, through)
         argv += ["-l", "none", "-e", "--exec-attach", "--exec-process-spec", str(spec)]
         for option in options:
             argv += ["--runtime-opt", option]
         return PendingExec(argv, directory)
 
     def run_beside(
-        self, container_id: str, spec: Path, pid_file: Path, options: Sequence[str] = ()
+        self,
+        container_id: str,
+        spec: Path,
+        pid_file: Path,
+        options: Sequence[str] = (),
+        *,
+        oom_score_adj: int = 0,
     ) -> programs.Child:
         """Run another process in the container without conmon: it ends with the program that is returned.
 
         The program exits as the process did; ``pid_file`` is there once the process runs.
         """
-        argv = [self._program, "--root", str(self._state), "exec", "--process", str(spec)]
+        argv = [*_with_oom_score(oom_score_adj), self._program, "--root", str(self._state)]
+        argv += ["exec", "--process", str(spec)]
         argv += ["--pid-file", str(pid_file), *options, container_id]
         return programs.Child(argv)
 
@@ -179,9 +162,15 @@ class Runtime:
         argv = [self._program, "--root", str(self._state), "run", "--bundle", str(bundle)]
         return programs.Child([*argv, "--pid-file", str(bundle / "pid"), container_id])
 
-    def _conmon_argv(self, container_id: str, unique_id: str, bundle: Path, streams: Streams) -> list[str]:
+    def _conmon_argv(
+        self, container_id: str, unique_id: str, bundle: Path, streams: Streams, through: Sequence[str] = ()
+    ) -> list[str]:
+        """:param through: a program, with its arguments, that executes the runtime."""
+        first, *rest = [*through, self._program]
         argv = [self._conmon, "--api-version", "1", "-c", container_id, "-u", unique_id]
-        argv += ["-r", self._program, "-b", str(bundle), "-0", str(bundle), "-n", unique_id[:12]]
+        argv += ["-r", first, "-b", str(bundle), "-0", str(bundle), "-n", unique_id[:12]]
+        for word in rest:
+            argv += ["--runtime-arg", word]
         argv += [
             "-p",
             str(bundle / "pid"),
@@ -222,7 +211,10 @@ class Runtime:
 
     def _call(self, *arguments: str, stdin: bytes | None = None) -> None:
         programs.run(
-            [self._program, "--root", str(self._state), *arguments], timeout=_COMMAND_TIMEOUT, stdin=stdin
+            [self._program, "--root", str(self._state), *arguments],
+            timeout=_COMMAND_TIMEOUT,
+            stdin=stdin,
+            raised=True,
         )
 
 
@@ -276,6 +268,30 @@ class PendingExec:
         self._sync = self._start = -1
 
 
+def _with_oom_score(score: int) -> list[str]:
+    """How to run the OCI runtime so that an exec inherits ``score``, which crun 1.8 does not set itself."""
+    choom = find_program(["choom"])
+    return [choom, "-n", str(score), "--"] if choom is not None and score else []
+
+
+@cache
+def _hurry() -> list[str]:
+    """How to run the OCI runtime so that it is not kept waiting by what it starts; empty where it cannot.
+
+    It sets a terminal's size beside the process that it has started on it, which must not be quicker
+    (crun 1.8). A real-time policy that children do not inherit (sched(7), "Resetting scheduling policy").
+    """
+    program = find_program(["chrt"])
+    argv = [program or "", "--reset-on-fork", "--fifo", "1"]
+    if program is None:
+        return []
+    try:
+        programs.run([*argv, "/bin/true"], timeout=_COMMAND_TIMEOUT)
+    except programs.CommandFailed:
+        return []  # no CAP_SYS_NICE, or a cgroup without real-time scheduling
+    return argv
+
+
 def _spawn(argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, ...]) -> None:
     """Start conmon and reap its first process: conmon forks and its child is adopted by init."""
     # conmon stamps log lines in local time; UTC keeps them comparable as text.
@@ -293,8 +309,7 @@ def _read_sync(fd: int) -> _SyncMessage:
     data = b""
     deadline = time.monotonic() + _CREATE_TIMEOUT
     while b"\n" not in data:
-        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
+        if not readable(fd, deadline - time.monotonic()):
             raise Internal(f"cannot start container: conmon did not answer within {_CREATE_TIMEOUT:g} s")
         chunk = os.read(fd, 65536)
         if not chunk:
@@ -339,6 +354,21 @@ def conmon_fd(bundle: Path, pid: int) -> int | None:
         pass
     os.close(fd)
     return None
+
+
+def living(directory: Path) -> list[str]:
+    """Which of the tasks below ``directory`` a conmon watches."""
+    found = []
+    for bundle in sorted(directory.iterdir()) if directory.is_dir() else ():
+        try:
+            pid = int((bundle / "conmon.pid").read_text())
+        except (OSError, ValueError):
+            continue
+        fd = conmon_fd(bundle, pid)
+        if fd is not None:
+            os.close(fd)
+            found.append(bundle.name)
+    return found
 
 
 def process_fd(pid: int) -> int | None:

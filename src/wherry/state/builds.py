@@ -1,4 +1,4 @@
-"""What builds left to be used again, and what was built.
+"""The build cache's records and the history of builds.
 
 build_records(id, kind, snapshot, place, parent, description, created, used, uses, size)
     one thing the cache holds
@@ -11,6 +11,8 @@ build_keys(key, record)
     a content key (sha256) -> the record that answers it; several keys may lead to one record
 build_layers(chain_id, form) -> diff_id, digest, size, media_type
     what a snapshot of a step is as a layer; form says how it was written (plain, gzip, zstd:3 …)
+build_said(id, data)
+    what its steps printed, for who reads it again: packed, see keep_said; goes with the build's row
 build_history(id, started, finished, status, document)
     one row a build; document is JSON, see engine.builds.history
 """
@@ -18,11 +20,15 @@ build_history(id, started, finished, status, document)
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from wherry.errors import NotFound
 from wherry.model.digest import Digest
+from wherry.model.typed import from_msgpack
 from wherry.state.database import Database, Row
 
 REGULAR, LOCAL, REMOTE, CACHE_MOUNT = "regular", "source.local", "source.remote", "exec.cachemount"
@@ -63,6 +69,14 @@ CREATE TABLE build_history (
     document TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX build_history_by_time ON build_history (started);
+"""
+
+
+SAID = """
+CREATE TABLE build_said (
+    id TEXT PRIMARY KEY REFERENCES build_history (id) ON DELETE CASCADE,
+    data BLOB NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -112,7 +126,7 @@ class BuildRows:
     # records
 
     def find(self, keys: Sequence[str]) -> RecordRow | None:
-        """The record of the first key that has one."""
+        """The record for the first of the keys that has one."""
         for key in keys:
             row = self._db.one(
                 "SELECT r.* FROM build_keys AS k JOIN build_records AS r ON r.id = k.record WHERE k.key = ?",
@@ -123,7 +137,7 @@ class BuildRows:
         return None
 
     def insert(self, record: RecordRow, keys: Iterable[str]) -> None:
-        """Add a record; its keys lead to it from now on, whatever they led to before."""
+        """Add a record; from now on its keys lead to it, even if they led to another one before."""
         with self._db.transaction() as connection:
             connection.execute(
                 "INSERT INTO build_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -135,7 +149,7 @@ class BuildRows:
             connection.executemany(_POINT, [(key, record.id) for key in keys])
 
     def point(self, key: str, record: str) -> None:
-        """Let one more key lead to a record; one that is gone is left alone."""
+        """Let one more key lead to a record; if the record is gone, nothing happens."""
         self._db.execute(
             "INSERT INTO build_keys SELECT ?, id FROM build_records WHERE id = ? "
             "ON CONFLICT (key) DO UPDATE SET record = excluded.record",
@@ -148,7 +162,7 @@ class BuildRows:
         return [row["key"] for row in rows]
 
     def touch(self, records: Iterable[str]) -> None:
-        """They were used just now."""
+        """Record that they were used just now."""
         now = time.time_ns()
         with self._db.transaction() as connection:
             connection.executemany(
@@ -161,7 +175,7 @@ class BuildRows:
         return None if row is None else _record(row)
 
     def at(self, place: str) -> RecordRow | None:
-        """The record that keeps its files in a directory."""
+        """The record whose files are in this directory."""
         row = self._db.one("SELECT * FROM build_records WHERE place = ?", (place,))
         return None if row is None else _record(row)
 
@@ -169,7 +183,7 @@ class BuildRows:
         self._db.execute("UPDATE build_records SET size = ? WHERE id = ?", (size, record))
 
     def all(self) -> list[RecordRow]:
-        """Every record, the least recently used first, of those used at once children first."""
+        """Every record, the least recently used first; of those with the same time, children first."""
         return [
             _record(row)
             for row in self._db.all("SELECT * FROM build_records ORDER BY used, created DESC, id")
@@ -202,13 +216,13 @@ class BuildRows:
         )
 
     def forget_layers(self) -> None:
-        """Of snapshots that are gone."""
+        """Delete the layers of snapshots that are gone."""
         self._db.execute("DELETE FROM build_layers WHERE chain_id NOT IN (SELECT key FROM snapshots)")
 
     # history
 
     def put_history(self, row: HistoryRow, *, keep: int) -> None:
-        """Add or renew a build; only the newest ``keep`` stay."""
+        """Insert or replace a build; only the newest ``keep`` are kept."""
         with self._db.transaction() as connection:
             connection.execute(
                 "INSERT INTO build_history VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
@@ -236,11 +250,25 @@ class BuildRows:
             raise NotFound(f"No such build: {wanted}")
         return HistoryRow(**dict(rows[0]))
 
+    def keep_said(self, build: str, lines: Sequence[tuple[int, int, bytes]]) -> None:
+        """Store what steps printed: a step's number, when (ns), the text."""
+        if lines:
+            data = zlib.compress(msgspec.msgpack.encode(lines), 1)
+            self._db.execute(
+                "INSERT INTO build_said SELECT id, ? FROM build_history WHERE id = ? "
+                "ON CONFLICT (id) DO UPDATE SET data = excluded.data",
+                (data, build),
+            )
+
+    def said(self, build: str) -> list[tuple[int, int, bytes]]:
+        row = self._db.one("SELECT data FROM build_said WHERE id = ?", (build,))
+        return [] if row is None else from_msgpack(zlib.decompress(row["data"]), list[tuple[int, int, bytes]])
+
     def delete_history(self, build: str) -> None:
         self._db.execute("DELETE FROM build_history WHERE id = ?", (build,))
 
     def end_history(self) -> None:
-        """Builds that a daemon was at when it was killed."""
+        """End the builds that were running when the daemon was killed."""
         self._db.execute(
             "UPDATE build_history SET status = 'Interrupted', finished = started WHERE finished = 0"
         )

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from wherry.errors import Conflict, NotFound
+from wherry.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from wherry.model import typed
 from wherry.model.container import Container, ContainerState
-from wherry.state.database import Database, Row
+from wherry.state.database import WAY_OUT, Database, Row
 
 TABLES = """
 CREATE TABLE containers (
@@ -52,10 +52,11 @@ class Containers:
         self._record = typed.decoder(Container)
         self._state = typed.decoder(ContainerState)
         self._decoded: dict[str, tuple[bytes, Container]] = {}
-        """Records by id with the bytes they were decoded from: lists read a thousand, and few ever change."""
+        """Decoded records by id, with their encoded bytes:
+        a list reads a thousand, and few of them ever change."""
 
     def insert(self, name: str, record: Container, state: ContainerState) -> None:
-        """:raises Conflict: the name is taken, in the words Docker's clients match on."""
+        """:raises Conflict: the name is taken, with the message that Docker's clients look for."""
         try:
             self._db.execute(
                 "INSERT INTO containers VALUES (?, ?, ?, ?, ?)",
@@ -90,7 +91,7 @@ class Containers:
         )
 
     def transaction(self) -> AbstractContextManager[object]:
-        """What is done inside happens as a whole or not at all, other repositories' rows included."""
+        """Everything inside is done completely or not at all, including changes by other repositories."""
         return self._db.transaction()
 
     def delete(self, container_id: str) -> None:
@@ -104,15 +105,17 @@ class Containers:
         """Every container, newest first."""
         rows = self._db.all("SELECT * FROM containers ORDER BY created DESC")
         if len(self._decoded) > 2 * len(rows) + 64:
-            self._decoded.clear()  # A reader beside a removal may have put an entry back.
+            self._decoded.clear()  # A concurrent reader may have put an entry of a removed container back.
         return [self._row(r) for r in rows]
 
     def find(self, wanted: str) -> ContainerRow:
         """A container by full id, name (a leading slash is ignored), or unambiguous id prefix.
 
-        :raises NotFound: none matches.
+        :raises InvalidArgument: the empty string. :raises NotFound: none matches.
         :raises Conflict: several ids start with it.
         """
+        if not wanted:
+            raise InvalidArgument('invalid name or ID supplied: ""')
         name = wanted.removeprefix("/")
         row = self._db.one(
             "SELECT * FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC", (name,)
@@ -129,9 +132,21 @@ class Containers:
                 return self._row(rows[0])
         raise NotFound(f"No such container: {wanted}")
 
+    def by_id(self, container_id: str) -> ContainerRow:
+        """A container by its full id only: a reference in a record must not match another container's name or
+        id prefix. :raises NotFound: it is gone.
+        """
+        row = self._db.one("SELECT * FROM containers WHERE id = ?", (container_id,))
+        if row is None:
+            raise NotFound(f"No such container: {container_id}")
+        return self._row(row)
+
     def _row(self, row: Row) -> ContainerRow:
         name, raw = row["name"], row["record"]
-        held = self._decoded.get(row["id"])
-        if held is None or held[0] != raw:
-            held = self._decoded[row["id"]] = (raw, self._record.decode(raw))
-        return ContainerRow(name, held[1], self._state.decode(row["state"]))
+        try:
+            held = self._decoded.get(row["id"])
+            if held is None or held[0] != raw:
+                held = self._decoded[row["id"]] = (raw, self._record.decode(raw))
+            return ContainerRow(name, held[1], self._state.decode(row["state"]))
+        except (msgspec.DecodeError, ValueError) as e:
+            raise Unavailable(f"cannot read the row of container {row['id'][:12]}: {e}; {WAY_OUT}") from e

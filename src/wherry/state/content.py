@@ -40,6 +40,11 @@ CREATE TABLE lease_items (
 CREATE INDEX lease_items_by_key ON lease_items (kind, key);
 """
 
+_UNREFERENCED = (
+    "WHERE digest NOT IN (SELECT digest FROM image_content) "
+    "AND digest NOT IN (SELECT key FROM lease_items WHERE kind = 'content')"
+)
+
 
 @dataclass(frozen=True)
 class BlobRow:
@@ -58,8 +63,8 @@ class Contents:
         self._db = db
 
     def insert(self, digest: Digest, size: int, media_type: str, *, lease: str | None = None) -> None:
-        """Record a blob that is whole on disk, and lease it in the same breath. Known blobs are kept."""
-        with self._db.transaction() as connection:
+        """Record a complete blob, and lease it in the same transaction. Known blobs are kept."""
+        with self._db.transaction(growing=True) as connection:
             connection.execute(
                 "INSERT INTO content VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (digest, size, media_type, time.time_ns()),
@@ -70,7 +75,7 @@ class Contents:
                 )
 
     def lease(self, digest: Digest, lease: str) -> bool:
-        """Lease a blob if it is known; ``False`` if not. No collection can come in between."""
+        """Lease a blob if it is known; ``False`` if not. No collection can happen in between."""
         return (
             self._db.execute(
                 "INSERT INTO lease_items SELECT ?, 'content', digest FROM content WHERE digest = ? "
@@ -85,11 +90,11 @@ class Contents:
         return None if row is None else BlobRow(**dict(row))
 
     def delete(self, digest: Digest) -> bool:
-        """Forget a blob; ``False`` when it was not known."""
+        """Delete a blob's row; ``False`` if there was none."""
         return self._db.execute("DELETE FROM content WHERE digest = ?", (digest,)) > 0
 
     def delete_unleased(self, digest: Digest) -> bool:
-        """Forget a blob unless a lease keeps it; ``False`` when one does, or it was not known."""
+        """Delete a blob's row unless a lease keeps it; ``False`` if a lease does, or there was no row."""
         statement = (
             "DELETE FROM content WHERE digest = ? "
             "AND digest NOT IN (SELECT key FROM lease_items WHERE kind = 'content')"
@@ -99,12 +104,13 @@ class Contents:
     def all(self) -> list[BlobRow]:
         return [BlobRow(**dict(row)) for row in self._db.all("SELECT * FROM content ORDER BY digest")]
 
+    def unreferenced(self) -> list[Digest]:
+        """Every blob that no image and no lease refers to."""
+        return [Digest(row["digest"]) for row in self._db.all(f"SELECT digest FROM content {_UNREFERENCED}")]
+
     def delete_unreferenced(self) -> list[Digest]:
-        """Forget every blob that no image and no lease names; return what was forgotten."""
-        rows = self._db.all(
-            "DELETE FROM content WHERE digest NOT IN (SELECT digest FROM image_content) "
-            "AND digest NOT IN (SELECT key FROM lease_items WHERE kind = 'content') RETURNING digest"
-        )
+        """Delete the rows of all blobs that no image and no lease refers to; returns those blobs."""
+        rows = self._db.all(f"DELETE FROM content {_UNREFERENCED} RETURNING digest")
         return [Digest(row["digest"]) for row in rows]
 
 
@@ -130,14 +136,21 @@ class LeaseRows:
     def delete(self, lease: str) -> None:
         self._db.execute("DELETE FROM leases WHERE id = ?", (lease,))
 
+    def delete_empty(self, lease: str) -> None:
+        """Drop a lease that keeps nothing."""
+        self._db.execute(
+            "DELETE FROM leases WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM lease_items WHERE lease = ?1)",
+            (lease,),
+        )
+
     def delete_all(self, *, but: str, since: int) -> int:
         """Drop the leases of an earlier process, except those whose ``why`` begins with ``but`` and that were
-        renewed ``since`` (nanoseconds since the epoch); return how many there were."""
+        renewed after ``since`` (nanoseconds since the epoch); returns how many there were."""
         return self._db.execute(
             "DELETE FROM leases WHERE substr(why, 1, ?) != ? OR created < ?", (len(but), but, since)
         )
 
     def named(self, beginning: str) -> list[str]:
-        """Leases whose ``why`` begins so."""
+        """Leases whose ``why`` begins with this."""
         rows = self._db.all("SELECT id FROM leases WHERE substr(why, 1, ?) = ?", (len(beginning), beginning))
         return [row["id"] for row in rows]

@@ -1,4 +1,4 @@
-"""What happened, kept as rows so that ``--since`` reaches back across restarts.
+"""Events as rows, so that ``--since`` also works after a restart of the daemon.
 
 events(seq, time, type, action, actor, scope, attributes, initiator)
     time        nanoseconds since the epoch
@@ -33,14 +33,16 @@ CREATE INDEX events_by_time ON events (time);
 ADD_INITIATOR = "ALTER TABLE events ADD COLUMN initiator BLOB;"
 
 KEEP = 100_000
-"""Rows; older ones are dropped, a few at a time, as new ones come."""
+"""The most rows; as new ones are added, the oldest are dropped, a few at a time."""
 KEEP_DAYS = 30
+_NEWEST = 256
+"""Docker's daemon keeps so many events."""
 _PAGE = 500
 _DAY = 24 * 3600 * 10**9
 
 
 class EventLog:
-    """:param keep: rows at most. :param keep_days: age at most, 0 for any."""
+    """:param keep: the most rows. :param keep_days: the greatest age; 0: no limit."""
 
     def __init__(self, db: Database, *, keep: int = KEEP, keep_days: int = KEEP_DAYS) -> None:
         self._db = db
@@ -48,7 +50,7 @@ class EventLog:
         self._keep_days = keep_days
 
     def append(self, event: Event) -> None:
-        with self._db.transaction() as connection:
+        with self._db.transaction(growing=True) as connection:
             cursor = connection.execute(
                 "INSERT INTO events (time, type, action, actor, scope, attributes, initiator)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -70,12 +72,14 @@ class EventLog:
                     connection.execute("DELETE FROM events WHERE time < ?", (oldest,))
 
     def between(self, since: int | None, until: int | None) -> Iterator[Event]:
-        """Events with ``since <= time <= until`` (nanoseconds) that are there now, oldest first.
+        """Events with ``since <= time <= until`` (nanoseconds) that exist now, oldest first. With
+        ``until`` alone only the newest of all are looked at, as many as Docker remembers.
 
         They are read a page at a time: there may be a hundred thousand.
         """
         last = self._db.one("SELECT max(seq) AS last FROM events")
-        end, seq = (last["last"] if last is not None else None) or 0, 0
+        end = (last["last"] if last is not None else None) or 0
+        seq = max(0, end - _NEWEST) if since is None and until is not None else 0
         while True:
             rows = self._db.all(
                 "SELECT * FROM events WHERE seq > ? AND seq <= ? AND time >= ? AND time <= ?"

@@ -18,8 +18,9 @@ Both closures keep content and snapshots from the collector, and make sizes one 
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from wherry.model.digest import Digest
@@ -112,10 +113,11 @@ class Images:
         content: Iterable[tuple[Digest, str]],
         chain_ids: Iterable[Digest],
     ) -> None:
-        """Add an image ``(target, media type, size)`` with what it reaches, or renew what it reaches."""
+        """Insert an image ``(target, media type,
+        size)`` with everything that it refers to, or update that."""
         target, media_type, size = row
         now = time.time_ns()
-        with self._db.transaction() as connection:
+        with self._db.transaction(growing=True) as connection:
             connection.execute(
                 "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (target, media_type, size, now, now),
@@ -130,8 +132,8 @@ class Images:
             )
 
     def add_content(self, target: Digest, content: Iterable[tuple[Digest, str]]) -> None:
-        """Keep more with an image than what it reaches itself."""
-        with self._db.transaction() as connection:
+        """Keep further content with an image, besides what it refers to."""
+        with self._db.transaction(growing=True) as connection:
             connection.executemany(
                 "INSERT INTO image_content SELECT ?1, ?2, ?3 WHERE EXISTS "
                 "(SELECT 1 FROM images WHERE target = ?1) ON CONFLICT DO NOTHING",
@@ -139,18 +141,26 @@ class Images:
             )
 
     def content_with(self, target: Digest, role: str) -> list[Digest]:
-        """What an image has in one role."""
+        """An image's content with this role."""
         rows = self._db.all(
             "SELECT digest FROM image_content WHERE target = ? AND role = ? ORDER BY digest", (target, role)
         )
         return [Digest(row["digest"]) for row in rows]
 
     def forget_content(self, target: Digest, digests: Iterable[Digest]) -> None:
-        """Stop keeping blobs that an image reaches but does not need here."""
+        """Stop keeping blobs that an image refers to but does not need here."""
         with self._db.transaction() as connection:
             connection.executemany(
                 "DELETE FROM image_content WHERE target = ? AND digest = ?",
                 [(target, digest) for digest in digests],
+            )
+
+    def forget_snapshots(self, target: Digest, chain_ids: Iterable[Digest]) -> None:
+        """Stop keeping layers that an image has but does not need here."""
+        with self._db.transaction() as connection:
+            connection.executemany(
+                "DELETE FROM image_snapshots WHERE target = ? AND chain_id = ?",
+                [(target, chain) for chain in chain_ids],
             )
 
     def get(self, target: Digest) -> ImageRow | None:
@@ -162,7 +172,7 @@ class Images:
         return [_image(r) for r in self._db.all("SELECT * FROM images ORDER BY created DESC, target")]
 
     def delete(self, target: Digest) -> bool:
-        """Forget an image that has no names any more; ``False`` when it was not known."""
+        """Delete an image without names; ``False`` if there was none."""
         return self._db.execute("DELETE FROM images WHERE target = ?", (target,)) > 0
 
     def target_of(self, name: str) -> Digest | None:
@@ -179,7 +189,7 @@ class Images:
         return [row["name"] for row in rows]
 
     def names_with(self, digest: Digest) -> list[str]:
-        """Names of every image that reaches a blob."""
+        """Names of every image that refers to a blob."""
         rows = self._db.all(
             "SELECT n.name AS name FROM image_content AS c JOIN image_names AS n ON n.target = c.target "
             "WHERE c.digest = ? ORDER BY n.name",
@@ -188,7 +198,7 @@ class Images:
         return [row["name"] for row in rows]
 
     def pulled_with(self, digest: Digest) -> list[str]:
-        """Names under which an image that reaches a blob was pulled, the last one first."""
+        """Names under which an image that refers to a blob was pulled, the last one first."""
         rows = self._db.all(
             "SELECT h.name AS name, MAX(h.seq) AS last FROM image_content AS c "
             "JOIN image_history AS h ON h.new = c.target WHERE c.digest = ? AND h.why = 'pull' "
@@ -198,7 +208,7 @@ class Images:
         return [row["name"] for row in rows]
 
     def move(self, name: str, target: Digest | None, *, actor: str, why: str) -> Digest | None:
-        """Point ``name`` at ``target`` (``None``: remove it), write it down, return the earlier target."""
+        """Point ``name`` to ``target`` (``None``: remove it), record that, and return the earlier target."""
         now = time.time_ns()
         with self._db.transaction() as connection:
             old = self.target_of(name)
@@ -243,7 +253,7 @@ class Images:
         return [Digest(row["target"]) for row in rows]
 
     def targets_with_part(self, prefix: str) -> list[Digest]:
-        """Targets that reach a manifest or a config whose hex digits start with ``prefix``."""
+        """Targets that refer to a manifest or a config whose hex digits start with ``prefix``."""
         low = f"sha256:{prefix}"
         rows = self._db.all(
             "SELECT DISTINCT target FROM image_content WHERE digest >= ? AND digest < ? "
@@ -284,13 +294,16 @@ class Images:
             shared[Digest(row["target"])] = shared.get(Digest(row["target"]), 0) + row["size"]
         return shared
 
-    def layers_total(self, driver: str) -> int:
-        """Bytes of all blobs and snapshots any image reaches, each counted once."""
+    def layers_total(self, driver: str, targets: Collection[str] | None = None) -> int:
+        """Bytes of all blobs and snapshots that any image (or any
+        of ``targets``) refers to, each counted once."""
+        of = "" if targets is None else " WHERE target IN (SELECT value FROM json_each(?))"
+        wanted = () if targets is None else (json.dumps(sorted(targets)),)
         row = self._db.one(
             "SELECT (SELECT COALESCE(SUM(size), 0) FROM content WHERE digest IN "
-            "(SELECT digest FROM image_content)) + (SELECT COALESCE(SUM(size), 0) FROM snapshots "
-            "WHERE driver = ? AND key IN (SELECT chain_id FROM image_snapshots)) AS total",
-            (driver,),
+            f"(SELECT digest FROM image_content{of})) + (SELECT COALESCE(SUM(size), 0) FROM snapshots "
+            f"WHERE driver = ? AND key IN (SELECT chain_id FROM image_snapshots{of})) AS total",
+            (*wanted, driver, *wanted),
         )
         return 0 if row is None else int(row["total"])
 

@@ -1,4 +1,4 @@
-"""Networks and who has which address and port on them.
+"""Networks, and their addresses and ports.
 
 networks(id, name, driver, created, record, cursor)
     id       64 hex digits; name unique; created nanoseconds since the epoch
@@ -15,9 +15,9 @@ published(proto, host_ip, host_port, container_id, ip, container_port, sources)
     a host port that leads to ``ip:container_port``; the first three are unique together; ``sources`` are
     the subnets that may connect, with commas between, empty for all
 
-A sandbox's row is written before anything of it exists in the kernel and deleted after all of it is gone:
-here the row is the reservation, and deleting it first would give its address to another container while
-the host's ports still lead there.
+A sandbox's row is written before anything of it exists in the kernel, and deleted after everything is gone.
+The row is the reservation: if it were deleted first, another container could get its address while the host's
+ports still lead there.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ _PUBLISHED = "SELECT proto, host_ip, host_port, container_id, ip, container_port
 
 
 class Networks:
-    """The repository. Methods join the caller's ``Database.transaction`` where there is one."""
+    """The repository. Methods take part in the caller's ``Database.transaction``, if there is one."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -145,7 +145,7 @@ class Networks:
             raise Conflict(f"network with name {row.name} already exists") from e
 
     def delete_network(self, network_id: str) -> bool:
-        """:returns: False if a container still has a place on it."""
+        """:returns: False if a container still has an endpoint on it."""
         try:
             self.db.execute("DELETE FROM networks WHERE id = ?", (network_id,))
         except sqlite3.IntegrityError:
@@ -203,7 +203,7 @@ class Networks:
         self.db.execute("DELETE FROM sandboxes WHERE container_id = ?", (container_id,))
 
     def sandboxes(self, *, container_id: str | None = None) -> list[SandboxRow]:
-        """All, or a container's, oldest first."""
+        """All, or those of one container, oldest first."""
         query = "SELECT container_id, created, record FROM sandboxes"
         if container_id is None:
             return [SandboxRow(*r) for r in self.db.all(query + " ORDER BY created")]
@@ -215,7 +215,8 @@ class Networks:
     # -- endpoints -------------------------------------------------------------------------------------
 
     def insert_endpoint(self, row: EndpointRow) -> bool:
-        """:returns: False if its network or sandbox is gone, or it has one there, or an address is taken."""
+        """:returns: False if its network or sandbox is gone, it has an endpoint there already,
+        or an address is taken."""
         try:
             self.db.execute(
                 "INSERT INTO endpoints (id, network_id, container_id, ip, record, ip6, mac)"
@@ -239,7 +240,7 @@ class Networks:
     def endpoints(
         self, *, container_id: str | None = None, network_id: str | None = None
     ) -> list[EndpointRow]:
-        """All endpoints, or a container's, or a network's, in the order of their ids."""
+        """All endpoints, or those of one container or network, in the order of their ids."""
         if container_id is not None:
             rows = self.db.all(_ENDPOINT + " WHERE container_id = ? ORDER BY id", (container_id,))
         elif network_id is not None:
@@ -261,7 +262,7 @@ class Networks:
             )
 
     def delete_published(self, rows: Iterable[PublishedRow]) -> None:
-        """Those that are not there are fine."""
+        """Missing ones are no error."""
         with self.db.transaction() as connection:
             connection.executemany(
                 "DELETE FROM published"
@@ -270,7 +271,7 @@ class Networks:
             )
 
     def published_at(self, proto: str, host_ips: Sequence[str], host_port: int) -> PublishedRow | None:
-        """A host port at one of some addresses."""
+        """A published host port on one of some addresses."""
         marks = ", ".join("?" * len(host_ips))
         condition = f" WHERE proto = ? AND host_port = ? AND host_ip IN ({marks})"
         rows = self.db.all(_PUBLISHED + condition, (proto, host_port, *host_ips))

@@ -1,4 +1,4 @@
-"""The database drawn in one place: every module's tables, in migration order.
+"""All tables of the database in migration order, collected from the modules.
 
     meta            what this root was made with (its engine id, its storage driver)
     containers      one row a container: its immutable record and its mutable state
@@ -34,4 +34,5 @@ MIGRATIONS: list[str] = [
     networks.SEVERAL_NETWORKS,
     builds.TABLES,
     secrets.TABLES,
+    builds.SAID,
 ]

@@ -1,4 +1,4 @@
-"""Secrets, sealed: what is stored here says nothing without the key, which is not in this file.
+"""Secrets, encrypted: the values are useless without the key, which is not in this file.
 
 secrets(id, name, version, created, updated, labels, sealed)
     name     unique; version counts changes; created and updated nanoseconds since the epoch
@@ -31,7 +31,7 @@ _COLUMNS = "id, name, version, created, updated, labels"
 
 @dataclass(frozen=True)
 class SecretRow:
-    """All but the value."""
+    """All fields except the value."""
 
     id: str
     name: str
@@ -55,7 +55,7 @@ class Secrets:
         return self._db.execute(statement, parameters) == 1
 
     def find(self, wanted: str) -> list[SecretRow]:
-        """By id, else by name, else those whose id begins so."""
+        """By id, else by name, else all whose id begins with it."""
         for condition in ("id = ?", "name = ?", "substr(id, 1, length(?1)) = ?1"):
             found = self._db.all(f"SELECT {_COLUMNS} FROM secrets WHERE {condition}", (wanted,))
             if found:
@@ -71,7 +71,7 @@ class Secrets:
         return None if row is None else bytes(row["sealed"])
 
     def relabel(self, secret_id: str, version: int, labels: Mapping[str, str], now: int) -> bool:
-        """:returns: False if ``version`` is not the secret's any more."""
+        """:returns: False if the secret's version is not ``version`` any more."""
         statement = "UPDATE secrets SET labels = ?, version = ?, updated = ? WHERE id = ? AND version = ?"
         parameters = (msgspec.json.encode(dict(labels)), version + 1, now, secret_id, version)
         return self._db.execute(statement, parameters) == 1

@@ -61,7 +61,7 @@ class Snapshots:
 
     def insert(self, key: str, kind: str, parent: str | None) -> SnapshotRow:
         """:raises Conflict: the key exists. :raises NotFound: the parent is not a committed snapshot."""
-        with self._db.transaction() as connection:
+        with self._db.transaction(growing=True) as connection:
             parent_id = None if parent is None else self._committed(parent).id
             try:
                 connection.execute(
@@ -93,7 +93,7 @@ class Snapshots:
         """Every snapshot, parents before their children."""
         rows = [_row(r) for r in self._db.all(_SELECT + " ORDER BY s.id", (self._driver,))]
         children: dict[int | None, list[SnapshotRow]] = {}
-        for row in rows:  # a layer may be younger than its child: it gets its parent at commit
+        for row in rows:  # a layer may be newer than its child: it gets its parent at commit
             children.setdefault(row.parent, []).append(row)
         ordered = children.get(None, [])
         for row in ordered:
@@ -136,6 +136,29 @@ class Snapshots:
                 raise Conflict(f"cannot commit snapshot {name}: it exists already") from e
             return self.get(name)
 
+    def take_up(self, row: SnapshotRow) -> None:
+        """Insert a row again for a snapshot whose files exist; its parent is ``parent_key``."""
+        with self._db.transaction() as connection:
+            parent = None if row.parent_key is None else self._committed(row.parent_key).id
+            connection.execute(
+                "INSERT INTO snapshots (id, driver, key, kind, parent, created, size, inodes) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(row.id, self._driver, row.key, row.kind, parent),
+                    *(row.created or time.time_ns(), row.size, row.inodes),
+                ),
+            )
+
+    def start_above(self, number: int) -> None:
+        """From now on use only ids above ``number``."""
+        with self._db.transaction() as connection:
+            (last,) = connection.execute(
+                "SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'snapshots'"
+            ).fetchone()
+            if number > last:
+                connection.execute("DELETE FROM sqlite_sequence WHERE name = 'snapshots'")
+                connection.execute("INSERT INTO sqlite_sequence VALUES ('snapshots', ?)", (number,))
+
     def rename(self, old: str, new: str) -> bool:
         """Give a committed snapshot another key; ``False`` when that is taken. Its files stay where they are.
 
@@ -147,12 +170,12 @@ class Snapshots:
                 connection.execute("UPDATE snapshots SET key = ? WHERE id = ?", (new, row.id))
             except sqlite3.IntegrityError:
                 return False
-            # In the same breath: the build cache names its snapshots by their keys.
+            # In the same transaction: the build cache refers to its snapshots by their keys.
             connection.execute("UPDATE build_records SET snapshot = ? WHERE snapshot = ?", (new, old))
             return True
 
     def delete(self, key: str) -> int:
-        """Forget a snapshot and return its id.
+        """Delete a snapshot's row and return its id.
 
         :raises NotFound: no such snapshot. :raises Conflict: it has children.
         """
@@ -165,7 +188,7 @@ class Snapshots:
             return row.id
 
     def delete_unreferenced(self) -> list[tuple[int, int]]:
-        """Forget every committed snapshot that no image, lease, build or other snapshot needs.
+        """Delete the rows of all committed snapshots that no image, lease, build or other snapshot needs.
 
         Returns the id and the size in bytes of each.
         """

@@ -40,7 +40,7 @@ MANUAL, SCHEDULE, RESTORE = "manual", "schedule", "restore"
 
 
 @dataclass(frozen=True)
-class SnapshotRow:
+class VolumeSnapshotRow:
     id: str
     volume_id: str
     name: str
@@ -64,7 +64,7 @@ class VolumeSnapshots:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def insert(self, row: SnapshotRow) -> bool:
+    def insert(self, row: VolumeSnapshotRow) -> bool:
         """:returns: False if the name is taken, or the volume is gone."""
         values = (row.id, row.volume_id, row.name, row.created, row.origin, int(row.frozen))
         try:
@@ -73,18 +73,18 @@ class VolumeSnapshots:
             return False
         return True
 
-    def of(self, volume_id: str) -> list[SnapshotRow]:
+    def of(self, volume_id: str) -> list[VolumeSnapshotRow]:
         """Oldest first."""
         query = "SELECT * FROM volume_snapshots WHERE volume_id = ? ORDER BY created, id"
         return [_snapshot(r) for r in self._db.all(query, (volume_id,))]
 
-    def find(self, volume_id: str, name: str) -> SnapshotRow | None:
+    def find(self, volume_id: str, name: str) -> VolumeSnapshotRow | None:
         query = "SELECT * FROM volume_snapshots WHERE volume_id = ? AND name = ?"
         row = self._db.one(query, (volume_id, name))
         return None if row is None else _snapshot(row)
 
     def ids(self) -> set[tuple[str, str]]:
-        """Volume and snapshot of every one."""
+        """Volume id and snapshot id of all of them."""
         rows = self._db.all("SELECT volume_id, id FROM volume_snapshots")
         return {(r["volume_id"], r["id"]) for r in rows}
 
@@ -115,8 +115,8 @@ class VolumeSnapshots:
         return [_schedule(r) for r in self._db.all("SELECT * FROM volume_schedules ORDER BY due")]
 
 
-def _snapshot(row: Row) -> SnapshotRow:
-    return SnapshotRow(
+def _snapshot(row: Row) -> VolumeSnapshotRow:
+    return VolumeSnapshotRow(
         row["id"], row["volume_id"], row["name"], row["created"], row["origin"], bool(row["frozen"])
     )
 

@@ -88,7 +88,7 @@ class Volumes:
         self._db = db
 
     def insert(self, row: VolumeRow, user: str | None = None) -> bool:
-        """Insert a volume, with its first user where there is one. :returns: False if the name is taken."""
+        """Insert a volume, with its first user if there is one. :returns: False if the name is taken."""
         encode = msgspec.json.encode
         parameters = (
             row.id,
@@ -99,7 +99,7 @@ class Volumes:
             encode(dict(row.labels)),
         )
         statement = "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-        with self._db.transaction():
+        with self._db.transaction(growing=True):
             new = self._db.execute(statement, parameters) == 1
             if new and user is not None:
                 self.add_user(row.id, user)
@@ -130,7 +130,7 @@ class Volumes:
         return True
 
     def delete_unused(self, volume_id: str) -> bool:
-        """Delete the row of a volume nobody uses. :returns: False if someone does."""
+        """Delete the row of an unused volume. :returns: False if it is used."""
         try:
             self._db.execute("DELETE FROM volumes WHERE id = ?", (volume_id,))
         except sqlite3.IntegrityError:
@@ -159,7 +159,7 @@ class Volumes:
         return [VolumeUser(r["container_id"], r["since"]) for r in self._db.all(query, (volume_id,))]
 
     def used(self) -> set[str]:
-        """Ids of the volumes that any container has."""
+        """Ids of the volumes that containers use."""
         return {r["volume_id"] for r in self._db.all("SELECT DISTINCT volume_id FROM volume_users")}
 
 

@@ -1,10 +1,10 @@
-"""Build contexts: the files a client sent, with the digest of each, so that nobody reads a file twice.
+"""Build contexts: the files a client sent, with the digest of each, so that no file is read twice.
 
-    <root>/build/contexts/<id>/files/    the tree, owned by root, filled by confined children only
-    <root>/build/contexts/<id>/index     what is in it (msgpack), written when it is whole; else it is void
+    <root>/build/contexts/<id>/files/    the tree, owned by root, written by confined children only
+    <root>/build/contexts/<id>/index     its content (msgpack); a tree without it is void
 
-A context that came as a whole archive goes when its build ends. One that a client keeps up to date stays: the
-client sends what is there (a manifest), is told which files are missing or changed, and sends those.
+A context that was sent as a whole archive is removed when its build ends. A synced context stays: the client
+sends a list of its files (a manifest), is told which are missing or changed, and sends only those.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from wherry.errors import InvalidArgument
 from wherry.linux import files, trees
 from wherry.model import tarformat as tf
+from wherry.model.ignore import Patterns
 from wherry.model.mount import Mount
-from wherry.storage import build_files
-from wherry.storage.apply import clean
-from wherry.storage.children import Ending
+from wherry.model.tarformat import clean
+from wherry.model.typed import from_msgpack
+from wherry.storage.confined import build_files
+from wherry.storage.confined.children import Ending
 from wherry.storage.selection import DIRECTORY, FILE, LINK, OTHER, Node
 
 _LINKS_MAX = 255
 _FIELDS = 7
+_LINKED = "h"
 _KINDS = {tf.FILE: FILE, tf.DIRECTORY: DIRECTORY, tf.SYMLINK: LINK}
 ENTRIES_MAX = 1_000_000
 
 
-class Entry(msgspec.Struct, array_like=True, frozen=True):
-    """One file of a context; ``stamp`` is the client's word for "unchanged since"."""
+class ContextEntry(msgspec.Struct, array_like=True, frozen=True):
+    """One file of a context; ``stamp``: the client's sign for "unchanged since". The kind ``h`` is a hard
+    link to the file ``target``."""
 
     path: bytes
     kind: str
@@ -44,7 +49,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     digest: bytes = b""
     stamp: bytes = b""
 
-    def same_as(self, other: Entry) -> bool:
+    def same_as(self, other: ContextEntry) -> bool:
         return (self.kind, self.mode, self.size, self.mtime, self.target, self.stamp) == (
             *(other.kind, other.mode, other.size, other.mtime, other.target, other.stamp),
         )
@@ -53,14 +58,14 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
 class IndexTree:
     """A context in memory; see :class:`wherry.storage.selection.Tree`."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[ContextEntry]) -> None:
         self._nodes: dict[bytes, Node] = {b"": Node(DIRECTORY, 0o755)}
         self._digests: dict[bytes, bytes] = {}
         self._names: dict[bytes, list[bytes]] | None = None
         for entry in entries:
-            self._nodes[entry.path] = Node(
-                entry.kind, entry.mode, 0, 0, entry.size, entry.mtime, entry.target
-            )
+            linked = entry.kind == _LINKED
+            kind, target = (FILE, b"") if linked else (entry.kind, entry.target)
+            self._nodes[entry.path] = Node(kind, entry.mode, 0, 0, entry.size, entry.mtime, target)
             if entry.digest:
                 self._digests[entry.path] = entry.digest
         for path in list(self._nodes):
@@ -122,23 +127,32 @@ class IndexTree:
         return self._digests.get(path, b"")
 
 
-class Context:
-    """One context for the length of a build. :meth:`release` gives it back."""
+class BuildContext:
+    """One context, used for the time of a build. :meth:`release` gives it back."""
 
     def __init__(self, store: ContextStore, identifier: str, directory: Path, *, keep: bool) -> None:
         self._store, self._keep = store, keep
         self.id, self.directory = identifier, directory
         self.tree = IndexTree(())
-        self.hidden: tuple[str, ...] = ()
-        """Files that COPY does not see, though they were sent."""
+
+    def with_ignored_parents(self, paths: Iterable[str], ignored: Patterns) -> tuple[str, ...]:
+        """These paths, and the ignored directories that contain nothing else."""
+        hidden = dict.fromkeys(paths)
+        for path in list(hidden):
+            while (path := path.rpartition("/")[0]) and ignored.excluded(path):
+                inside = (f"{path}/{os.fsdecode(name)}" for name in self.tree.names(os.fsencode(path)))
+                if not all(one in hidden for one in inside):
+                    break
+                hidden[path] = None
+        return tuple(hidden)
 
     @property
     def mount(self) -> Mount:
-        """For reading it in a child."""
+        """The mount through which a child reads it."""
         return Mount("bind", str(self.directory / "files"), ("rbind",))
 
     def read(self, path: str) -> bytes | None:
-        """A small file, or ``None``; links are followed within the context."""
+        """Read a small file; ``None`` if it does not exist. Links are followed within the context."""
         encoded = os.fsencode(path.strip("/"))
         if self.tree.find(encoded) is None:
             return None
@@ -146,16 +160,25 @@ class Context:
 
     def receive(self, stream: int, ending: Ending) -> None:
         """Fill it from an archive. :raises InvalidArgument: broken or hostile."""
-        found: dict[bytes, Entry] = {}
+        found: dict[bytes, ContextEntry] = {}
         self._take(stream, (), found, ending)
         self._index(found.values())
 
-    def _take(self, stream: int, gone: Sequence[str], found: dict[bytes, Entry], ending: Ending) -> None:
+    def _take(
+        self,
+        stream: int,
+        gone: Sequence[str],
+        found: dict[bytes, ContextEntry],
+        ending: Ending,
+        kept: Mapping[bytes, ContextEntry] = MappingProxyType({}),
+    ) -> None:
+        """:param kept: the files that exist already; links may refer to them."""
+
         def entries(fields: Sequence[bytes]) -> None:
             for at in range(0, len(fields), _FIELDS):
-                entry = _entry(fields[at : at + _FIELDS], found)
+                entry = _entry(fields[at : at + _FIELDS], found, kept)
                 if entry is not None:
-                    found[entry.path] = entry
+                    _put(found, entry)
             if len(found) > ENTRIES_MAX:
                 raise InvalidArgument(f"cannot read the build context: it has more than {ENTRIES_MAX} files")
 
@@ -163,31 +186,33 @@ class Context:
             self.mount, gone, stream, entries, what="cannot read the build context", ending=ending
         )
 
-    def _index(self, entries: Iterable[Entry]) -> None:
+    def _index(self, entries: Iterable[ContextEntry]) -> None:
         self.tree = IndexTree(entries)
 
     def release(self) -> None:
-        """Nobody reads it any more. Blocks."""
+        """Call this when it is not used any more. Blocks."""
         self._store.release(self.id)
         if not self._keep:
             trees.remove(self.directory)
 
 
-class SyncedContext(Context):
-    """A context that stays: only what changed is sent."""
+class SyncedContext(BuildContext):
+    """A context that is kept between builds: only changed files are sent."""
 
     def begin(self, manifest: bytes) -> list[int]:
-        """Compare with what the client has; which of its entries it must send, by position.
+        """Compare with the client's files; returns the positions of the entries that the client must send.
 
-        :raises InvalidArgument: no manifest.
+        :raises InvalidArgument: not a valid manifest.
         """
         self._wanted = parse_manifest(manifest)
         before = self._load()
         need: list[int] = []
-        kept: dict[bytes, Entry] = {}
+        kept: dict[bytes, ContextEntry] = {}
         for position, entry in enumerate(self._wanted):
             old = before.pop(entry.path, None)
-            if old is not None and old.same_as(entry):
+            # If its file is sent again, a hard link would still be a link to the old file.
+            alone = entry.kind != _LINKED or entry.target in kept
+            if old is not None and old.same_as(entry) and alone:
                 kept[entry.path] = old
             else:
                 need.append(position)
@@ -199,18 +224,18 @@ class SyncedContext(Context):
 
     @property
     def is_current(self) -> bool:
-        """After :meth:`begin`: whether there is nothing to send or to remove."""
+        """After :meth:`begin`: whether nothing must be sent or removed."""
         return not self._gone and len(self._kept) == len(self._wanted)
 
     def settle(self) -> None:
-        """Take it as it is, after a manifest that differs in nothing."""
+        """Use it as it is, after a manifest without differences."""
         self._index(self._kept.values())
 
     def receive(self, stream: int, ending: Ending) -> None:
         index = self.directory / "index"
         index.unlink(missing_ok=True)
-        came: dict[bytes, Entry] = {}
-        self._take(stream, self._gone, came, ending)
+        came: dict[bytes, ContextEntry] = {}
+        self._take(stream, self._gone, came, ending, self._kept)
         entries = []
         for wanted in self._wanted:
             entry = self._kept.get(wanted.path) or came.get(wanted.path)
@@ -218,26 +243,35 @@ class SyncedContext(Context):
                 raise InvalidArgument(
                     f"cannot read the build context: {os.fsdecode(wanted.path)!r} did not come"
                 )
-            entries.append(msgspec.structs.replace(entry, stamp=wanted.stamp, mtime=wanted.mtime))
+            said = {"stamp": wanted.stamp, "mtime": wanted.mtime}
+            if wanted.kind == _LINKED:
+                said |= {"kind": _LINKED, "target": wanted.target, "size": wanted.size}
+            entries.append(msgspec.structs.replace(entry, **said))
         files.write_atomic(index, msgspec.msgpack.encode(entries), durable=False)
         self._index(entries)
 
-    def _load(self) -> dict[bytes, Entry]:
-        """What the last build left; a tree without an index is emptied."""
+    def _load(self) -> dict[bytes, ContextEntry]:
+        """Load the state that the last build left; a tree without an index is emptied."""
         try:
             data = (self.directory / "index").read_bytes()
-            return {entry.path: entry for entry in msgspec.msgpack.decode(data, type=list[Entry])}
+            return {entry.path: entry for entry in from_msgpack(data, list[ContextEntry])}
         except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
             trees.remove(self.directory / "files")
             (self.directory / "files").mkdir(mode=0o755)
             return {}
 
 
+def release_all(contexts: Iterable[BuildContext]) -> None:
+    """Blocks."""
+    for context in contexts:
+        context.release()
+
+
 class ContextStore:
     """Safe to use from any thread."""
 
     def __init__(self, root: Path) -> None:
-        """:param root: ``<root>/build``; contexts of builds that a killed daemon was at are removed."""
+        """:param root: ``<root>/build``; contexts of a killed daemon's builds are removed."""
         self.root = root / "contexts"
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
@@ -246,16 +280,14 @@ class ContextStore:
             if entry.name.startswith("once-"):
                 trees.remove(entry)
 
-    def once(self) -> Context:
-        """An empty context that goes with its build."""
+    def once(self) -> BuildContext:
+        """An empty context that is removed with its build."""
         identifier = f"once-{secrets.token_hex(8)}"
         directory = self._make(identifier)
-        return Context(self, identifier, directory, keep=False)
+        return BuildContext(self, identifier, directory, keep=False)
 
     def synced(self, name: str) -> SyncedContext:
-        """The context that a client keeps under ``name`` (hex digits), or another one while that is in
-        use.
-        """
+        """The context that a client keeps under ``name`` (hex digits); if it is in use, another one."""
         if not (name.isalnum() and name.isascii() and len(name) <= 64):
             raise InvalidArgument(f"invalid context name: {name[:80]!r}")
         with self._lock:
@@ -276,7 +308,7 @@ class ContextStore:
             self._busy.discard(identifier)
 
     def remove(self, identifier: str) -> bool:
-        """Remove a kept context; ``False`` while it is in use."""
+        """Remove a synced context; ``False`` if it is in use."""
         with self._lock:
             if identifier in self._busy:
                 return False
@@ -288,19 +320,35 @@ class ContextStore:
         return True
 
 
-def parse_manifest(data: bytes) -> list[Entry]:
-    """Six fields an entry, each closed by NUL: path, kind, mode (octal), size, mtime (ns), link target; then
-    a seventh, the stamp. :raises InvalidArgument: anything else."""
+def parse_manifest(data: bytes) -> list[ContextEntry]:
+    """Six fields per entry, each ended by NUL: path, kind, mode (octal), size, mtime (ns), link target; then
+    a seventh, the stamp. A directory comes before its entries, a file before its hard links. The list is
+    complete, so that a copy's key and the copy itself are computed from the same files.
+
+    :raises InvalidArgument: anything else.
+    """
     fields = data.split(b"\0")
     if fields.pop() or len(fields) % _FIELDS:
         raise InvalidArgument("invalid context manifest")
     found = []
+    directories: set[bytes] = set()
+    files_: set[bytes] = set()
     try:
         for at in range(0, len(fields), _FIELDS):
             path, kind, mode, size, mtime, target, stamp = fields[at : at + _FIELDS]
-            if clean(path) != path or not path or kind not in (b"f", b"d", b"l", b"o"):
+            if clean(path) != path or not path or kind not in (b"f", b"d", b"l", b"o", b"h"):
                 raise InvalidArgument(f"invalid context manifest: {path[:80]!r}")
-            found.append(Entry(path, kind.decode(), int(mode, 8), int(size), int(mtime), target, b"", stamp))
+            if (above := path.rpartition(b"/")[0]) and above not in directories:
+                raise InvalidArgument(f"invalid context manifest: {path[:80]!r} is in no directory")
+            if kind == b"h" and target not in files_:
+                raise InvalidArgument(f"invalid context manifest: {path[:80]!r} is a link to nothing")
+            if kind == b"d":
+                directories.add(path)
+            elif kind == b"f":
+                files_.add(path)
+            found.append(
+                ContextEntry(path, kind.decode(), int(mode, 8), int(size), int(mtime), target, b"", stamp)
+            )
     except (ValueError, tf.BadTar) as e:
         raise InvalidArgument("invalid context manifest") from e
     if len(found) > ENTRIES_MAX:
@@ -308,16 +356,19 @@ def parse_manifest(data: bytes) -> list[Entry]:
     return found
 
 
-def _entry(fields: Sequence[bytes], known: dict[bytes, Entry]) -> Entry | None:
-    """From what a child says of one member."""
+def _entry(
+    fields: Sequence[bytes], found: Mapping[bytes, ContextEntry], kept: Mapping[bytes, ContextEntry]
+) -> ContextEntry | None:
+    """An entry from a child's report about one member."""
     name, kind, mode, size, mtime, target, digest = fields
-    path = clean(name)
+    path = _real(clean(name), found)
     if not path:
         return None
     if kind == tf.LINK:
-        first = known.get(clean(target))
+        at = _real(clean(target), found)
+        first = found.get(at) or kept.get(at)
         return None if first is None else msgspec.structs.replace(first, path=path)
-    return Entry(
+    return ContextEntry(
         path,
         _KINDS.get(kind, OTHER),
         int(mode, 8),
@@ -326,3 +377,42 @@ def _entry(fields: Sequence[bytes], known: dict[bytes, Entry]) -> Entry | None:
         target if kind == tf.SYMLINK else b"",
         bytes.fromhex(digest.decode()),
     )
+
+
+def _put(found: dict[bytes, ContextEntry], entry: ContextEntry) -> None:
+    """Add an entry as extracting would:
+    anything except a directory replaces a directory with all its content."""
+    old = found.get(entry.path)
+    if old is not None and old.kind == DIRECTORY and entry.kind != DIRECTORY:
+        for path in [path for path in found if path.startswith(entry.path + b"/")]:
+            del found[path]
+    found[entry.path] = entry
+
+
+def _real(path: bytes, found: Mapping[bytes, ContextEntry]) -> bytes:
+    """Where an archive's member is put: links above it from earlier members are followed within the root."""
+    head, _, name = path.rpartition(b"/")
+    above = found.get(head)
+    if not head or (above is not None and above.kind == DIRECTORY):
+        return path
+    here: list[bytes] = []
+    pending = head.split(b"/")[::-1]
+    links = 0
+    while pending:
+        part = pending.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            del here[-1:]
+            continue
+        entry = found.get(b"/".join((*here, part)))
+        if entry is None or entry.kind != LINK:
+            here.append(part)
+            continue
+        links += 1
+        if links > _LINKS_MAX:
+            return path
+        if entry.target.startswith(b"/"):
+            here = []
+        pending += entry.target.split(b"/")[::-1]
+    return b"/".join((*here, name))

@@ -1,9 +1,10 @@
-"""From files to a layer: what a snapshot has that its parent has not, as a tar stream.
+"""Make a layer from files: a snapshot's differences from its parent, as a tar stream.
 
-The opposite of :mod:`wherry.storage.apply`: overlayfs's whiteouts and opaque directories become the
-``.wh.`` names of the image-spec (layer.md). The same files give the same bytes: names in order, nothing
-of this host in the headers. The tree may change meanwhile (a container that is not paused): every header
-is kept by cutting or padding the data after it, and no symbolic link is ever followed.
+This is the opposite of :mod:`wherry.storage.confined.child.apply`: overlayfs's whiteouts and opaque
+directories become the ``.wh.`` names of the image-spec (layer.md). Equal files give equal bytes: names are
+sorted, and the headers contain nothing of this host. The tree may change meanwhile (a container that is not
+paused): if a file's size differs from its header, the data is cut or padded. No symbolic link is ever
+followed.
 """
 
 from __future__ import annotations
@@ -18,32 +19,37 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from wherry.linux import copy, trees
 from wherry.linux import syscalls as sys
-from wherry.linux import trees
 from wherry.model import tarformat as tf
 from wherry.model import tarwriter
 from wherry.model.digest import Digest
-from wherry.model.tarwriter import Member
+from wherry.model.tarwriter import Kinds, TarMember
+from wherry.storage.layerformat import OPAQUE, WHITEOUT, carries
 from wherry.storage.snapshots import Snapshotter
 
 ADDED, CHANGED, DELETED = "added", "changed", "deleted"
 _BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_XDEV
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PIECE = 1 << 20
-_WHITEOUT = b".wh."
-_OPAQUE = _WHITEOUT + b".wh..opq"
-_KEPT_XATTRS = frozenset({"security.capability", "system.posix_acl_access", "system.posix_acl_default"})
 
 
 class Writable(Protocol):
-    """The least of a binary file that is written to."""
+    """The minimal interface of a writable binary file."""
 
     def write(self, data: bytes, /) -> object: ...
 
 
+class Nowhere:
+    """Discards what is written; used when only the digest is needed."""
+
+    def write(self, data: bytes, /) -> object:
+        return None
+
+
 @dataclass(frozen=True)
-class Change:
-    """``path`` without a leading slash; ``status`` of what is there now (``None``: nothing)."""
+class PathChange:
+    """``path`` without a leading slash; ``status`` of the present file (``None``: it was deleted)."""
 
     path: bytes
     kind: str
@@ -58,10 +64,10 @@ class Written:
     size: int
 
 
-def changes(snapshotter: Snapshotter, key: str) -> Iterator[Change]:
-    """What a snapshot changes, a directory before its entries.
+def changes(snapshotter: Snapshotter, key: str) -> Iterator[PathChange]:
+    """A snapshot's changes, a directory before its entries.
 
-    ``added`` and ``changed`` are told apart only by drivers that keep whole trees.
+    Only drivers that keep whole trees tell ``added`` from ``changed``.
 
     :raises NotFound: no such snapshot.
     """
@@ -76,13 +82,13 @@ def write_layer(
     key: str,
     out: Writable,
     *,
-    skip: Callable[[Change], bool] = lambda _change: False,
+    skip: Callable[[PathChange], bool] = lambda _change: False,
     newest: int | None = None,
 ) -> Written:
     """Write the difference between a snapshot and its parent as an uncompressed layer.
 
     :param skip: changes that are left out.
-    :param newest: nanoseconds since the epoch; what was modified later is said to be of then.
+    :param newest: nanoseconds since the epoch; later modification times are set to it.
     :raises NotFound: no such snapshot. :raises OSError: reading or writing failed.
     """
     files, parent = snapshotter.directories(key)
@@ -91,28 +97,28 @@ def write_layer(
     return _Writer(files, out, opaque=parent is None, newest=newest).write(wanted)
 
 
-def compare(before: Path, now: Path) -> Iterator[Change]:
-    """What differs between two whole trees: as :func:`changes` of a driver that keeps those."""
+def compare(before: Path, now: Path) -> Iterator[PathChange]:
+    """The differences between two whole trees, as :func:`changes` with a driver that keeps whole trees."""
     return _changes_against(before, now)
 
 
 def write_tree(files: Path, out: Writable) -> Written:
-    """Write a whole directory as a layer with nothing below it."""
+    """Write a whole directory as a layer without a parent."""
     return _Writer(files, out, opaque=False).write(_changes_alone(files))
 
 
-def _changes_alone(files: Path) -> Iterator[Change]:
-    """A directory that holds differences only, in overlayfs's form."""
+def _changes_alone(files: Path) -> Iterator[PathChange]:
+    """A directory with differences only, in overlayfs's form."""
     for path, status in trees.walk(files):
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-            yield Change(path, DELETED, None)
+            yield PathChange(path, DELETED, None)
         else:
-            yield Change(path, CHANGED, status)
+            yield PathChange(path, CHANGED, status)
 
 
-def _changes_against(parent: Path, files: Path) -> Iterator[Change]:
-    """Two whole trees. Whatever metadata differs counts, modification times included; the directories above a
-    change are named too, as unpacking it would touch their times."""
+def _changes_against(parent: Path, files: Path) -> Iterator[PathChange]:
+    """Compare two whole trees. Any difference in metadata counts, including modification times. The
+    directories above a change are listed too, because unpacking it would change their times."""
     before = dict(trees.walk(parent))
     now = dict(trees.walk(files))
     gone = [path for path in sorted(before.keys() - now) if _head(path) in now or not _head(path)]
@@ -125,10 +131,10 @@ def _changes_against(parent: Path, files: Path) -> Iterator[Change]:
         while path := _head(path):
             changed.add(path)
     for path in gone:
-        yield Change(path, DELETED, None)
+        yield PathChange(path, DELETED, None)
     for path, status in now.items():
         if path in changed:
-            yield Change(path, CHANGED if path in before else ADDED, status)
+            yield PathChange(path, CHANGED if path in before else ADDED, status)
 
 
 def _head(path: bytes) -> bytes:
@@ -144,7 +150,7 @@ def _same(parent: Path, files: Path, path: bytes, a: os.stat_result, b: os.stat_
     if stat.S_ISLNK(a.st_mode):
         return os.readlink(parent / name) == os.readlink(files / name)
     if stat.S_ISREG(a.st_mode) and (a.st_size, a.st_nlink) != (b.st_size, b.st_nlink):
-        return False  # another link to an unchanged file must be written beside it
+        return False  # another hard link to an unchanged file must be written together with it
     return _xattrs_at(parent, path, a.st_mode) == _xattrs_at(files, path, b.st_mode)
 
 
@@ -163,22 +169,18 @@ def _xattrs_at(root: Path, path: bytes, mode: int) -> dict[bytes, bytes]:
 
 
 def _xattrs(fd: int) -> dict[bytes, bytes]:
-    """What a layer carries of a file's extended attributes; see :mod:`wherry.storage.apply`."""
+    """The extended attributes of a file that a layer carries."""
     try:
         names = os.listxattr(fd)
     except OSError as e:
         if e.errno == errno.EOPNOTSUPP:
             return {}
         raise
-    return {
-        os.fsencode(name): os.getxattr(fd, name)
-        for name in sorted(names)
-        if name in _KEPT_XATTRS or (name.startswith("user.") and not name.startswith("user.overlay."))
-    }
+    return {name: os.getxattr(fd, name) for name in filter(carries, sorted(map(os.fsencode, names)))}
 
 
 class _Writer:
-    """Writes changes as members. ``opaque``: directories may carry overlayfs's mark."""
+    """Writes changes as members. ``opaque``: directories may have overlayfs's mark."""
 
     def __init__(self, files: Path, out: Writable, *, opaque: bool, newest: int | None = None) -> None:
         self._files = files
@@ -187,20 +189,20 @@ class _Writer:
         self._opaque = opaque
         self._hash = hashlib.sha256()
         self._size = 0
-        self._linked: dict[tuple[int, int], bytes] = {}
+        self._kinds = Kinds()
 
-    def write(self, found: Iterator[Change]) -> Written:
+    def write(self, found: Iterator[PathChange]) -> Written:
         root = os.open(self._files, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for change in found:
                 if change.status is None:
                     head, slash, base = change.path.rpartition(b"/")
-                    self._emit(tarwriter.header(Member(name=head + slash + _WHITEOUT + base, mode=0)))
+                    self._emit(tarwriter.header(TarMember(name=head + slash + WHITEOUT + base, mode=0)))
                 else:
                     try:
                         self._entry(root, change.path, change.status)
                     except FileNotFoundError:
-                        continue  # gone meanwhile
+                        continue  # removed meanwhile
         finally:
             os.close(root)
         self._emit(tarwriter.END)
@@ -211,19 +213,11 @@ class _Writer:
         self._size += len(data)
         self._out.write(data)
 
-    def _header(self, member: Member) -> None:
+    def _header(self, member: TarMember) -> None:
         self._emit(tarwriter.header(member))
 
     def _entry(self, root: int, path: bytes, status: os.stat_result) -> None:
-        kind = tarwriter.TYPES.get(stat.S_IFMT(status.st_mode))
-        if kind is None:
-            return  # a socket means nothing without its listener
-        inode = (status.st_dev, status.st_ino)
-        if kind != tf.DIRECTORY and status.st_nlink > 1:
-            first = self._linked.setdefault(inode, path)
-            if first != path:
-                self._header(self._member(path, tf.LINK, status, linkname=first))
-                return
+        kind, first = self._kinds.of(path, status)
         if kind == tf.FILE:
             self._file(root, path, status)
         elif kind == tf.DIRECTORY:
@@ -231,8 +225,8 @@ class _Writer:
         elif kind == tf.SYMLINK:
             target = os.readlink(os.fsencode(self._files) + b"/" + path)
             self._header(self._member(path, kind, status, linkname=target))
-        else:
-            self._header(self._member(path, kind, status))
+        elif kind:
+            self._header(self._member(path, kind, status, linkname=first))
 
     def _directory(self, root: int, path: bytes, status: os.stat_result) -> None:
         fd = sys.openat2(root, os.fsdecode(path), _OPEN | os.O_DIRECTORY, resolve=_BENEATH)
@@ -243,7 +237,7 @@ class _Writer:
             os.close(fd)
         self._header(self._member(path + b"/", tf.DIRECTORY, status, xattrs=xattrs))
         if opaque:
-            self._emit(tarwriter.header(Member(name=path + b"/" + _OPAQUE, mode=0)))
+            self._emit(tarwriter.header(TarMember(name=path + b"/" + OPAQUE, mode=0)))
 
     def _file(self, root: int, path: bytes, status: os.stat_result) -> None:
         fd = sys.openat2(root, os.fsdecode(path), _OPEN, resolve=_BENEATH)
@@ -280,20 +274,10 @@ def _is_opaque(fd: int) -> bool:
 
 
 def _data_parts(fd: int, status: os.stat_result) -> tuple[tuple[int, int], ...] | None:
-    """Where a file with holes has data (lseek(2), SEEK_DATA); ``None`` for one without holes."""
+    """The ranges of a sparse file that contain data (lseek(2), SEEK_DATA); ``None`` if it has no holes."""
     size = status.st_size
     if status.st_blocks * 512 >= size:
         return None
-    parts: list[tuple[int, int]] = []
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as e:
-            if e.errno != errno.ENXIO:
-                raise
-            break
-        at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
-        if start < at:
-            parts.append((start, at - start))
-    return None if parts == [(0, size)] else tuple(parts)
+    # a file that has grown meanwhile has data after its former size as well
+    parts = tuple((start, end - start) for start, end in copy.data_ranges(fd, size) if start < end)
+    return None if parts == ((0, size),) else parts

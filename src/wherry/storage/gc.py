@@ -1,8 +1,8 @@
-"""The collector: what no image, no lease and no container needs goes away.
+"""The collector: removes what no image, lease or container needs.
 
-Marking is the database's: images name their content and their layer chains in rows, leases theirs, and a
-snapshot with children (a container's layer is one) stays. Rows go first, in one transaction each; files
-follow, and a blob that a load brought back in between keeps its file.
+The database does the marking: rows say which content and layer chains images and leases need, and a snapshot
+with children (such as a container's layer) stays. Rows are deleted first, each in one transaction; then the
+files. If a load stores a blob again in between, it keeps its file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Collected:
 
 
 class Collector:
-    """Runs one collection at a time. Safe to use from any thread, beside loads and unpacking."""
+    """Runs one collection at a time. Safe to use from any thread, while loads and unpacking go on."""
 
     def __init__(self, content: ContentStore, rows: Contents, snapshotter: Snapshotter) -> None:
         self._content = content
@@ -34,7 +34,7 @@ class Collector:
         self._lock = threading.Lock()
 
     def collect(self) -> Collected:
-        with self._lock:
+        with self._lock, self._content.going(self._rows.unreferenced()):
             blobs = self._rows.delete_unreferenced()
             snapshots, freed = self._snapshotter.collect()
             return Collected(len(blobs), snapshots, freed + self._content.remove_files(blobs))

@@ -1,8 +1,8 @@
-"""Leases: while work is under way, they keep what it made from the collector.
+"""Leases: they protect the results of running work from the collector.
 
-A lease lives as long as its ``with``; those of a daemon that was killed are dropped at the next start, as
-nothing of what they protected was finished. A resumed lease is for work that is taken up again: what it
-keeps stays through failures and restarts, until the work is done or for :data:`KEPT` seconds.
+A lease lasts as long as its ``with``. The leases of a killed daemon are dropped at the next start, because
+their work was not finished. A resumed lease is for work that can be continued: it survives failures and
+restarts until the work is done, or for :data:`KEPT` seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Leases:
     """Safe to use from any thread."""
 
     def __init__(self, rows: LeaseRows) -> None:
-        """Drops the leases of an earlier process, but for those of work that may be taken up again."""
+        """Drops the leases of an earlier process, except for work that may be continued."""
         self._rows = rows
         self._lock = threading.Lock()
         self._resumed: Counter[str] = Counter()
@@ -48,7 +48,7 @@ class Leases:
 
     @contextmanager
     def hold(self, why: str) -> Iterator[Lease]:
-        """A lease for the length of the ``with``. ``why`` is for whoever looks into the database."""
+        """A lease that lasts as long as the ``with``. ``why`` is for people who read the database."""
         lease = Lease(self._rows, secrets.token_hex(12))
         self._rows.create(lease.id, why)
         try:
@@ -58,9 +58,10 @@ class Leases:
 
     @contextmanager
     def resume(self, work: str, *, worthwhile: Callable[[BaseException], bool]) -> Iterator[Lease]:
-        """The lease of ``work``, with what an earlier try left behind.
+        """The lease of ``work``, including what an earlier try protected.
 
-        It goes with the end of the work; a failure that is ``worthwhile`` to continue after leaves it.
+        It ends with the work. After a failure that is ``worthwhile`` to continue, it stays if it protects
+        anything.
         """
         lease = Lease(self._rows, hashlib.sha256(work.encode()).hexdigest()[:24])
         with self._lock:
@@ -77,11 +78,14 @@ class Leases:
                 self._resumed[lease.id] -= 1
                 if not self._resumed[lease.id]:
                     del self._resumed[lease.id]
-                    if not keep:
+                    if keep:
+                        # Requests for unreachable registries must not leave a row each.
+                        self._rows.delete_empty(lease.id)
+                    else:
                         self._rows.delete(lease.id)
 
     def forget_unfinished(self) -> None:
-        """Give up what was to be continued and is not being worked at."""
+        """Drop the leases of work that could be continued but is not running."""
         with self._lock:
             for lease in self._rows.named(_UNFINISHED):
                 if lease not in self._resumed:

@@ -1,12 +1,13 @@
-"""Which files a COPY means, and what they amount to: one walk for the checksum and for the copy itself.
+"""Which files a COPY selects, and their checksum: the checksum and the copy use the same walk.
 
-A :class:`Tree` is either an index in memory (a context) or a directory that is open (a stage, in a confined
-child); both answer alike, so that what was checksummed is what is copied. Rules of BuildKit's copies:
+A :class:`Tree` is either an index in memory (a context) or an open directory (a stage, in a confined child).
+Both give the same answers, so that exactly the checksummed files are copied. The rules are those of BuildKit:
 
-- a source that is a directory stands for what is in it, anything else for itself;
-- a link at the end of a source is followed, below it none is; nothing leads out of the tree;
-- a pattern (``*``, ``?``, ``[…]``) may match nothing, a plain name may not;
-- with ``parents`` the path of a source is kept, from ``/./`` on if it has that.
+- a source that is a directory stands for its content, anything else for itself. If the destination must be
+  made, it gets the metadata of the first item then, whose ``path`` is empty;
+- a link at the end of a source is followed, links below it are not; nothing leads out of the tree;
+- a pattern (``*``, ``?``, ``[…]``) may match nothing; a plain name must exist;
+- with ``parents`` the path of a source is kept, or its part after ``/./``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _WILD = re.compile(r"[*?\[]")
 
 
 class NotThere(Exception):
-    """A source that is not in the tree; the text is its name as it was written."""
+    """A source that is not in the tree; the text is its name as written."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Tree(Protocol):
     """Paths are relative to the root, without a leading slash; ``b""`` is the root."""
 
     def find(self, path: bytes) -> bytes | None:
-        """Where ``path`` leads with every link followed within the root; ``None`` where to nothing."""
+        """Where ``path`` leads if all links are followed within the root; ``None`` if it leads to nothing."""
 
     def node(self, path: bytes) -> Node | None:
-        """What is at a path that has no links in it."""
+        """The entry at a path that contains no links."""
 
     def names(self, path: bytes) -> list[bytes]:
         """Names in a directory, in order."""
@@ -60,21 +61,22 @@ class Tree(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an instruction asks for. ``into`` says that the destination is a directory by its spelling."""
+    """An instruction's selection.
+    ``into``: the destination is written as a directory (with a trailing slash)."""
 
     sources: Sequence[str]
     into: bool
     parents: bool = False
     exclude: Sequence[str] = ()
     hidden: Sequence[str] = ()
-    """Paths of the tree that are left out, as if they were not in it."""
+    """Paths of the tree to ignore, as if they did not exist."""
 
 
 @dataclass(frozen=True)
 class Item:
     """One entry to copy: ``source`` in the tree, ``path`` below the destination (``b""``: the destination).
 
-    ``top`` marks what a source itself is, which may go into a destination that is a directory under ``name``.
+    ``top``: this is a source itself; if the destination is a directory, it may go into it under ``name``.
     """
 
     source: bytes
@@ -85,9 +87,9 @@ class Item:
 
 
 def select(tree: Tree, wanted: Wanted) -> Iterator[Item]:
-    """Everything an instruction copies, directories before what is in them.
+    """Everything an instruction copies, directories before their entries.
 
-    :raises NotThere: a source without a pattern that is not there.
+    :raises NotThere: a source without a pattern does not exist.
     """
     exclude = _Exclusion(wanted.exclude, wanted.hidden)
     for source in wanted.sources:
@@ -104,6 +106,11 @@ def select(tree: Tree, wanted: Wanted) -> Iterator[Item]:
             yield from _one(
                 tree, found.decode("utf-8", "surrogateescape"), source, _text(kept), wanted, exclude
             )
+
+
+def has_patterns(wanted: Wanted) -> bool:
+    """Whether it contains a pattern."""
+    return bool(wanted.exclude) or any(_WILD.search(source) for source in wanted.sources)
 
 
 def _pivot(source: str) -> tuple[str, str]:
@@ -129,13 +136,16 @@ def _one(
         if not exclude(prefix or name):
             yield Item(real, prefix, node, top=not wanted.parents, name=name)
         return
-    if prefix:
+    if prefix and exclude(prefix):
+        if not exclude.has_exceptions:
+            return
+    else:
         yield Item(real, prefix, node)
     yield from _below(tree, real, prefix, exclude)
 
 
 def _parents(tree: Tree, base: bytes, above: bytes) -> Iterator[Item]:
-    """The directories that ``parents`` makes, with what they are in the source."""
+    """The directories that ``parents`` makes, with the corresponding entries of the source."""
     made = b""
     for part in filter(None, above.split(b"/")):
         made = made + b"/" + part if made else part
@@ -146,6 +156,8 @@ def _parents(tree: Tree, base: bytes, above: bytes) -> Iterator[Item]:
 
 
 def _below(tree: Tree, top: bytes, prefix: bytes, exclude: _Exclusion) -> Iterator[Item]:
+    """The content of a directory. Exclusions compare the path below the source; ``prefix`` is a part of that
+    path if the source's path is kept."""
     pending = [b""]
     while pending:
         directory = pending.pop()
@@ -158,7 +170,7 @@ def _below(tree: Tree, top: bytes, prefix: bytes, exclude: _Exclusion) -> Iterat
                 continue
             if _join(here, name) in exclude.hidden:
                 continue
-            if exclude(relative):
+            if exclude(_join(prefix, relative)):
                 if node.kind == DIRECTORY and exclude.has_exceptions:
                     inner.append(relative)
                 continue
@@ -169,7 +181,7 @@ def _below(tree: Tree, top: bytes, prefix: bytes, exclude: _Exclusion) -> Iterat
 
 
 def _matches(tree: Tree, pattern: str, *, double_star: bool) -> Iterator[bytes]:
-    """Paths that a pattern matches, part by part; ``**`` only where it is asked for."""
+    """The paths that match a pattern, part by part; ``**`` only if enabled."""
     if double_star and "**" in pattern:
         regex = path_pattern(pattern)
         pending = [b""]
@@ -204,7 +216,7 @@ def _matches(tree: Tree, pattern: str, *, double_star: bool) -> Iterator[bytes]:
 
 
 class _Exclusion:
-    """``--exclude`` for one source: held against the path below it."""
+    """``--exclude`` for one source: compared with the path below it, with ``parents`` below the pivot."""
 
     def __init__(self, patterns: Sequence[str], hidden: Sequence[str]) -> None:
         self._patterns = Patterns(patterns)
@@ -218,7 +230,7 @@ class _Exclusion:
 def checksum(tree: Tree, wanted: Wanted, *, owners: bool) -> str:
     """A digest of exactly what :func:`select` yields: names, kinds, modes, links and bytes, not times.
 
-    :param owners: they count as well, where they are not replaced.
+    :param owners: include the owners, if they are not replaced.
     :raises NotThere: see :func:`select`.
     """
     total = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Copy-up: what an image has at a volume's mount point fills the volume, once, while it is empty."""
+"""Copy-up: an empty volume is filled once with the image's files at its mount point."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 def copy_up(source_root: Path | int, inner_path: str, volume_path: Path, *, marked: bool = True) -> None:
     """Fill the empty volume at ``volume_path`` from ``inner_path`` within a container's root file system.
 
-    The path is resolved by the kernel as inside the container: a symbolic link leads nowhere else. Where the
-    image has no directory there, or the volume is not empty, nothing happens. The volume's directory takes
-    owner and mode of the image's. Two starts at once take turns. A mark beside the volume's directory tells
-    :func:`recover` of a copy that a crash cut short.
+    The kernel resolves the path as inside the container, so a symbolic link cannot lead out. If the image has
+    no directory there, or the volume is not empty, nothing happens. The volume's directory gets owner and
+    mode of the image's. Two starts at the same time take turns. A mark beside the volume's directory shows
+    :func:`recover` an interrupted copy.
 
     :param source_root: the mounted root file system, or its descriptor.
-    :param marked: False where what is beside the volume's directory is a plugin's: there is no mark then.
-    :raises Internal: no room, or another failure of the host; the volume is empty then.
+    :param marked: False if a plugin owns the directory above the volume's: then there is no mark.
+    :raises Internal: no room, or another failure of the host; then the volume is empty.
     """
     source = _open_source(source_root, inner_path)
     if source is None:
@@ -60,9 +60,9 @@ def _open_source(root: Path | int, inner_path: str) -> int | None:
 
 
 def recover(volume_path: Path) -> bool:
-    """Empty a volume whose filling was cut short. Only before containers can write to it: at start-up.
+    """Empty a volume whose copy-up was interrupted. Only at start-up, before containers can write to it.
 
-    :returns: whether it was so.
+    :returns: whether it was interrupted.
     :raises Internal: the host refuses, with the reason.
     """
     if not (volume_path.parent / _MARK).exists():
@@ -78,7 +78,7 @@ def recover(volume_path: Path) -> bool:
 
 @contextmanager
 def _held(volume_path: Path) -> Iterator[tuple[int, int]]:
-    """The directory beside the volume's, locked, and the volume's own. Containers cannot reach the lock."""
+    """The directory above the volume's, locked, and the volume's own. Containers cannot reach the lock."""
     directory = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     beside = os.open(volume_path.parent, directory)
     try:
@@ -115,7 +115,7 @@ def _fill(source: int, beside: int, target: int) -> None:
     try:
         copy.copy_content(source, target)
     except BaseException:
-        # the mark stays where emptying failed as well
+        # if emptying failed, the mark stays too
         if copy.is_empty(target):
             os.unlink(_MARK, dir_fd=beside)
         raise

@@ -1,7 +1,7 @@
 """Which tasks have which volumes mounted: the first one mounts, the last one unmounts.
 
-A volume of an NFS server is mounted while a container has it open and no longer. Nothing of this is written
-down: a daemon that starts hears of the tasks that it adopts, and unmounts what is left over.
+So an NFS server's volume is mounted only while a container uses it. Nothing of this is stored: a new daemon
+is told of the tasks that it adopts, and unmounts the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def user_of(container_id: str, destination: str) -> str:
-    """A task has a volume once for each place where it is mounted."""
+    """The id of a use: a task uses a volume once for each place where it is mounted."""
     return f"{container_id} {destination}"
 
 
@@ -24,7 +24,7 @@ class _Turn:
 
 
 class Turns:
-    """One at a time for each key, however long that takes, and no key waits for another."""
+    """A lock per key, which may be held for long; keys do not wait for each other."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -46,7 +46,7 @@ class Turns:
 
 
 class Mounts:
-    """Safe to use from any thread. A server that does not answer holds up its own volume only."""
+    """Safe to use from any thread. A server that does not answer delays only its own volume."""
 
     def __init__(self, mount: Callable[[str], Path], unmount: Callable[[str], None]) -> None:
         self._mount, self._unmount = mount, unmount
@@ -56,7 +56,7 @@ class Mounts:
         self._turns = Turns()
 
     def take(self, volume_id: str, user: str) -> Path:
-        """Where the volume's data are, for ``user`` until it gives it back. Idempotent.
+        """The directory with the volume's data, for ``user`` until it gives it back. Idempotent.
 
         :raises NotFound: no such volume. :raises WherryError: the driver cannot mount it.
         """
@@ -68,9 +68,9 @@ class Mounts:
             return path
 
     def give_back(self, volume_id: str, user: str) -> None:
-        """That it does not have it is fine.
+        """If ``user`` does not use it, nothing happens.
 
-        :raises WherryError: the driver cannot unmount it; nobody has it all the same.
+        :raises WherryError: the driver cannot unmount it; the use has ended all the same.
         """
         with self._turns.of(volume_id):
             with self._guard:
@@ -95,19 +95,19 @@ class Mounts:
             self.give_back(volume_id, user)
 
     def adopt(self, volume_id: str, user: str) -> None:
-        """A task has it that runs since before this daemon."""
+        """A task that was started by an earlier daemon uses it."""
         with self._guard:
             self._users.setdefault(volume_id, set()).add(user)
 
     @contextmanager
     def alone(self, volume_id: str) -> Iterator[bool]:
-        """Whether nobody has the volume; while the context is entered, nobody gets it."""
+        """Whether nobody uses the volume; while the context is entered, nobody can start to."""
         with self._turns.of(volume_id):
             with self._guard:
                 free = volume_id not in self._users
             yield free
 
     def ids(self) -> set[str]:
-        """Volumes that anybody has."""
+        """Volumes that are in use."""
         with self._guard:
             return set(self._users)

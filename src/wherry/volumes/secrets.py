@@ -2,8 +2,8 @@
 
     <root>/secrets.key     32 random bytes, mode 0600, made with the first secret
 
-The id of a secret is authenticated with it, so that a row cannot be given another's value. A key file that
-others may read is refused rather than mended: what it protects has to be taken as known by then.
+The id of a secret is authenticated together with its value, so that a value cannot be moved to another row.
+If others can read the key file, it is refused, not repaired: then the secrets must be considered known.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-zA-Z0-9]+(?:[a-zA-Z0-9-_.]*[a-zA-Z0-9])?")
 _NAME_MAX = 64
 SIZE_MAX = 500 << 10
-"""Bytes; a secret is smaller (SwarmKit, "MaxSecretSize")."""
+"""The limit in bytes; a secret must be smaller (SwarmKit, "MaxSecretSize")."""
 _KEY_SIZE, _NONCE_SIZE = 32, 12
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH = 25
 
 
 def check_name(name: str) -> None:
-    """:raises InvalidArgument: the name is none, in Docker's words."""
+    """:raises InvalidArgument: an invalid name, with Docker's message."""
     if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
         raise InvalidArgument(
             "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and the start and end character "
@@ -44,17 +44,17 @@ def check_name(name: str) -> None:
 
 
 class SecretStore:
-    """Safe to use from any thread. Values are returned by :meth:`reveal` alone."""
+    """Safe to use from any thread. Only :meth:`reveal` returns values."""
 
     def __init__(self, root: Path, rows: Secrets) -> None:
-        """:param root: where the key file is."""
+        """:param root: the directory of the key file."""
         self._path = root / "secrets.key"
         self._rows = rows
         self._lock = threading.Lock()
 
     def create(self, name: str, value: bytes, labels: Mapping[str, str]) -> SecretRow:
-        """:raises InvalidArgument: a bad name or size. :raises Conflict: the name is taken.
-        :raises Unavailable: the key file is not as strict as it must be."""
+        """:raises InvalidArgument: an invalid name or size. :raises Conflict: the name is taken.
+        :raises Unavailable: the key file's mode is not strict enough."""
         check_name(name)
         if not 0 < len(value) < SIZE_MAX:
             raise InvalidArgument(f"secret data must be larger than 0 and less than {SIZE_MAX} bytes")
@@ -70,7 +70,7 @@ class SecretStore:
         return row
 
     def get(self, wanted: str) -> SecretRow:
-        """By id, name or the beginning of an id. :raises NotFound: none, or several."""
+        """By id, name or the beginning of an id. :raises NotFound: there is none, or there are several."""
         found = self._rows.find(wanted) if wanted else []
         if len(found) > 1:
             raise InvalidArgument(f"secret {wanted[:80]} is ambiguous ({len(found)} secrets found)")
@@ -82,7 +82,7 @@ class SecretStore:
         return self._rows.all()
 
     def relabel(self, wanted: str, version: int, labels: Mapping[str, str]) -> SecretRow:
-        """:raises NotFound: no such secret. :raises Conflict: it is not at ``version`` any more."""
+        """:raises NotFound: no such secret. :raises Conflict: its version is not ``version`` any more."""
         row = self.get(wanted)
         if not self._rows.relabel(row.id, version, labels, time.time_ns()):
             raise Conflict(f"cannot update secret {row.name}: update out of sequence")
@@ -112,13 +112,13 @@ class SecretStore:
             ) from e
 
     def _cipher(self, *, may_make: bool) -> AESGCM:
-        # Half a dozen megabytes that a daemon without secrets does not need.
+        # The import takes half a dozen megabytes, which a daemon without secrets does not need.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         key = self._read_key()
         if key is None:
             if not may_make or self._rows.all():
-                raise Unavailable(f"cannot open secrets: {self._path} is not there")
+                raise Unavailable(f"cannot open secrets: {self._path} does not exist")
             key = secrets.token_bytes(_KEY_SIZE)
             try:
                 files.write_atomic(self._path, key, mode=0o600)

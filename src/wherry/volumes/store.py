@@ -1,17 +1,17 @@
 """Volumes: rows here, data with the drivers.
 
-People know a volume by its name, which may change; everything that lasts (containers' records, drivers, the
-directory) knows it by its id, which does not.
+Users know a volume by its name, which may change. Everything permanent (containers' records, drivers, the
+directory) uses its id, which never changes.
 
-Removal deletes the row and moves the data out of the way under one lock, so that a volume made anew under the
-same id never sees it; deleting it comes later and may be cut short. Who uses a volume is a row too, so that
-a volume in use cannot be removed whatever happens at the same time. Which tasks have it mounted is only in
-memory: :mod:`wherry.volumes.mounted`.
+A removal deletes the row and moves the data out of the way under one lock. So a new volume with the same id
+never sees the old data. Deleting the data comes later and may be interrupted. The users of a volume are rows
+too, so that a volume in use cannot be removed, whatever happens at the same time. Which tasks have it mounted
+is only in memory:
+:mod:`wherry.volumes.mounted`.
 """
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 import time
@@ -21,33 +21,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wherry.errors import Conflict, InvalidArgument, NotFound, Unavailable, WherryError
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, Unavailable, WherryError
+from wherry.linux.files import sync_file_system
 from wherry.linux.plugins import Plugins
 from wherry.state.volumes import VolumeRow, Volumes, VolumeUser
 from wherry.volumes import fill
-from wherry.volumes.drivers import Driver
+from wherry.volumes.drivers import VolumeDriver
 from wherry.volumes.drivers.local import LocalDriver
 from wherry.volumes.drivers.plugin import PluginDriver
+from wherry.volumes.keeping import Keeping
 from wherry.volumes.mounted import Mounts, Turns
-from wherry.volumes.types import ANONYMOUS_LABEL, Volume
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_NAME_MAX = 255
+from wherry.volumes.types import ANONYMOUS_LABEL, NAME, NAME_MAX, Volume
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PrunedVolumes:
     name: str
     size: int
 
 
 def check_name(name: str) -> str:
-    """:raises InvalidArgument: the name is none, in Docker's words."""
+    """:raises InvalidArgument: an invalid name, with Docker's message."""
     if len(name) == 1:
         raise InvalidArgument(
             "volume name is too short, names should be at least two alphanumeric characters"
         )
-    if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
+    if not NAME.fullmatch(name) or len(name) > NAME_MAX:
         raise InvalidArgument(
             f'"{name[:300]}" includes invalid characters for a local volume name, only '
             '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
@@ -60,15 +59,17 @@ class VolumeStore:
     """Safe to use from any thread."""
 
     def __init__(self, root: Path, repository: Volumes, plugins: Plugins | None = None) -> None:
-        """:param root: ``<root>/volumes``; made if it is not there. :param plugins: those of this host."""
+        """:param root: ``<root>/volumes``; created if it does not exist.
+        :param plugins: those of this host."""
         self._rows = repository
-        self._root = root
+        self.keeping = Keeping(root, repository)
+        self.root = root
         self._plugins = plugins or Plugins()
         self._turns = Turns()
         self._lock = threading.Lock()
         self._filling: set[str] = set()
         local = LocalDriver(root)
-        self._drivers: dict[str, Driver] = {local.name: local}
+        self._drivers: dict[str, VolumeDriver] = {local.name: local}
         self.mounts = Mounts(self._mount, self._unmount)
 
     # ---- by name ---------------------------------------------------------------------------------------
@@ -82,11 +83,11 @@ class VolumeStore:
         labels: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> Volume:
-        """Make a volume, or return the one of that name and driver.
+        """Make a volume, or return the existing one with that name and driver.
 
-        :param driver: empty for that of the volume there is, else ``local``.
-        :param name: empty or None for an anonymous one: 64 hex digits and a label that says so.
-        :param user: a container that has it from the first moment on, as with :meth:`acquire`.
+        :param driver: empty: that of the existing volume, else ``local``.
+        :param name: empty or None: an anonymous volume, with 64 hex digits as its name and a label.
+        :param user: a container that uses it from the first moment, as with :meth:`acquire`.
         :raises InvalidArgument: a bad name or option.
         :raises NotFound: no such driver.
         :raises Conflict: the name is taken by a volume of another driver.
@@ -114,13 +115,20 @@ class VolumeStore:
                     keeper.create(row.id, row.options)
                 except InvalidArgument as e:
                     raise InvalidArgument(f"create {name}: {e.message}") from e
-                self._rows.insert(row, user)
+                try:
+                    self.keeping.describe(row)
+                    self._rows.insert(row, user)
+                except BaseException:
+                    keeper.remove(row.id)
+                    raise
+                if user is None or ANONYMOUS_LABEL not in row.labels:
+                    self.keeping.settle(row.id)
         return self._volume(row)
 
     def _existing(self, wanted: VolumeRow, user: str | None) -> VolumeRow | None:
-        """The volume of that name and driver, for ``user`` from now on.
+        """The existing volume with that name and driver; ``user`` uses it from now on.
 
-        :raises Conflict: it is of another driver.
+        :raises Conflict: it has another driver.
         """
         existing = self._rows.find(wanted.name)
         if existing is None:
@@ -132,7 +140,7 @@ class VolumeStore:
         return existing
 
     def _create_remote(self, wanted: VolumeRow, user: str | None) -> VolumeRow:
-        """The plugin may take its time: only who wants the same name waits for it."""
+        """A plugin may be slow: only callers with the same name wait for it."""
         with self._turns.of(wanted.name):
             with self._lock:
                 existing = self._existing(wanted, user)
@@ -140,7 +148,7 @@ class VolumeStore:
                     return existing
                 row = replace(wanted, id=self._free_id(wanted.name))
             try:
-                # Only of a plugin that there is, under a name that is one, is anything remembered.
+                # Remember something only if the plugin exists and the name is valid.
                 self._plugins.find(row.driver, "VolumeDriver")
             except NotFound as e:
                 raise NotFound(
@@ -152,16 +160,16 @@ class VolumeStore:
             except WherryError as e:
                 raise type(e)(f"create {row.name}: {e.message}") from e
             with self._lock:
-                # The plugin keeps what it has: it may have had the volume before.
+                # Do not delete it at the plugin: the plugin may have had the volume before.
                 if not self._rows.insert(row, user):
                     raise Conflict(f"create {row.name}: conflict: volume name must be unique")
         return row
 
     def create_filled(self, name: str, *, labels: Mapping[str, str], fill: Callable[[Path], None]) -> Volume:
-        """Make a local volume that is there for others only once ``fill`` has put its data in.
+        """Make a local volume that others see only after ``fill`` has written its data.
 
-        :param fill: gets the empty directory; what it raises leaves nothing behind.
-        :raises InvalidArgument: a bad name. :raises Conflict: the name is taken.
+        :param fill: gets the empty directory; if it raises, nothing is left behind.
+        :raises InvalidArgument: an invalid name. :raises Conflict: the name is taken.
         """
         try:
             check_name(name)
@@ -177,11 +185,14 @@ class VolumeStore:
         try:
             keeper.create(volume_id, {})
             fill(keeper.mount(volume_id, {}))
+            sync_file_system(self.root)
             given = {key: value for key, value in labels.items() if key != ANONYMOUS_LABEL}
             row = VolumeRow(volume_id, name, keeper.name, time.time_ns(), {}, given)
             with self._lock:
+                self.keeping.describe(row)
                 if self._rows.find(name) is not None or not self._rows.insert(row):
                     raise taken
+                self.keeping.settle(volume_id)
         except BaseException:
             keeper.remove(volume_id)
             keeper.discard()
@@ -191,10 +202,10 @@ class VolumeStore:
         return self._volume(row)
 
     def _free_id(self, name: str) -> str:
-        """The name itself, unless a volume that was renamed keeps it for an id."""
+        """The name itself, unless a renamed volume still has it as its id."""
         volume_id = name
         while volume_id in self._filling or self._rows.by_id(volume_id) is not None:
-            volume_id = f"{name[: _NAME_MAX - 9]}.{secrets.token_hex(4)}"
+            volume_id = f"{name[: NAME_MAX - 9]}.{secrets.token_hex(4)}"
         return volume_id
 
     def get(self, name: str) -> Volume:
@@ -209,7 +220,7 @@ class VolumeStore:
         return [self._volume(row) for row in self._rows.all()]
 
     def rename(self, name: str, new: str) -> Volume:
-        """Give a volume another name, also while containers use it: they know it by its id.
+        """Rename a volume, even while containers use it: they know it by its id.
 
         :raises NotFound: no such volume. :raises InvalidArgument: a bad name.
         :raises Conflict: the name is taken.
@@ -219,12 +230,14 @@ class VolumeStore:
             volume = self.get(name)
             if new != name and not self._rows.rename(volume.id, new):
                 raise Conflict(f"rename {name}: the name {new} is in use by another volume")
+            if not self._driver(volume.driver).remote:
+                self.keeping.describe(self._row(volume.id))
         return self.get(new)
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a volume with its data.
 
-        :param force: that there is none is fine.
+        :param force: if there is none, that is no error.
         :raises NotFound: no such volume. :raises Conflict: containers use it; the text names them.
         """
         row = self._rows.find(name)
@@ -239,8 +252,8 @@ class VolumeStore:
 
     def prune(
         self, *, all_volumes: bool = False, wanted: Callable[[Volume], bool] = lambda _: True
-    ) -> tuple[Pruned, ...]:
-        """Remove what no container uses: anonymous volumes, with ``all_volumes`` named ones too.
+    ) -> tuple[PrunedVolumes, ...]:
+        """Remove unused volumes: anonymous ones, with ``all_volumes`` also named ones.
 
         :param wanted: a further condition, a label filter for instance.
         """
@@ -252,7 +265,7 @@ class VolumeStore:
                 continue
             size = max(0, self.usage(row.id))
             if self._remove(row):
-                removed.append(Pruned(volume.name, size))
+                removed.append(PrunedVolumes(volume.name, size))
         self._discard()
         return tuple(removed)
 
@@ -263,11 +276,11 @@ class VolumeStore:
         return self._volume(self._row(volume_id))
 
     def name_of(self, volume_id: str) -> str | None:
-        """What a volume is called now, None where there is none of that id."""
+        """The present name of a volume; None if no volume has that id."""
         return self._rows.name_of(volume_id)
 
     def usage(self, volume_id: str) -> int:
-        """Bytes of a volume's files, each counted once; -1 where this host does not keep them.
+        """Bytes of a volume's files, each counted once; -1 if this host does not store them.
 
         :raises NotFound: no such volume.
         """
@@ -275,12 +288,12 @@ class VolumeStore:
         return self._driver(row.driver).usage(volume_id, row.options)
 
     def status(self, volume_id: str) -> Mapping[str, Any]:
-        """What the driver says of the volume. :raises NotFound: no such volume.
+        """The driver's report about the volume. :raises NotFound: no such volume.
         :raises Unavailable, Internal: a plugin does not answer, or refuses."""
         return self._driver(self._row(volume_id).driver).status(volume_id)
 
     def acquire(self, volume_id: str, container_id: str) -> None:
-        """Note that a container has the volume, until :meth:`release`. Idempotent.
+        """Record that a container uses the volume, until :meth:`release`. Idempotent.
 
         :raises NotFound: no such volume.
         """
@@ -288,19 +301,19 @@ class VolumeStore:
             raise NotFound(f"get {volume_id}: no such volume")
 
     def release(self, volume_id: str, container_id: str) -> None:
-        """That it does not have it is fine."""
+        """If the container does not use it, nothing happens."""
         self._rows.remove_user(volume_id, container_id)
 
     def release_last(self, volume_id: str, container_id: str) -> bool:
-        """Release a volume, and forget it if nobody else has it; its data go with :meth:`remove_data`.
+        """Release a volume, and delete its row if nobody else uses it; :meth:`remove_data` removes its data.
 
-        Rows only, so that it can be part of a transaction. :returns: whether it is forgotten.
+        Only rows change, so it can be part of a transaction. :returns: whether the row was deleted.
         """
         self._rows.remove_user(volume_id, container_id)
         return self._rows.delete_unused(volume_id)
 
     def remove_data(self, forgotten: Mapping[str, str]) -> None:
-        """Remove the data of volumes that were forgotten; one made anew under the id keeps its own.
+        """Remove the data of volumes whose rows were deleted; a new volume with the same id keeps its data.
 
         :param forgotten: their drivers by their ids.
         :raises Unavailable, Internal: a plugin did not remove its volume; all others are removed.
@@ -319,11 +332,11 @@ class VolumeStore:
             raise failure
 
     def references(self, volume_id: str) -> tuple[VolumeUser, ...]:
-        """The containers that have the volume."""
+        """The containers that use the volume."""
         return tuple(self._rows.users(volume_id))
 
     def used(self) -> set[str]:
-        """Ids of the volumes that any container has."""
+        """Ids of the volumes that containers use."""
         return self._rows.used()
 
     def copy_up(self, source_root: Path | int, inner_path: str, driver: str, path: Path) -> None:
@@ -343,9 +356,9 @@ class VolumeStore:
             self._driver(row.driver).unmount(volume_id, row.options)
 
     def sweep(self) -> tuple[str, ...]:
-        """At start-up, before any container can write, and after those that run were adopted: delete data of
-        volumes that have no row, make directories that rows lack, empty volumes whose filling was cut
-        short, unmount what no task has.
+        """At start-up, before any container can write, after :meth:`take_up` and after running containers
+        were adopted: delete incomplete and half removed volumes, make missing directories, empty volumes
+        whose copy-up was interrupted, unmount what no task uses.
 
         :returns: lines that say what was found.
         """
@@ -355,11 +368,14 @@ class VolumeStore:
             for driver in [d for d in self._drivers.values() if not d.remote]:
                 found = driver.ids()
                 for volume_id in sorted(found - rows.keys()):
-                    driver.remove(volume_id)
-                    lines.append(f"removed the data of volume {volume_id}, which is not known")
+                    if not self.keeping.is_settled(volume_id):
+                        driver.remove(volume_id)
+                        lines.append(f"removed volume {volume_id}, which was half made or half removed")
                 for volume_id in sorted(rows.keys() - found):
                     if rows[volume_id].driver == driver.name:
                         driver.create(volume_id, rows[volume_id].options)
+                        self.keeping.describe(rows[volume_id])
+                        self.keeping.settle(volume_id)
                         name = rows[volume_id].name
                         lines.append(f"the data of volume {name} was gone: made an empty one")
                 for volume_id in sorted(driver.mounted() & rows.keys() - self.mounts.ids()):
@@ -374,8 +390,32 @@ class VolumeStore:
         self._discard()
         return tuple(lines)
 
+    def take_up(self) -> Iterator[str]:
+        """At start-up: restore the rows of directories without one, or set them aside; see
+        :meth:`Keeping.take_up`."""
+        with self._lock:
+            yield from self.keeping.take_up(self._drivers["local"].ids())
+
+    def take_back(self, data: Path, name: str, labels: Mapping[str, str]) -> Volume:
+        """Make a volume of a file or directory that was set aside; the data are moved.
+
+        :raises InvalidArgument: a bad name. :raises Conflict: the name is taken.
+        """
+
+        def fill(target: Path) -> None:
+            try:
+                if data.is_dir() and not data.is_symlink():
+                    target.rmdir()
+                    data.rename(target)
+                else:
+                    data.rename(target / data.name)
+            except OSError as e:
+                raise Internal(f"cannot take back {name}: {e.strerror or e}") from e
+
+        return self.create_filled(name, labels=labels, fill=fill)
+
     def _sweep_remote(self, rows: Mapping[str, VolumeRow]) -> Iterator[str]:
-        """Have plugins unmount what no task has; one that does not answer is asked once."""
+        """Have plugins unmount what no task uses; a plugin that does not answer is asked only once."""
         for driver in [d for d in self._drivers.values() if d.remote]:
             for volume_id in sorted(driver.mounted() & rows.keys() - self.mounts.ids()):
                 try:
@@ -387,15 +427,15 @@ class VolumeStore:
                 except WherryError as e:
                     yield f"cannot unmount volume {rows[volume_id].name}: {e.message}"
 
-    def _driver(self, name: str) -> Driver:
-        """One that a volume is of; whether its plugin is there shows when it is asked."""
+    def _driver(self, name: str) -> VolumeDriver:
+        """A volume's driver; if its plugin is missing, that shows when it is called."""
         driver = self._drivers.get(name)
         if driver is None:
-            driver = self._drivers.setdefault(name, PluginDriver(name, self._plugins, self._root))
+            driver = self._drivers.setdefault(name, PluginDriver(name, self._plugins, self.root))
         return driver
 
     def drivers(self) -> tuple[str, ...]:
-        """``local`` and those that volumes are of."""
+        """``local``, and the drivers of the existing volumes."""
         return tuple(dict.fromkeys(("local", *sorted(row.driver for row in self._rows.all()))))
 
     def _row(self, volume_id: str) -> VolumeRow:
@@ -405,19 +445,23 @@ class VolumeStore:
         return row
 
     def _remove(self, row: VolumeRow, *, force: bool = False) -> bool:
-        """:param force: what a plugin says does not matter: it is forgotten here.
-        :returns: False if there is no such volume, or a container has it.
+        """:param force: ignore errors of the plugin, and delete the row here.
+        :returns: False if there is no such volume, or a container uses it.
         """
         driver = self._driver(row.driver)
         if driver.remote:
             return self._remove_remote(driver, row, force=force)
         with self._lock:
-            if row.id in self.mounts.ids() or not self._rows.delete_unused(row.id):
+            if row.id in self.mounts.ids():
+                return False
+            self.keeping.unsettle(row.id)
+            if not self._rows.delete_unused(row.id):
+                self.keeping.settle(row.id)
                 return False
             driver.remove(row.id)
             return True
 
-    def _remove_remote(self, driver: Driver, row: VolumeRow, *, force: bool) -> bool:
+    def _remove_remote(self, driver: VolumeDriver, row: VolumeRow, *, force: bool) -> bool:
         with self._turns.of(row.name), self._turns.of(row.id) if row.id != row.name else nullcontext():
             with self._lock:
                 if row.id in self.mounts.ids() or not self._rows.delete_unused(row.id):

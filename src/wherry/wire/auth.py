@@ -9,8 +9,8 @@ import binascii
 import msgspec
 
 from wherry.errors import InvalidArgument
-from wherry.model.base import decode
 from wherry.model.credentials import ANONYMOUS, Credentials
+from wherry.wire.gojson import decode
 
 _SIZE_MAX = 64 << 10
 
@@ -43,7 +43,7 @@ class AuthConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_auth(header: str) -> Credentials:
-    """The credentials of ``X-Registry-Auth``; none for an empty header.
+    """The credentials of ``X-Registry-Auth``; empty for an empty header.
 
     :raises InvalidArgument: malformed.
     """
@@ -54,7 +54,7 @@ def parse_auth(header: str) -> Credentials:
 
 
 def parse_config(header: str) -> list[Credentials]:
-    """The credentials of ``X-Registry-Config``, one a registry. :raises InvalidArgument: malformed."""
+    """The credentials of ``X-Registry-Config``, one for each registry. :raises InvalidArgument: malformed."""
     data = _base64(header, "X-Registry-Config").strip()
     if data in (b"", b"null"):
         return []
@@ -62,7 +62,7 @@ def parse_config(header: str) -> list[Credentials]:
 
 
 def _base64(text: str, what: str) -> bytes:
-    """Either alphabet, with or without padding, as clients differ."""
+    """Decode either base64 alphabet, with or without padding: clients differ."""
     if len(text) > _SIZE_MAX:
         raise InvalidArgument(f"bad parameters for {what}: too long")
     plain = text.strip().rstrip("=").replace("-", "+").replace("_", "/")

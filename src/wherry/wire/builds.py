@@ -1,4 +1,4 @@
-"""The build cache and builds, as the Engine API and its additions have them."""
+"""Encode the build cache and builds for the Engine API and its additions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cache_record(
 def history(
     *, identifier: str, started: int, finished: int, status: str, document: dict[str, Any]
 ) -> dict[str, Any]:
-    """A build that was."""
+    """A build that has ended, or runs."""
     return {
         "ID": identifier,
         "Status": status,

@@ -1,10 +1,10 @@
-"""Lengths of time in the words of Docker's client (docker/go-units)."""
+"""Durations in the words of Docker's client (docker/go-units)."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """An age in rough words: ``About a minute``, ``3 weeks``."""
+    """An approximate duration: ``About a minute``, ``3 weeks``."""
     whole = int(seconds)
     if whole < 1:
         return "Less than a second"

@@ -1,4 +1,4 @@
-"""What a path in a container is, as the header that says it (API "Get information about files")."""
+"""The header that describes a path in a container (API "Get information about files")."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATH_STAT = "X-Docker-Container-Path-Stat"
 def path_stat(*, name: str, size: int, mode: int, mtime: int, target: str) -> str:
     """The header's value: base64 of JSON. ``mode`` in the bits of Go's FileMode, ``mtime`` in nanoseconds.
 
-    Bytes of a name that are no UTF-8 are shown as U+FFFD, as Go's encoder does.
+    Bytes of a name that are not UTF-8 become U+FFFD, as with Go's encoder.
     """
     body = {
         "name": _clean(name),

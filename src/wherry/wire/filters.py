@@ -4,38 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import msgspec
-
 from wherry.errors import InvalidArgument
-from wherry.model import typed
+from wherry.wire.gojson import unmarshal
+from wherry.wire.times import parse_timestamp
 
+_Raw = dict[str, list[str] | dict[str, bool] | None]
 Filters = Mapping[str, list[str]]
 
 
-def parse(text: str | None, allowed: Collection[str]) -> dict[str, list[str]]:
+def parse(text: str | None, allowed: Collection[str] | None) -> dict[str, list[str]]:
     """Decode ``{"name": ["a"]}`` or the older ``{"name": {"a": true}}``.
+
+    :param allowed: None: every name, which then may mean nothing.
 
     :raises InvalidArgument: malformed, or a filter this endpoint does not have; Docker's words.
     """
     if not text:
         return {}
     try:
-        raw = typed.from_json(text, dict[str, list[str] | dict[str, bool] | None])
-    except (msgspec.ValidationError, msgspec.DecodeError) as e:
-        raise InvalidArgument(f"invalid filters: {e}") from e
+        raw = unmarshal(text, _Raw, "invalid filter")
+    except InvalidArgument as e:
+        raise InvalidArgument("invalid filter") from e  # Docker's message has no more details
     out: dict[str, list[str]] = {}
     for name, values in raw.items():
-        if name not in allowed:
+        if allowed is not None and name not in allowed:
             raise InvalidArgument(f"invalid filter '{name}'")
         if isinstance(values, dict):
             values = [value for value, on in values.items() if on]
+        values = values or []
         if values:
             out[name] = values
     return out
 
 
 def boolean(filters: Filters, name: str) -> bool | None:
-    """A filter whose values are truth values. :raises InvalidArgument: something else, or both."""
+    """A filter with boolean values. :raises InvalidArgument: a value that is not a boolean,
+    or both values."""
     if name not in filters:
         return None
     found = set()
@@ -46,14 +50,29 @@ def boolean(filters: Filters, name: str) -> bool | None:
         elif lowered in ("0", "f", "false"):
             found.add(False)
         else:
-            raise InvalidArgument(f"invalid filter '{name}={value}'")
+            raise _no_boolean(filters, name)
     if len(found) != 1:
-        raise InvalidArgument(f"invalid filter '{name}={filters[name]}'")
+        raise _no_boolean(filters, name)
     return found.pop()
 
 
+def _no_boolean(filters: Filters, name: str) -> InvalidArgument:
+    return InvalidArgument(f"invalid filter '{name}=[{' '.join(filters[name])}]'")
+
+
+def until(filters: Filters) -> int | None:
+    """The one moment before which a prune removes, in ns since the epoch.
+
+    :raises InvalidArgument: no moment, or several.
+    """
+    given = filters.get("until", [])
+    if len(given) > 1:
+        raise InvalidArgument("more than one until filter specified")
+    return parse_timestamp(given[0]) if given else None
+
+
 def labels_match(wanted: Collection[str], labels: Mapping[str, str]) -> bool:
-    """Whether ``labels`` have every ``key`` or ``key=value`` that is wanted."""
+    """Whether ``labels`` contain every wanted ``key`` or ``key=value``."""
     for item in wanted:
         key, equals, value = item.partition("=")
         if key not in labels or (equals and labels[key] != value):
@@ -62,7 +81,7 @@ def labels_match(wanted: Collection[str], labels: Mapping[str, str]) -> bool:
 
 
 def label_filters_match(filters: Filters, labels: Mapping[str, str]) -> bool:
-    """``label`` and ``label!`` together."""
+    """Whether ``labels`` match the filters ``label`` and ``label!``."""
     if not labels_match(filters.get("label", ()), labels):
         return False
     return not any(labels_match([item], labels) for item in filters.get("label!", ()))

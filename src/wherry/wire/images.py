@@ -14,12 +14,15 @@ from wherry.model.images import (
     ImageSummary,
     ManifestSummary,
     NameVersion,
+    Statement,
     Untagged,
 )
-from wherry.wire.times import rfc3339
+from wherry.wire.times import ZERO, rfc3339
 
 
-def summary(image: ImageSummary, containers: int, *, with_manifests: bool) -> dict[str, Any]:
+def summary(
+    image: ImageSummary, containers: int, version: tuple[int, int], *, with_manifests: bool
+) -> dict[str, Any]:
     """One element of ``GET /images/json``."""
     out: dict[str, Any] = {
         "Id": image.id,
@@ -28,12 +31,17 @@ def summary(image: ImageSummary, containers: int, *, with_manifests: bool) -> di
         "RepoDigests": image.repo_digests,
         "Created": image.created,
         "Size": image.size,
-        "SharedSize": image.shared_size,
+        "SharedSize": image.shared_size if version >= (1, 42) else -1,
         "Labels": image.labels,
-        "Containers": containers,
-        "Descriptor": to_builtins(image.target),
+        "Containers": containers if version >= (1, 51) else -1,
     }
-    if with_manifests:
+    if version < (1, 43) and not image.repo_tags and not image.repo_digests:
+        out |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
+    if version < (1, 44):
+        out["VirtualSize"] = image.size
+    if version >= (1, 48):
+        out["Descriptor"] = to_builtins(image.target)
+    if with_manifests and version >= (1, 47):
         out["Manifests"] = [manifest(m) for m in image.manifests]
     return out
 
@@ -57,44 +65,84 @@ def manifest(value: ManifestSummary) -> dict[str, Any]:
     return out
 
 
+def statement(value: Statement) -> dict[str, Any]:
+    """One element of ``GET /images/{name}/attestations``."""
+    out = {"Descriptor": to_builtins(value.descriptor), "PredicateType": value.predicate}
+    return out if value.body is None else {**out, "Statement": value.body}
+
+
 def inspect(
-    image: Image, size: int, manifests: Sequence[ManifestSummary], *, driver: str, with_manifests: bool
+    image: Image,
+    size: int,
+    manifests: Sequence[ManifestSummary],
+    version: tuple[int, int],
+    *,
+    driver: str,
+    with_manifests: bool,
 ) -> dict[str, Any]:
-    """``GET /images/{name}/json``."""
+    """``GET /images/{name}/json``. From 1.52 on empty members are left out; older versions contain them."""
     config = image.config
-    run = to_builtins(config.config)
+    comment = next((h.comment for h in reversed(config.history) if h.comment), "")
     out: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": image.repo_tags,
         "RepoDigests": image.repo_digests,
-        "Comment": next((h.comment for h in reversed(config.history) if h.comment), ""),
-        "Created": config.created or "",
-        "Author": config.author or "",
-        "Config": {
-            "User": run.get("User", ""),
-            **({"ExposedPorts": run["ExposedPorts"]} if run.get("ExposedPorts") else {}),
-            "Env": run.get("Env") or [],
-            "Cmd": run.get("Cmd"),
-            **({"Volumes": run["Volumes"]} if run.get("Volumes") else {}),
-            "WorkingDir": run.get("WorkingDir", ""),
-            "Entrypoint": run.get("Entrypoint"),
-            "OnBuild": run.get("OnBuild"),
-            "Labels": run.get("Labels") or {},
-            **{k: run[k] for k in ("StopSignal", "Healthcheck", "Shell", "ArgsEscaped") if run.get(k)},
-        },
-        "Architecture": config.architecture,
+        **({"Created": config.created} if config.created else {}),
+        **({"Comment": comment} if comment else {}),
+        **({"Author": config.author} if config.author else {}),
+        "Config": {key: value for key, value in to_builtins(config.config).items() if value},
+        "Architecture": config.platform.architecture,
         **({"Variant": config.variant} if config.variant else {}),
-        "Os": config.os,
+        "Os": config.platform.os,
         **({"OsVersion": config.os_version} if config.os_version else {}),
         "Size": size,
-        "GraphDriver": {"Name": driver, "Data": None},
         "RootFS": {"Type": "layers", "Layers": list(config.rootfs.diff_ids)},
         "Metadata": {"LastTagTime": rfc3339(image.last_tagged_ns)},
-        "Descriptor": to_builtins(image.target),
     }
-    if with_manifests:
-        out["Manifests"] = [manifest(m) for m in manifests]
+    if version < (1, 52):
+        _add_older(out, version, driver)
+    if version >= (1, 48):
+        out["Descriptor"] = to_builtins(image.target)
+        if with_manifests:
+            out["Manifests"] = [manifest(m) for m in manifests]
     return out
+
+
+_CONFIG_BEFORE_1_52: dict[str, Any] = {
+    "Cmd": None,
+    "Entrypoint": None,
+    "Env": None,
+    "Labels": None,
+    "OnBuild": None,
+    "User": "",
+    "Volumes": None,
+    "WorkingDir": "",
+}
+_CONFIG_BEFORE_1_50: dict[str, Any] = {
+    "Hostname": "",
+    "Domainname": "",
+    "AttachStdin": False,
+    "AttachStdout": False,
+    "AttachStderr": False,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "Image": "",
+}
+
+
+def _add_older(out: dict[str, Any], version: tuple[int, int], driver: str) -> None:
+    before = {"Parent": "", "Comment": "", "DockerVersion": "", "Author": ""}
+    config = {**_CONFIG_BEFORE_1_52, **(_CONFIG_BEFORE_1_50 if version < (1, 50) else {})}
+    out |= {name: out.get(name, value) for name, value in before.items()}
+    out["Config"] = {**config, **out["Config"]}
+    out["GraphDriver"] = {"Name": driver, "Data": None}
+    if version < (1, 45):
+        empty = {**_CONFIG_BEFORE_1_52, **_CONFIG_BEFORE_1_50}
+        out |= {"Container": "", "ContainerConfig": empty}
+    if version < (1, 44):
+        out["VirtualSize"] = out["Size"]
+        out.setdefault("Created", ZERO)
 
 
 def history(entries: Sequence[HistoryEntry]) -> list[dict[str, Any]]:
@@ -133,7 +181,7 @@ def version(value: NameVersion) -> dict[str, Any]:
 
 
 def comparison(value: Comparison) -> dict[str, Any]:
-    """``GET /images/{name}/diff``: ours."""
+    """``GET /images/{name}/diff`` (an addition)."""
 
     def layers(found: Sequence[LayerSize]) -> list[dict[str, Any]]:
         return [{"DiffId": one.diff_id, "Size": one.size} for one in found]

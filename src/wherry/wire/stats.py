@@ -1,7 +1,7 @@
 """``GET /containers/{id}/stats``: samples as the Engine API shows them.
 
-Written as bytes by hand: this runs for every container every second, and most of a sample (``memory.stat``)
-is text of the kernel's that turns into JSON by replacing blanks and line ends.
+The bytes are put together by hand, for speed: this runs for every container every second. Most of a sample
+(``memory.stat``) is text from the kernel that becomes JSON by replacing blanks and line ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def encode(sample: Sample) -> bytes:
 
 
 def encode_stopped(container_id: str, name: str) -> bytes:
-    """A container that does not run: everything is there and is nothing, as Docker answers."""
+    """The answer for a container that does not run: all members are present and zero, as in Docker."""
     return (
         f'{{"name":{_text("/" + name)},"id":"{container_id}","os_type":"linux","read":"{ZERO}",'
         f'"preread":"{ZERO}","cpu_stats":{_CPU_NONE},"precpu_stats":{_CPU_NONE},"memory_stats":{{}},'

@@ -28,7 +28,7 @@ def event(value: Event, version: tuple[int, int]) -> dict[str, Any]:
 
 
 def event_matches(value: Event, filters: dict[str, list[str]]) -> bool:
-    """Docker's event filters: any value of a name, every name."""
+    """Docker's event filters: an event must match one value of every filter."""
     attributes = value.attributes
     if "type" in filters and value.type not in filters["type"]:
         return False

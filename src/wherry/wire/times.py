@@ -1,4 +1,4 @@
-"""Times and durations in the Engine API's several spellings."""
+"""Times and durations in the formats of the Engine API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RFC3339 = re.compile(
 )
 _SECONDS = re.compile(r"(-?\d{1,20})(?:\.(\d+))?", re.ASCII)
 _LATEST = (1 << 63) - 1
-"""Nanoseconds since the epoch, in the year 2262: what databases and clients hold in 64 bits."""
+"""The largest time in 64 bits of nanoseconds since the epoch: in the year 2262."""
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
@@ -35,7 +35,7 @@ def rfc3339(nanoseconds: int) -> str:
 def parse_timestamp(text: str) -> int | None:
     """``1136073845[.000000001]`` (seconds), RFC 3339, or a Go duration before now; ns since the epoch.
 
-    ``0`` and the empty string are "not said"; what no 64 bits hold becomes the nearest time that they do.
+    ``0`` and the empty string mean "not set"; a time beyond 64 bits becomes the nearest one within.
     :raises InvalidArgument: none of these.
     """
     if text in ("", "0"):
@@ -60,7 +60,7 @@ def parse_duration(text: str) -> int | None:
 def _parse_rfc3339(text: str) -> int:
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise InvalidArgument(f"invalid value: failed to parse value as time or duration: {text[:80]!r}")
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text[:80]}"')
     day, clock, fraction, zone = match.groups()
     clock = clock or "00:00:00"
     if clock.count(":") == 1:
@@ -75,5 +75,5 @@ def _parse_rfc3339(text: str) -> int:
 
 
 def human_duration(nanoseconds: int) -> str:
-    """A length of time in Docker's words: ``About a minute``, ``3 hours``, ``2 weeks``."""
+    """A duration in Docker's words: ``About a minute``, ``3 hours``, ``2 weeks``."""
     return duration(nanoseconds / 10**9)

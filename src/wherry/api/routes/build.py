@@ -11,67 +11,75 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from wherry import threads
 from wherry.api import buildquery
-from wherry.api.bodies import ResponseFile, request_file
-from wherry.api.context import Context, json_response, no_content
+from wherry.api.archives import send_archive
+from wherry.api.bodies import request_file
+from wherry.api.context import RequestContext, json_response, no_content
 from wherry.api.progress import Reporter, registry_credentials, with_progress
 from wherry.api.router import Route
-from wherry.api.server import begin_stream
+from wherry.engine.builds.given import Given
 from wherry.engine.builds.reports import LegacyReport, QuietReport, Report, StepReport
 from wherry.engine.builds.requests import BuildRequest
 from wherry.engine.builds.service import Built
-from wherry.engine.builds.worker import Inputs
 from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.model.credentials import Credentials
 from wherry.wire import builds as wire
 from wherry.wire import filters as wire_filters
 
-_MANIFEST_MAX = 256 << 20
+_MANIFEST_MAX = 128 << 20
 PRUNE_FILTERS = frozenset(
     {"until", "id", "parent", "type", "description", "inuse", "shared", "private", "label"}
 )
 
 
-async def build(ctx: Context) -> web.StreamResponse:
+async def build(ctx: RequestContext) -> web.StreamResponse:
+    if ctx.text("version") not in ("", "1", "2"):
+        raise InvalidArgument(f'invalid version "{ctx.text("version")[:80]}"')
     if ctx.text("version") == "2":
         raise NotImplemented_(
             "building with BuildKit's protocol (version=2) is not implemented: use version=1"
         )
-    request = buildquery.build_request(ctx.query, registry_credentials(ctx))
+    request, known = buildquery.build_request(ctx.query), registry_credentials(ctx)
     if request.remote:
-        async with ctx.services.builds.fetched(request) as (changed, inputs):
-            return await _run(ctx, changed, inputs)
+        return await _run(ctx, request, Given(known=known))
     if ctx.text("session"):
-        return await _with_session(ctx, request)
-    async with request_file(ctx.request) as source, ctx.services.builds.received(source.fileno()) as inputs:
-        return await _run(ctx, request, inputs)
+        return await _with_session(ctx, request, known)
+    builds = ctx.engine.builds
+    async with request_file(ctx.request) as source, builds.received(source.fileno(), known) as given:
+        return await _run(ctx, request, given)
 
 
-async def _with_session(ctx: Context, request: BuildRequest) -> web.StreamResponse:
-    sessions = ctx.services.builds.sessions
+async def _with_session(
+    ctx: RequestContext, request: BuildRequest, known: Sequence[Credentials]
+) -> web.StreamResponse:
+    sessions = ctx.engine.builds.sessions
     try:
-        return await _run(ctx, request, sessions.take(ctx.text("session")))
+        given = sessions.take(ctx.text("session"))
+        given.known = known
+        return await _run(ctx, request, given)
     finally:
         await asyncio.shield(sessions.close(ctx.text("session")))
 
 
-async def _run(ctx: Context, request: BuildRequest, inputs: Inputs) -> web.StreamResponse:
+async def _run(ctx: RequestContext, request: BuildRequest, given: Given) -> web.StreamResponse:
     quiet, call = ctx.flag("q"), ctx.text("call", "build")
 
     async def describe(_progress: Reporter) -> Sequence[dict[str, Any]]:
-        return [{"aux": {"Call": await ctx.services.builds.describe(call, request, inputs)}}]
+        return [{"aux": {"Call": await ctx.engine.builds.describe(call, request, given)}}]
 
     if call != "build":
         return await with_progress(ctx, describe, quiet=True)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
         report = _report(ctx, progress)
-        built = await ctx.services.builds.build(request, inputs, report)
+        built = await ctx.engine.builds.build(request, given, report)
         return _last_lines(request, built, quiet=quiet, steps=ctx.text("progress") == "steps")
 
     return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
-def _report(ctx: Context, progress: Reporter) -> Report:
+def _report(ctx: RequestContext, progress: Reporter) -> Report:
     if ctx.flag("q"):
         return QuietReport(progress.on_loop)
     if ctx.text("progress") == "steps":
@@ -100,7 +108,7 @@ class _Open(msgspec.Struct, rename="pascal"):
     dockerfile: str | None = None
 
 
-async def open_session(ctx: Context) -> web.Response:
+async def open_session(ctx: RequestContext) -> web.Response:
     """Secrets by id, each in base64; sockets of SSH agents on the daemon's host by id."""
     body = await ctx.optional_json(_Open)
     try:
@@ -108,84 +116,62 @@ async def open_session(ctx: Context) -> web.Response:
     except binascii.Error as e:
         raise InvalidArgument("invalid secret: not base64") from e
     text = None if body.dockerfile is None else body.dockerfile.encode()
-    return json_response(
-        {"Id": await ctx.services.builds.sessions.open(values, body.agents, text)}, status=201
-    )
+    return json_response({"Id": await ctx.engine.builds.sessions.open(values, body.agents, text)}, status=201)
 
 
-async def close_session(ctx: Context) -> web.Response:
-    await ctx.services.builds.sessions.close(ctx.params["id"])
+async def close_session(ctx: RequestContext) -> web.Response:
+    await ctx.engine.builds.sessions.close(ctx.params["id"])
     return no_content()
 
 
-async def compare_context(ctx: Context) -> web.Response:
+async def compare_context(ctx: RequestContext) -> web.Response:
     """The body is a manifest (see ``storage.contexts``); the answer says which of its entries are needed."""
-    manifest = bytearray()
-    async for chunk in ctx.request.content.iter_chunked(1 << 18):
-        manifest += chunk
-        if len(manifest) > _MANIFEST_MAX:
-            raise InvalidArgument("invalid context manifest: it is too large")
-    need = await ctx.services.builds.sessions.compare(
-        ctx.params["id"], ctx.text("name"), ctx.text("key"), bytes(manifest)
+    manifest = await ctx.whole(_MANIFEST_MAX)
+    need = await ctx.engine.builds.sessions.compare(
+        ctx.params["id"], ctx.text("name"), ctx.text("key"), manifest
     )
     return json_response({"Current": True} if need is None else {"Need": need})
 
 
-async def receive_context(ctx: Context) -> web.Response:
+async def receive_context(ctx: RequestContext) -> web.Response:
     async with request_file(ctx.request) as source:
-        await ctx.services.builds.sessions.receive(ctx.params["id"], ctx.text("name"), source.fileno())
+        await ctx.engine.builds.sessions.receive(ctx.params["id"], ctx.text("name"), source.fileno())
     return no_content()
 
 
-async def prune(ctx: Context) -> web.Response:
+async def prune(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
     bounds = buildquery.bounds(ctx.integer)
     everything = ctx.flag("all")
-    gone, freed = await asyncio.to_thread(
-        ctx.services.builds.cache.prune, buildquery.prune_test(filters, everything=everything), bounds
+    gone, freed = await threads.disk(
+        ctx.engine.builds.cache.prune, buildquery.prune_test(filters, everything=everything), bounds
     )
     return json_response({"CachesDeleted": gone or None, "SpaceReclaimed": freed})
 
 
-async def output(ctx: Context) -> web.StreamResponse:
-    """An addition: an output of a build that has just ended, as a tar; once."""
+async def output(ctx: RequestContext) -> web.StreamResponse:
+    """An addition: an output of a build that has just ended, as a tar archive. It can be fetched once."""
     number = ctx.integer("number", 0) or 0
-    produce = ctx.services.builds.outputs.take(ctx.params["id"], number)
-    out = ResponseFile()
-    response = await begin_stream(ctx.request, "application/x-tar")
-
-    async def work() -> None:
-        try:
-            await asyncio.to_thread(produce, out.file)
-        finally:
-            await asyncio.to_thread(out.close_write)
-
-    producer = asyncio.create_task(work())
-    try:
-        async for chunk in out.chunks():
-            await response.write(chunk)
-        await producer  # a failure by now can only break the stream off
-    finally:
-        out.close()
-        await asyncio.gather(producer, return_exceptions=True)
-        await ctx.services.builds.outputs.done(ctx.params["id"])
-    await response.write_eof()
-    return response
+    outputs, identifier = ctx.engine.builds.outputs, ctx.params["id"]
+    produce = outputs.take(identifier, number)
+    return await send_archive(
+        ctx, lambda file: threads.waits(produce, file), released=lambda: outputs.done(identifier)
+    )
 
 
-async def history(ctx: Context) -> web.Response:
+async def history(ctx: RequestContext) -> web.Response:
     """An addition: builds, newest first."""
-    rows = await asyncio.to_thread(ctx.services.builds.rows.history)
+    rows = await threads.short(ctx.engine.builds.rows.history)
     return json_response([_history(row) for row in rows])
 
 
-async def history_of(ctx: Context) -> web.Response:
-    return json_response(_history(ctx.services.builds.rows.history_of(ctx.params["id"])))
+async def history_of(ctx: RequestContext) -> web.Response:
+    return json_response(_history(ctx.engine.builds.rows.history_of(ctx.params["id"])))
 
 
-async def forget(ctx: Context) -> web.Response:
-    row = ctx.services.builds.rows.history_of(ctx.params["id"])
-    ctx.services.builds.rows.delete_history(row.id)
+async def forget(ctx: RequestContext) -> web.Response:
+    row = ctx.engine.builds.rows.history_of(ctx.params["id"])
+    ctx.engine.builds.rows.delete_history(row.id)
     return no_content()
 
 
@@ -199,9 +185,11 @@ def _history(row: Any) -> dict[str, Any]:
     )
 
 
-async def cancel(ctx: Context) -> web.Response:
+async def cancel(ctx: RequestContext) -> web.Response:
     """By the id that the client chose; a build ends with its connection as well."""
-    ctx.services.builds.cancel(ctx.text("id"))
+    if not ctx.text("id"):
+        raise InvalidArgument("build ID not provided")
+    ctx.engine.builds.cancel(ctx.text("id"))
     return no_content()
 
 

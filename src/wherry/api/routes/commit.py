@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from wherry.api.context import Context, json_response
+from wherry.api.context import RequestContext, json_response
 from wherry.api.router import Route
-from wherry.engine.commit import CommitRequest
-from wherry.errors import InvalidArgument
-from wherry.model.base import decode
+from wherry.engine.containers.commit import CommitRequest
 from wherry.model.container import ContainerConfig
+from wherry.wire.gojson import decode
 
 
-async def commit(ctx: Context) -> web.Response:
-    """A body of ``null`` or nothing leaves the configuration to the container."""
+async def commit(ctx: RequestContext) -> web.Response:
+    """Without a body, or with ``null``, the image gets the container's configuration."""
     container = ctx.text("container")
-    if not container:
-        raise InvalidArgument("bad parameter: container cannot be empty")
     body = (await ctx.body()).strip()
     request = CommitRequest(
         repository=ctx.text("repo"),
@@ -27,7 +24,7 @@ async def commit(ctx: Context) -> web.Response:
         changes=ctx.query.getall("changes", []),
         config=None if body in (b"", b"null", b"{}") else decode(body, ContainerConfig),
     )
-    return json_response({"Id": await ctx.services.commit.commit(container, request)}, status=201)
+    return json_response({"Id": await ctx.engine.containers.commit.commit(container, request)}, status=201)
 
 
 ROUTES: list[Route] = [("POST", "/commit", commit)]

@@ -8,18 +8,19 @@ from typing import BinaryIO
 
 from aiohttp import web
 
+from wherry import threads
 from wherry.api.bodies import ResponseFile, request_file
-from wherry.api.context import Context, json_response
+from wherry.api.context import RequestContext, json_response
 from wherry.api.router import Route
 from wherry.api.server import begin_stream
-from wherry.engine.files import Job, PathStat
+from wherry.engine.containers.files import Job, PathStat
 from wherry.errors import InvalidArgument
 from wherry.wire.files import PATH_STAT, path_stat
 
 _TAR = "application/x-tar"
 
 
-def path_of(ctx: Context) -> str:
+def path_of(ctx: RequestContext) -> str:
     path = ctx.text("path")
     if not path:
         raise InvalidArgument("bad parameter: path cannot be empty")
@@ -31,44 +32,45 @@ def stat_header(stat: PathStat) -> dict[str, str]:
     return {PATH_STAT: value}
 
 
-async def stat_archive(ctx: Context) -> web.Response:
-    stat = await ctx.services.files.stat(ctx.params["id"], path_of(ctx))
+async def stat_archive(ctx: RequestContext) -> web.Response:
+    stat = await ctx.engine.containers.files.stat(ctx.params["id"], path_of(ctx))
     return web.Response(headers=stat_header(stat), content_type=_TAR)
 
 
-async def get_archive(ctx: Context) -> web.StreamResponse:
+async def get_archive(ctx: RequestContext) -> web.StreamResponse:
     path = path_of(ctx)
     ready: asyncio.Future[PathStat] = asyncio.get_running_loop().create_future()
 
     async def produce(target: BinaryIO, job: Job) -> None:
-        await ctx.services.files.read(ctx.params["id"], path, target, job, ready.set_result)
+        await ctx.engine.containers.files.read(ctx.params["id"], path, target, job, ready.set_result)
 
     return await stream_archive(ctx, produce, ready)
 
 
-async def export(ctx: Context) -> web.StreamResponse:
-    ctx.services.containers.find(ctx.params["id"])
+async def export(ctx: RequestContext) -> web.StreamResponse:
+    ctx.engine.containers.service.find(ctx.params["id"])
 
     async def produce(target: BinaryIO, job: Job) -> None:
-        await ctx.services.files.export(ctx.params["id"], target, job)
+        await ctx.engine.containers.files.export(ctx.params["id"], target, job)
 
-    return await stream_archive(ctx, produce, None)
+    return await stream_archive(ctx, produce, None, "application/octet-stream")
 
 
 async def stream_archive(
-    ctx: Context,
+    ctx: RequestContext,
     produce: Callable[[BinaryIO, Job], Awaitable[None]],
     ready: asyncio.Future[PathStat] | None,
     content_type: str = _TAR,
 ) -> web.StreamResponse:
-    """Send what ``produce`` writes; what fails before ``ready`` is an HTTP error, later it breaks off."""
+    """Send what ``produce`` writes. A failure before ``ready`` is an HTTP error; a later one breaks the
+    stream off."""
     out, job = ResponseFile(), Job()
 
     async def work() -> None:
         try:
             await produce(out.file, job)
         finally:
-            await asyncio.to_thread(out.close_write)
+            await threads.waits(out.close_write)
 
     producer = asyncio.ensure_future(work())
     try:
@@ -82,7 +84,7 @@ async def stream_archive(
         response = await begin_stream(ctx.request, content_type, headers)
         async for chunk in out.chunks():
             await response.write(chunk)
-        # A failure by now can only break the stream off: the client must not take half for whole.
+        # The response has begun, so break the stream off: the client must not take it for complete.
         await producer
     finally:
         job.end()
@@ -92,18 +94,23 @@ async def stream_archive(
     return response
 
 
-async def put_archive(ctx: Context) -> web.Response:
+async def put_archive(ctx: RequestContext) -> web.Response:
     path = path_of(ctx)
     job = Job()
     async with request_file(ctx.request) as source:
-        await ctx.services.files.write(
-            ctx.params["id"], path, source, job, keep_kinds=ctx.flag("noOverwriteDirNonDir")
+        await ctx.engine.containers.files.write(
+            ctx.params["id"],
+            path,
+            source,
+            job,
+            keep_kinds=ctx.flag("noOverwriteDirNonDir"),
+            for_user=ctx.flag("copyUIDGID"),
         )
     return web.Response()
 
 
-async def changes(ctx: Context) -> web.Response:
-    found = await ctx.services.files.changes(ctx.params["id"])
+async def changes(ctx: RequestContext) -> web.Response:
+    found = await ctx.engine.containers.files.changes(ctx.params["id"])
     return json_response([{"Path": change.path, "Kind": change.kind} for change in found] or None)
 
 

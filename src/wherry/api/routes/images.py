@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from aiohttp import web
 
-from wherry.api.bodies import ResponseFile, request_file
-from wherry.api.context import Context, json_response
+from wherry.api.archives import send_archive
+from wherry.api.bodies import request_file
+from wherry.api.context import RequestContext, json_response
 from wherry.api.progress import Reporter, platform, platforms, registry_credentials, with_progress
 from wherry.api.router import Route
-from wherry.api.server import begin_stream
-from wherry.engine.changes import parse_changes
-from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.engine.images.changes import parse_changes
+from wherry.errors import InvalidArgument
 from wherry.model import reference
 from wherry.wire import filters as wire_filters
 from wherry.wire import images as wire
@@ -24,72 +23,93 @@ LIST_FILTERS = frozenset({"before", "dangling", "label", "reference", "since", "
 PRUNE_FILTERS = frozenset({"dangling", "until", "label", "label!", "versions"})
 
 
-async def list_images(ctx: Context) -> web.Response:
+async def list_images(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
-    with_manifests = ctx.flag("manifests")
-    found = await ctx.services.images.select(
-        filters, manifests=with_manifests, shared_size=ctx.flag("shared-size")
+    with_manifests = ctx.flag("manifests") and ctx.version >= (1, 47)
+    shared_size = ctx.flag("shared-size") and ctx.version >= (1, 42)
+    found = await ctx.engine.images.service.select(
+        filters,
+        manifests=with_manifests,
+        shared_size=shared_size,
+        until=parse_timestamp(filters["until"][0]) if "until" in filters else None,
     )
-    until = parse_timestamp(filters["until"][0]) if "until" in filters else None
     return json_response(
         [
-            wire.summary(image, containers, with_manifests=with_manifests)
+            wire.summary(image, containers, ctx.version, with_manifests=with_manifests)
             for image, containers in found
-            if until is None or image.created * 10**9 < until
         ]
     )
 
 
-async def inspect(ctx: Context) -> web.Response:
-    details = await ctx.services.images.inspect(ctx.params["name"], platform(ctx))
-    info = ctx.services.system.driver
+async def inspect(ctx: RequestContext) -> web.Response:
+    wanted = platform(ctx) if ctx.version >= (1, 49) else None
+    with_manifests = ctx.flag("manifests") and ctx.version >= (1, 48)
+    if wanted is not None and with_manifests:
+        raise InvalidArgument("conflicting options: manifests and platform options cannot both be set")
+    details = await ctx.engine.images.service.inspect(ctx.params["name"], wanted)
     return json_response(
         wire.inspect(
-            details.image, details.size, details.manifests, driver=info, with_manifests=ctx.flag("manifests")
+            details.image,
+            details.size,
+            details.manifests,
+            ctx.version,
+            driver=ctx.engine.upkeep.system.driver,
+            with_manifests=with_manifests,
         )
     )
 
 
-async def history(ctx: Context) -> web.Response:
-    entries = await ctx.services.images.history(ctx.params["name"], platform(ctx))
+async def history(ctx: RequestContext) -> web.Response:
+    wanted = platform(ctx) if ctx.version >= (1, 48) else None
+    entries = await ctx.engine.images.service.history(ctx.params["name"], wanted)
     return json_response(wire.history(entries))
 
 
-async def versions(ctx: Context) -> web.Response:
-    """An addition: what a name has pointed at, newest first."""
-    found = await ctx.services.images.versions(ctx.params["name"])
+async def versions(ctx: RequestContext) -> web.Response:
+    """An addition: the targets that a name had, newest first."""
+    found = await ctx.engine.images.service.versions(ctx.params["name"])
     return json_response([wire.version(one) for one in found])
 
 
-async def rollback(ctx: Context) -> web.Response:
-    """An addition: point a name at an earlier version, ``to`` counted back or a digest."""
-    version, before = await ctx.services.images.rollback(ctx.params["name"], ctx.text("to") or "1")
+async def rollback(ctx: RequestContext) -> web.Response:
+    """An addition: point a name at an earlier version. ``to`` is a number that counts back, or a digest."""
+    version, before = await ctx.engine.images.service.rollback(ctx.params["name"], ctx.text("to") or "1")
     return json_response({"Id": version.target, "From": before.target, "Version": version.number})
 
 
-async def compare(ctx: Context) -> web.Response:
-    """An addition: what makes the image ``to`` differ from this one."""
-    found = await ctx.services.images.compare(ctx.params["name"], ctx.text("to"), platform(ctx))
+async def compare(ctx: RequestContext) -> web.Response:
+    """An addition: the differences between this image and the image ``to``."""
+    found = await ctx.engine.images.service.compare(ctx.params["name"], ctx.text("to"), platform(ctx))
     return json_response(wire.comparison(found))
 
 
-async def tag(ctx: Context) -> web.Response:
-    await ctx.services.images.tag(ctx.params["name"], ctx.text("repo"), ctx.text("tag"))
+async def attestations(ctx: RequestContext) -> web.Response:
+    if len(ctx.query.getall("platform", [])) > 1:
+        raise InvalidArgument("specify a single platform only")
+    found = await ctx.engine.images.service.attestations(
+        ctx.params["name"], platform(ctx), ctx.query.getall("type", []), bodies=ctx.flag("statement")
+    )
+    return json_response([wire.statement(one) for one in found])
+
+
+async def tag(ctx: RequestContext) -> web.Response:
+    await ctx.engine.images.service.tag(ctx.params["name"], ctx.text("repo"), ctx.text("tag"))
     return web.Response(status=201)
 
 
-async def delete(ctx: Context) -> web.Response:
-    if platforms(ctx):
-        raise NotImplemented_("removing single platforms of an image is not implemented yet")
-    removed = await ctx.services.images.delete(ctx.params["name"], force=ctx.flag("force"))
+async def delete(ctx: RequestContext) -> web.Response:
+    wanted = platforms(ctx, "platforms") if ctx.version >= (1, 50) else ()
+    removed = await ctx.engine.images.service.delete(
+        ctx.params["name"], force=ctx.flag("force"), platforms=wanted
+    )
     return json_response(wire.removed(removed))
 
 
-async def prune(ctx: Context) -> web.Response:
+async def prune(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
     dangling = wire_filters.boolean(filters, "dangling")
-    until = parse_timestamp(filters["until"][0]) if "until" in filters else None
-    removed, freed = await ctx.services.images.prune(
+    until = wire_filters.until(filters)
+    removed, freed = await ctx.engine.images.service.prune(
         dangling=True if dangling is None else dangling,
         until=None if until is None else until // 10**9,
         labels=lambda labels: wire_filters.label_filters_match(filters, labels),
@@ -98,73 +118,61 @@ async def prune(ctx: Context) -> web.Response:
     return json_response({"ImagesDeleted": wire.removed(removed) or None, "SpaceReclaimed": freed})
 
 
-async def save(ctx: Context) -> web.StreamResponse:
+async def save(ctx: RequestContext) -> web.StreamResponse:
     names = [ctx.params["name"]] if "name" in ctx.params else _names(ctx)
     if not names:
         raise InvalidArgument("no image names given")
-    await ctx.services.images.check_names(names)
-    out = ResponseFile()
-    response = await begin_stream(ctx.request, "application/x-tar")
-
-    async def produce() -> None:
-        try:
-            await ctx.services.images.save(names, out.file, platforms=platforms(ctx))
-        finally:
-            await asyncio.to_thread(out.close_write)
-
-    producer = asyncio.create_task(produce())
-    try:
-        async for chunk in out.chunks():
-            await response.write(chunk)
-        # A failure by now can only break the stream off: the client must not take half for whole.
-        await producer
-    finally:
-        out.close()
-        await asyncio.gather(producer, return_exceptions=True)
-    await response.write_eof()
-    return response
+    chosen = platforms(ctx)
+    await ctx.engine.images.service.check_names(names, chosen)
+    service = ctx.engine.images.service
+    return await send_archive(ctx, lambda file: service.save(names, file, platforms=chosen))
 
 
-def _names(ctx: Context) -> list[str]:
+def _names(ctx: RequestContext) -> list[str]:
     return [name for text in ctx.query.getall("names", []) for name in text.split(",") if name]
 
 
-async def load(ctx: Context) -> web.StreamResponse:
+async def load(ctx: RequestContext) -> web.StreamResponse:
     async with request_file(ctx.request) as source:
 
         async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-            lines = await ctx.services.images.load(source, platforms=platforms(ctx), progress=progress)
-            # The progress has told of each image already, where it was asked for.
+            lines = await ctx.engine.images.service.load(source, platforms=platforms(ctx), progress=progress)
+            # The progress stream, if it was asked for, has reported each image already.
             return [{"stream": f"{line}\n"} for line in lines] if ctx.flag("quiet") else []
 
         return await with_progress(ctx, work, quiet=ctx.flag("quiet"))
 
 
-async def create(ctx: Context) -> web.StreamResponse:
+async def create(ctx: RequestContext) -> web.StreamResponse:
     """Pull an image (``fromImage``), or import a root file system (``fromSrc``)."""
     if ctx.text("fromImage"):
         return await pull(ctx)
     source_name = ctx.text("fromSrc")
     if not source_name:
         raise InvalidArgument("neither fromImage nor fromSrc says what to create an image from")
-    if source_name != "-":
-        raise NotImplemented_("importing from a URL is not implemented yet: send the archive as the body")
     config = parse_changes(ctx.query.getall("changes", []))
     name = ctx.text("repo")
     if name and ctx.text("tag"):
         name = f"{name}:{ctx.text('tag')}"
+    service = ctx.engine.images.service
+
+    async def imported(source: BinaryIO) -> Sequence[dict[str, Any]]:
+        image = await service.import_rootfs(
+            source, name=name, message=ctx.text("message"), config=config, platform=platform(ctx)
+        )
+        return [{"status": image.id}]
+
+    async def fetched(progress: Reporter) -> Sequence[dict[str, Any]]:
+        async with service.fetched(source_name, progress.on_loop) as source:
+            return await imported(source)
+
+    if source_name != "-":
+        return await with_progress(ctx, fetched, quiet=False)
     async with request_file(ctx.request) as source:
-
-        async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-            image = await ctx.services.images.import_rootfs(
-                source, name=name, message=ctx.text("message"), config=config, platform=platform(ctx)
-            )
-            return [{"status": image.id}]
-
-        return await with_progress(ctx, work, quiet=True)
+        return await with_progress(ctx, lambda _: imported(source), quiet=True)
 
 
-async def pull(ctx: Context) -> web.StreamResponse:
+async def pull(ctx: RequestContext) -> web.StreamResponse:
     wanted = reference.parse(ctx.text("fromImage"))
     if wanted.digest is None and (tag_or_digest := ctx.text("tag")):
         wanted = (
@@ -176,7 +184,7 @@ async def pull(ctx: Context) -> web.StreamResponse:
     chosen = platform(ctx)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-        await ctx.services.pulls.pull(
+        await ctx.engine.images.pulls.pull(
             wanted, platform=chosen, credentials=credentials, progress=progress.on_loop
         )
         return []
@@ -184,9 +192,9 @@ async def pull(ctx: Context) -> web.StreamResponse:
     return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
-async def bootstrap(ctx: Context) -> web.StreamResponse:
+async def bootstrap(ctx: RequestContext) -> web.StreamResponse:
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-        image = await ctx.services.images.bootstrap(
+        image = await ctx.engine.images.service.bootstrap(
             ctx.text("name"),
             progress=progress,
             mirror=ctx.text("mirror"),
@@ -195,7 +203,7 @@ async def bootstrap(ctx: Context) -> web.StreamResponse:
         )
         return [{"status": f"Image {ctx.text('name')} is ready", "aux": {"ID": image.id}}]
 
-    return await with_progress(ctx, work, quiet=False)
+    return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
 ROUTES: list[Route] = [
@@ -208,6 +216,7 @@ ROUTES: list[Route] = [
     ("GET", "/images/{name:path}/json", inspect),
     ("GET", "/images/{name:path}/history", history),
     ("GET", "/images/{name:path}/get", save),
+    ("GET", "/images/{name:path}/attestations", attestations),
     ("GET", "/images/{name:path}/diff", compare),
     ("GET", "/images/{name:path}/versions", versions),
     ("POST", "/images/{name:path}/rollback", rollback),

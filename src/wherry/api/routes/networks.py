@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
-from wherry.api.context import Context, json_response, no_content
+from wherry.api.context import RequestContext, json_response, no_content
 from wherry.api.router import Route
 from wherry.engine.networks import Endpoint, Network, NetworkRequest, NetworkView, Subnet
 from wherry.errors import InvalidArgument, NotImplemented_
@@ -25,10 +26,9 @@ class IpamConfig(Value, frozen=True, kw_only=True):
     """API ``IPAMConfig``."""
 
     subnet: str = ""
-    ip_range: str = ""
+    ip_range: str = msgspec.field(default="", name="IPRange")
     gateway: str = ""
     auxiliary_addresses: dict[str, str] | None = None
-    aux_address: dict[str, str] | None = None
 
 
 class Ipam(Value, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class Disconnect(Value, frozen=True, kw_only=True):
 
 
 def encode(view: NetworkView, *, full: bool) -> dict[str, Any]:
-    """:param full: as inspect shows it, not as the list does."""
+    """:param full: with the members that only inspect shows."""
     network = view.network
     out = wire.network(
         name=network.name,
@@ -90,7 +90,7 @@ def encode(view: NetworkView, *, full: bool) -> dict[str, Any]:
     )
     if full:
         out["Containers"] = {e.container_id: _endpoint(name, e) for name, e in view.endpoints}
-        # of other hosts, as Docker has shown them where networks span several
+        # containers on other hosts; Docker shows them this way if a network spans hosts
         for e in view.remote:
             out["Containers"][f"ep-{e.id}"] = _endpoint(e.dns_names[0] if e.dns_names else "", e)
         if view.peers:
@@ -127,26 +127,30 @@ def _ipam(network: Network) -> dict[str, Any]:
     }
 
 
-async def list_networks(ctx: Context) -> web.Response:
+async def list_networks(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
     wire_filters.boolean(filters, "dangling")
-    found = ctx.services.networks.select(filters)
-    return json_response([encode(NetworkView(n), full=False) | {"Containers": {}} for n in found])
+    found = ctx.engine.networks.select(filters)
+    more: dict[str, Any] = {} if ctx.version >= (1, 52) else {"Containers": {}}
+    return json_response([encode(NetworkView(n), full=False) | more for n in found])
 
 
-async def inspect(ctx: Context) -> web.Response:
-    view = ctx.services.networks.inspect(ctx.params["id"], scope=ctx.text("scope"))
+async def inspect(ctx: RequestContext) -> web.Response:
+    ctx.truth("verbose")  # it is about a swarm's networks
+    view = ctx.engine.networks.inspect(ctx.params["id"], scope=ctx.text("scope"))
     out = encode(view, full=True)
     if ctx.version < (1, 52):
         out.pop("Status", None)
     return json_response(out)
 
 
-async def create(ctx: Context) -> web.Response:
-    body = await ctx.json(NetworkCreate)
+async def create(ctx: RequestContext) -> web.Response:
+    body = await ctx.optional_json(NetworkCreate)
     if body.ingress:
         raise NotImplemented_("ingress networks belong to swarm mode, which is not implemented")
-    network, warnings = await ctx.services.networks.create(_request(body))
+    if ctx.version < (1, 48):
+        body = replace(body, enable_ipv4=None)
+    network, warnings = await ctx.engine.networks.create(_request(body))
     return json_response({"Id": network.id, "Warning": "\n".join(warnings)}, status=201)
 
 
@@ -163,7 +167,7 @@ def _request(body: NetworkCreate) -> NetworkRequest:
                 cidr=c.subnet,
                 gateway=c.gateway,
                 ip_range=c.ip_range,
-                aux=c.auxiliary_addresses or c.aux_address or {},
+                aux=c.auxiliary_addresses or {},
             )
         )
     return NetworkRequest(
@@ -184,31 +188,31 @@ def _request(body: NetworkCreate) -> NetworkRequest:
     )
 
 
-async def remove(ctx: Context) -> web.Response:
-    await ctx.services.networks.remove(ctx.params["id"])
+async def remove(ctx: RequestContext) -> web.Response:
+    await ctx.engine.networks.remove(ctx.params["id"])
     return no_content()
 
 
-async def connect(ctx: Context) -> web.Response:
-    body = await ctx.json(Connect)
-    await ctx.services.networks.connect(
+async def connect(ctx: RequestContext) -> web.Response:
+    body = await ctx.optional_json(Connect)
+    await ctx.engine.networks.connect(
         ctx.params["id"], body.container, body.endpoint_config or EndpointRequest()
     )
     return web.Response()
 
 
-async def disconnect(ctx: Context) -> web.Response:
-    body = await ctx.json(Disconnect)
-    await ctx.services.networks.disconnect(ctx.params["id"], body.container, force=body.force)
+async def disconnect(ctx: RequestContext) -> web.Response:
+    body = await ctx.optional_json(Disconnect)
+    await ctx.engine.networks.disconnect(ctx.params["id"], body.container, force=body.force)
     return web.Response()
 
 
-async def prune(ctx: Context) -> web.Response:
+async def prune(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
     until = filters.get("until")
     if until is not None and len(until) != 1:
         raise InvalidArgument("more than one until filter specified")
-    removed = await ctx.services.networks.prune(
+    removed = await ctx.engine.networks.prune(
         until=parse_timestamp(until[0]) if until else None,
         labels=lambda labels: wire_filters.label_filters_match(filters, labels),
     )
@@ -217,6 +221,7 @@ async def prune(ctx: Context) -> web.Response:
 
 ROUTES: list[Route] = [
     ("GET", "/networks", list_networks),
+    ("GET", "/networks/", list_networks),
     ("POST", "/networks/create", create),
     ("POST", "/networks/prune", prune),
     ("GET", "/networks/{id}", inspect),

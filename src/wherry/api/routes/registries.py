@@ -1,4 +1,4 @@
-"""What is said to and asked of registries: push, login, inspection, search, copies."""
+"""Requests that involve registries: push, login, inspection, search, copies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from wherry.api.context import Context, json_response
+from wherry.api.context import RequestContext, json_response
 from wherry.api.progress import Reporter, platform, registry_credentials, with_progress
 from wherry.api.router import Route
 from wherry.errors import InvalidArgument
@@ -21,7 +21,7 @@ from wherry.wire.auth import AuthConfig
 SEARCH_FILTERS = frozenset({"is-automated", "is-official", "stars"})
 
 
-async def push(ctx: Context) -> web.StreamResponse:
+async def push(ctx: RequestContext) -> web.StreamResponse:
     name = reference.parse(ctx.params["name"])
     if name.digest is not None or is_digest(ctx.params["name"]):
         raise InvalidArgument("cannot push a digest reference")
@@ -30,7 +30,7 @@ async def push(ctx: Context) -> web.StreamResponse:
     credentials, chosen = registry_credentials(ctx), platform(ctx)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-        await ctx.services.pushes.push(
+        await ctx.engine.images.pushes.push(
             name, platform=chosen, credentials=credentials, progress=progress.on_loop
         )
         return []
@@ -38,42 +38,44 @@ async def push(ctx: Context) -> web.StreamResponse:
     return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
-async def login(ctx: Context) -> web.Response:
-    given = await ctx.json(AuthConfig)
-    token = await ctx.services.registries.login(given.credentials())
+async def login(ctx: RequestContext) -> web.Response:
+    given = await ctx.optional_json(AuthConfig)
+    token = await ctx.engine.images.registries.login(given.credentials())
     return json_response({"Status": "Login Succeeded", "IdentityToken": token})
 
 
-async def inspect(ctx: Context) -> web.Response:
+async def inspect(ctx: RequestContext) -> web.Response:
     """The ``Descriptor`` and ``Platforms`` of Docker's answer; ``raw=1`` adds the document itself."""
     name = reference.parse(ctx.params["name"])
-    found = await ctx.services.registries.inspect(name, registry_credentials(ctx))
+    found = await ctx.engine.images.registries.inspect(name, registry_credentials(ctx))
     answer = {"Descriptor": to_builtins(found.target), "Platforms": to_builtins(found.platforms)}
     if ctx.flag("raw"):
         answer["Document"] = base64.b64encode(found.data).decode()
     return json_response(answer)
 
 
-async def tags(ctx: Context) -> web.Response:
+async def tags(ctx: RequestContext) -> web.Response:
     name = reference.parse(ctx.params["name"])
-    found = await ctx.services.registries.tags(name, registry_credentials(ctx))
+    found = await ctx.engine.images.registries.tags(name, registry_credentials(ctx))
     return json_response({"Name": name.familiar_name, "Tags": found})
 
 
-async def put(ctx: Context) -> web.Response:
-    """Put a manifest or an index; the body is its bytes, ``mediaType`` what it is."""
+async def put(ctx: RequestContext) -> web.Response:
+    """Put a manifest or an index: the body contains its bytes, ``mediaType`` its media type."""
     name = reference.parse(ctx.params["name"])
     data = await ctx.body()
-    stored = await ctx.services.registries.put(name, ctx.text("mediaType"), data, registry_credentials(ctx))
+    stored = await ctx.engine.images.registries.put(
+        name, ctx.text("mediaType"), data, registry_credentials(ctx)
+    )
     return json_response({"Descriptor": to_builtins(stored)}, status=201)
 
 
-async def copy(ctx: Context) -> web.StreamResponse:
+async def copy(ctx: RequestContext) -> web.StreamResponse:
     source, target = reference.parse(ctx.text("from")), reference.parse(ctx.text("to"))
     credentials = registry_credentials(ctx)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-        found = await ctx.services.copies.copy(
+        found = await ctx.engine.images.copies.copy(
             source, target, credentials=credentials, progress=progress.on_loop
         )
         return [{"progressDetail": {}, "aux": {"Digest": found.digest, "Size": found.size}}]
@@ -81,12 +83,12 @@ async def copy(ctx: Context) -> web.StreamResponse:
     return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
-async def search(ctx: Context) -> web.Response:
+async def search(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), SEARCH_FILTERS)
     automated = wire_filters.boolean(filters, "is-automated")
     official = wire_filters.boolean(filters, "is-official")
     stars = [_stars(text) for text in filters.get("stars", ())]
-    found = await ctx.services.registries.search(
+    found = await ctx.engine.images.registries.search(
         ctx.text("term"), ctx.integer("limit", 0) or 0, registry_credentials(ctx)
     )
     return json_response(
@@ -108,7 +110,9 @@ async def search(ctx: Context) -> web.Response:
 
 def _stars(text: str) -> int:
     if not text.isdigit():
-        raise InvalidArgument(f"invalid filter 'stars={text}'")
+        raise InvalidArgument(
+            f"invalid filter 'stars={text}': strconv.Atoi: parsing \"{text}\": invalid syntax"
+        )
     return int(text)
 
 

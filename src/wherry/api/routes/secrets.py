@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from wherry.api.context import Context, json_response, no_content
+from wherry.api.context import RequestContext, json_response, no_content
 from wherry.api.router import Route
-from wherry.engine.secrets import SecretRow
+from wherry.engine.volumes.secrets import SecretRow
 from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.model.base import Value
 from wherry.model.container import DriverConfig
@@ -40,17 +40,17 @@ def encode(row: SecretRow) -> dict[str, Any]:
     }
 
 
-async def list_secrets(ctx: Context) -> web.Response:
+async def list_secrets(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), FILTERS)
-    found = ctx.services.secrets.select(filters)
+    found = ctx.engine.volumes.secrets.select(filters)
     kept = [row for row in found if wire_filters.labels_match(filters.get("label", ()), row.labels)]
     return json_response([encode(row) for row in kept])
 
 
-async def create(ctx: Context) -> web.Response:
+async def create(ctx: RequestContext) -> web.Response:
     spec = await ctx.json(SecretSpec)
     _refuse_drivers(spec)
-    row = await ctx.services.secrets.create(spec.name, _value(spec.data), spec.labels or {})
+    row = await ctx.engine.volumes.secrets.create(spec.name, _value(spec.data), spec.labels or {})
     return json_response({"ID": row.id}, status=201)
 
 
@@ -58,7 +58,7 @@ def _value(text: str) -> bytes:
     try:
         return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
-        # Neither the words of the error nor its cause may quote the value.
+        # Neither the error's text nor its cause may contain the value.
         raise InvalidArgument("invalid JSON: Data is not base64") from None
 
 
@@ -69,25 +69,25 @@ def _refuse_drivers(spec: SecretSpec) -> None:
         raise NotImplemented_("templates of secrets are not implemented yet")
 
 
-async def inspect(ctx: Context) -> web.Response:
-    return json_response(encode(ctx.services.secrets.get(ctx.params["id"])))
+async def inspect(ctx: RequestContext) -> web.Response:
+    return json_response(encode(ctx.engine.volumes.secrets.get(ctx.params["id"])))
 
 
-async def update(ctx: Context) -> web.Response:
+async def update(ctx: RequestContext) -> web.Response:
     version = ctx.integer("version")
     if version is None:
         raise InvalidArgument("invalid secret version ''")
     spec = await ctx.json(SecretSpec)
     _refuse_drivers(spec)
-    row = ctx.services.secrets.get(ctx.params["id"])
+    row = ctx.engine.volumes.secrets.get(ctx.params["id"])
     if spec.data or spec.name not in ("", row.name):
         raise InvalidArgument("only updates to Labels are allowed")
-    ctx.services.secrets.relabel(row.id, version, spec.labels or {})
+    ctx.engine.volumes.secrets.relabel(row.id, version, spec.labels or {})
     return web.Response()
 
 
-async def remove(ctx: Context) -> web.Response:
-    ctx.services.secrets.remove(ctx.params["id"])
+async def remove(ctx: RequestContext) -> web.Response:
+    ctx.engine.volumes.secrets.remove(ctx.params["id"])
     return no_content()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from aiohttp import web
 
-from wherry.api.context import Context, json_response, no_content
+from wherry import threads
+from wherry.api.context import RequestContext, json_response, no_content
 from wherry.api.router import Route
-from wherry.engine.volumes import Volume
-from wherry.errors import NotImplemented_, Unavailable
+from wherry.engine.volumes.service import Volume
+from wherry.errors import Unavailable
 from wherry.model.base import Value
 from wherry.wire import filters as wire_filters
 from wherry.wire import objects as wire
@@ -42,26 +42,29 @@ def encode(volume: Volume) -> dict[str, Any]:
     )
 
 
-async def list_volumes(ctx: Context) -> web.Response:
+async def list_volumes(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
     wire_filters.boolean(filters, "dangling")
-    found = ctx.services.volumes.select(filters)
+    found = ctx.engine.volumes.service.select(filters)
     return json_response({"Volumes": [encode(v) for v in found], "Warnings": None})
 
 
-async def create(ctx: Context) -> web.Response:
+async def create(ctx: RequestContext) -> web.Response:
     body = await ctx.optional_json(VolumeCreate)
     if body.cluster_volume_spec is not None:
-        raise NotImplemented_("cluster volumes are not implemented yet")
-    volume = await ctx.services.volumes.create(
+        raise Unavailable(
+            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
+            "this node to swarm and try again."
+        )
+    volume = await ctx.engine.volumes.service.create(
         body.name, driver=body.driver, options=body.driver_opts or {}, labels=body.labels or {}
     )
     return json_response(encode(volume), status=201)
 
 
-async def inspect(ctx: Context) -> web.Response:
-    """Docker's, and ``Containers``: who has the volume, where, and since when."""
-    volume = ctx.services.volumes.get(ctx.params["name"])
+async def inspect(ctx: RequestContext) -> web.Response:
+    """Docker's document, and ``Containers``: which containers use the volume, where, and since when."""
+    volume = ctx.engine.volumes.service.get(ctx.params["name"])
     users = [
         {
             "Id": user.container_id,
@@ -70,34 +73,33 @@ async def inspect(ctx: Context) -> web.Response:
             "Destinations": list(user.destinations),
             "Status": user.status,
         }
-        for user in ctx.services.volumes.users(volume)
+        for user in ctx.engine.volumes.service.users(volume)
     ]
-    status = await asyncio.to_thread(ctx.services.volumes.status, volume)
+    status = await threads.runtime(ctx.engine.volumes.service.status, volume)
     answer = {**encode(volume), "Id": volume.id, "Containers": users}
     return json_response({**answer, "Status": status} if status else answer)
 
 
-async def rename(ctx: Context) -> web.Response:
-    renamed = await ctx.services.volumes.rename(ctx.params["name"], ctx.text("name"))
+async def rename(ctx: RequestContext) -> web.Response:
+    renamed = await ctx.engine.volumes.service.rename(ctx.params["name"], ctx.text("name"))
     return json_response(encode(renamed))
 
 
-async def remove(ctx: Context) -> web.Response:
-    await ctx.services.volumes.remove(ctx.params["name"], force=ctx.flag("force"))
+async def remove(ctx: RequestContext) -> web.Response:
+    await ctx.engine.volumes.service.remove(ctx.params["name"], force=ctx.flag("force"))
     return no_content()
 
 
-async def update(ctx: Context) -> web.Response:
+async def update(_ctx: RequestContext) -> web.Response:
     """Volumes of a swarm's cluster alone can be updated, so there is nothing to update here."""
-    ctx.services.volumes.get(ctx.params["name"])
     raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
 
-async def prune(ctx: Context) -> web.Response:
+async def prune(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), PRUNE_FILTERS)
-    # Before 1.42 a prune took named volumes as well.
+    # Before 1.42 a prune removed named volumes as well.
     everything = bool(wire_filters.boolean(filters, "all")) or ctx.version < (1, 42)
-    removed, freed = await ctx.services.volumes.prune(filters, everything=everything)
+    removed, freed = await ctx.engine.volumes.service.prune(filters, everything=everything)
     return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
 
 

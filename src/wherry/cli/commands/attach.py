@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from wherry.cli.attached import Attachment
 from wherry.cli.command import Command, Failure
-from wherry.cli.flags import Flag
-from wherry.cli.shared import DETACH_KEYS, on_terminal
-from wherry.cli.values import BOOL
+from wherry.cli.console import on_terminal
+from wherry.cli.grammar.common import DETACH_KEYS
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL
+from wherry.cli.terminal.attached import Attachment
 from wherry.client import containers
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:

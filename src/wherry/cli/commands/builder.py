@@ -1,15 +1,16 @@
-"""``wherry builder``: the build cache, and what was built."""
+"""``wherry builder``: the build cache and the history of builds."""
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, Failure, each, safe
-from wherry.cli.flags import Flag
-from wherry.cli.progress import Working
+from wherry.cli.command import Command, Failure, each
+from wherry.cli.console import confirm, one_line, safe
+from wherry.cli.grammar.common import FORCE_PRUNE, FORMAT_TABLE, NO_TRUNC
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, BYTES, FILTER
 from wherry.cli.render import table, units
 from wherry.cli.render.rows import fields
 from wherry.cli.render.table import Row
-from wherry.cli.shared import FORCE_PRUNE, FORMAT_TABLE, NO_TRUNC, confirm
-from wherry.cli.values import BOOL, BYTES, FILTER
+from wherry.cli.terminal.progress import Working
 from wherry.client import builds, jsonwire, system
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
@@ -27,7 +28,7 @@ _SURE = "Are you sure you want to continue?"
 def prune(ctx: Context, options: Options, args: list[str]) -> int:
     everything = options.on("all")
     what = "all build cache" if everything else "all dangling build cache"
-    if not options.on("force") and not confirm(ctx, f"WARNING! This will remove {what}. {_SURE}"):
+    if not options.on("force") and not confirm(f"WARNING! This will remove {what}. {_SURE}"):
         return 0
     with Working("Removing build cache"):
         answer = builds.prune(
@@ -42,13 +43,13 @@ def prune(ctx: Context, options: Options, args: list[str]) -> int:
     if deleted:
         ctx.say("Deleted build cache objects:")
         for one in deleted:
-            ctx.say(safe(str(one)))
+            ctx.line(str(one))
         ctx.say()
     ctx.say(f"Total reclaimed space: {units.size(int(answer.get('SpaceReclaimed') or 0), 4)}")
     return 0
 
 
-class CacheRow(Row):
+class CacheLine(Row):
     TYPE = "formatter.buildCacheContext"
     FIELDS = fields("CacheType CreatedSince Description ID InUse LastUsedSince Shared Size UsageCount")
     HEADERS = {
@@ -103,13 +104,13 @@ class CacheRow(Row):
 def du(ctx: Context, options: Options, args: list[str]) -> int:
     answer = system.disk_usage(ctx.api, verbose=True)
     items = (answer.get("BuildCacheUsage") or {}).get("Items") or answer.get("BuildCache") or []
-    rows = [CacheRow(one, not options.on("no-trunc")) for one in items]
+    rows = [CacheLine(one, not options.on("no-trunc")) for one in items]
     layout = options.text("format") or "table"
-    table.show(ctx, rows, layout, default=CacheRow.TABLE, headers=CacheRow.HEADERS)
+    table.show(ctx, rows, layout, default=CacheLine.TABLE, headers=CacheLine.HEADERS)
     return 0
 
 
-class BuildRow(Row):
+class BuildLine(Row):
     TYPE = "formatter.buildContext"
     FIELDS = fields("Cached Created Duration ID Image Name Status Steps")
     HEADERS = {
@@ -156,20 +157,20 @@ class BuildRow(Row):
 
 
 def history(ctx: Context, options: Options, args: list[str]) -> int:
-    rows = [BuildRow(one, not options.on("no-trunc")) for one in builds.history(ctx.api)]
+    rows = [BuildLine(one, not options.on("no-trunc")) for one in builds.history(ctx.api)]
     layout = options.text("format") or "table"
-    table.show(ctx, rows, layout, default=BuildRow.TABLE, headers=BuildRow.HEADERS)
+    table.show(ctx, rows, layout, default=BuildLine.TABLE, headers=BuildLine.HEADERS)
     return 0
 
 
 def show(ctx: Context, options: Options, args: list[str]) -> int:
-    """One build, its steps below it."""
+    """Print one build and its steps."""
     wanted = args[0] if args else _last(ctx)
     one = builds.history_of(ctx.api, wanted)
     if options.text("format") == "json":
-        ctx.say(jsonwire.indented(one, "    "))
+        ctx.raw(jsonwire.indented(one, "    "))
         return 0
-    row = BuildRow(one, truncate=False)
+    row = BuildLine(one, truncate=False)
     lines = [
         ("Build", row.get_id()),
         ("Status", row.get_status()),
@@ -183,14 +184,14 @@ def show(ctx: Context, options: Options, args: list[str]) -> int:
     ]
     for title, value in lines:
         if value:
-            ctx.say(f"{title + ':':<12}{value}")
+            ctx.line(f"{title + ':':<12}{value}")
     ctx.say()
     cells = ["\t".join(("STEP", "STATUS", "DURATION"))]
     for step in one.get("Steps") or ():
         begun, ended = int(step.get("Started") or 0), int(step.get("Finished") or 0)
         took = f"{(ended - begun) / 1e9:.1f}s" if begun and ended else ""
-        name = safe(str(step.get("Name", ""))).partition("\n")[0]
-        cells.append("\t".join((name[:100], str(step.get("Status", "")), took)))
+        name = one_line(str(step.get("Name", "")).partition("\n")[0])
+        cells.append("\t".join((name[:100], one_line(str(step.get("Status", ""))), took)))
     ctx.write(table.align(cells))
     return 0
 

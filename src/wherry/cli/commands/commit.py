@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from wherry.cli.command import Command, Failure
-from wherry.cli.flags import Flag
-from wherry.cli.progress import Working
-from wherry.cli.values import BOOL, LIST, STRING
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, LIST, STRING
+from wherry.cli.terminal.progress import Working
 from wherry.client import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def commit(ctx: Context, options: Options, args: list[str]) -> int:

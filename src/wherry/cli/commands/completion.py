@@ -1,11 +1,12 @@
-"""Shell completion: three small scripts that all ask ``wherry __complete`` what could come next."""
+"""Shell completion: three small scripts that call ``wherry __complete`` for candidates."""
 
 from __future__ import annotations
 
 from wherry.cli import commands
 from wherry.cli.command import UNLIMITED, Command
-from wherry.cli.flags import Flag
-from wherry.cli.values import BOOL
+from wherry.cli.console import one_line
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, FILTER
 from wherry.errors import WherryError
 
 TYPE_CHECKING = False
@@ -13,28 +14,43 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Candidate = tuple[str, str]
 
+FILTER_KEYS = {
+    "container ls": (
+        "ancestor before expose exited health id is-task label name network publish since status volume"
+    ),
+    "image ls": "before dangling label reference since until",
+    "network ls": "dangling driver id label name scope type",
+    "volume ls": "dangling driver label name",
+    "system events": "container daemon event image label network type volume",
+}
+"""The filters of ``--filter``, by command; prune commands have labels and times."""
 FILES = ":files"
 """A candidate that asks the shell to complete file names itself."""
 
 BASH_SCRIPT = r"""# bash completion for wherry: eval "$(wherry completion bash)"
 _wherry() {
-    local line IFS=$'\n'
+    # By the line, as bash takes what is beside a colon or an equals sign for words of their own.
+    local typed="${COMP_LINE:0:COMP_POINT}" line value head="" words
+    IFS=$' \t' read -ra words <<< "$typed"
+    [[ "$typed" == *[[:space:]] ]] && words+=("")
+    local current="${words[${#words[@]}-1]}" IFS=$'\n'
+    if [[ "$current" == *[:=]* ]]; then
+        head="${current%"${current##*[:=]}"}"
+    fi
     COMPREPLY=()
-    local current="${COMP_WORDS[COMP_CWORD]}"
-    for line in $(wherry __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null); do
+    for line in $(wherry __complete -- "${words[@]:1}" 2>/dev/null); do
         if [[ "$line" == ":files" ]]; then
-            COMPREPLY+=( $(compgen -f -- "$current") )
+            COMPREPLY+=( $(compgen -f -- "${current#"$head"}") )
         else
-            COMPREPLY+=( "${line%%$'\t'*}" )
+            value="${line%%$'\t'*}"
+            COMPREPLY+=( "${value#"$head"}" )
+            [[ "$value" == *[:=] ]] && compopt -o nospace 2>/dev/null
         fi
     done
-    if declare -F __ltrim_colon_completions >/dev/null; then
-        __ltrim_colon_completions "$current"
-    fi
 }
 complete -o filenames -F _wherry wherry
 """
@@ -82,11 +98,11 @@ def _script(text: str) -> Callable[[Context, Options, list[str]], int]:
 
 
 def complete(ctx: Context, options: Options, args: list[str]) -> int:
-    """Print what the last word could become, one candidate a line, with its description after a tab."""
+    """Print the candidates for the last word, one per line, with a description after a tab."""
     words, current = args[:-1], args[-1] if args else ""
     for value, text in candidates(ctx, words, current):
         if value == FILES or value.startswith(current):
-            ctx.say(f"{value}\t{text}" if text else value)
+            ctx.say(f"{one_line(value)}\t{one_line(text)}" if text else one_line(value))
     return 0
 
 
@@ -98,11 +114,20 @@ def candidates(ctx: Context, words: Sequence[str], current: str) -> Iterable[Can
         return _values(ctx, pending.complete or "none")
     if not rest:
         return _flags(global_flags()) if current.startswith("-") else _top()
+    if flags := commands.group_flags(rest[0]):
+        below, pending = _skip_flags(ctx, flags, rest[1:])
+        if pending is not None:
+            return _values(ctx, pending.complete or "none")
+        if not below and current.startswith("-"):
+            return _flags(flags)
+        rest = [rest[0], *below]
     found = commands.find(rest)
     if found.entry is None:
-        return _in_group(rest) if found.used == 1 else []
+        return _in_group(rest) if found.used else []
     command = commands.load(found.entry)
     args, pending = _arguments(command, rest[found.used :])
+    if pending is not None and pending.kind is FILTER:
+        return [(f"{key}=", "filter") for key in FILTER_KEYS.get(found.entry.paths[0], "label until").split()]
     if pending is not None:
         return _values(ctx, pending.complete or "none")
     if current.startswith("-") and (command.interspersed or not args):
@@ -111,7 +136,7 @@ def candidates(ctx: Context, words: Sequence[str], current: str) -> Iterable[Can
 
 
 def _in_group(words: Sequence[str]) -> list[Candidate]:
-    """What may follow ``volume``, or ``volume snapshot``."""
+    """The words that can follow ``volume`` or ``volume snapshot``."""
     depth = len(words) - 1
     found: dict[str, str] = {}
     for name, entry in commands.in_group(words[0]):
@@ -123,7 +148,8 @@ def _in_group(words: Sequence[str]) -> list[Candidate]:
 
 
 def _skip_flags(ctx: Context, flags: Sequence[Flag], words: Sequence[str]) -> tuple[list[str], Flag | None]:
-    """Pass over the global flags, applying those that name the daemon; a flag that still wants a value."""
+    """Skip the global flags, and apply those that select the daemon. :returns: a flag that
+    lacks its value."""
     left = list(words)
     while left and left[0].startswith("-"):
         flag, value = _flag_of(flags, left.pop(0))
@@ -139,7 +165,7 @@ def _skip_flags(ctx: Context, flags: Sequence[Flag], words: Sequence[str]) -> tu
 
 
 def _flag_of(flags: Sequence[Flag], word: str) -> tuple[Flag | None, str | None]:
-    """The flag that a word is, and its value where the word holds it."""
+    """The flag in a word, and its value if the word contains it."""
     if word.startswith("--"):
         name, equals, value = word[2:].partition("=")
         flag = next((f for f in flags if f.name == name), None)
@@ -191,7 +217,7 @@ def _flags(flags: Iterable[Flag]) -> list[Candidate]:
 
 
 def _values(ctx: Context, kind: str) -> list[Candidate]:
-    """Names of a kind from the daemon; nothing when it does not answer."""
+    """Names of a kind of object from the daemon; empty if it does not answer."""
     if kind == "none":
         return []
     if kind == "file":
@@ -200,19 +226,24 @@ def _values(ctx: Context, kind: str) -> list[Candidate]:
         return [(word, "") for word in kind.removeprefix("words:").split(",")]
     if kind == "context":
         return _contexts(ctx)
+    if kind == "copy":
+        places = [(f"{name}:", text) for name, text in _values(ctx, "container")]
+        return [*places, (FILES, "")]
     if kind not in ("container", "running", "image", "volume", "network", "any"):
         return [(word, "") for word in kind.split()]
-    ctx.start_daemon = False
+    ctx = ctx.derived(start_daemon=False)
     try:
         return _names(ctx, kind)
     except WherryError:
         return []
+    finally:
+        ctx.close()
 
 
 def _contexts(ctx: Context) -> list[Candidate]:
-    from wherry.client.contexts import Store
+    from wherry.client.contexts import ContextDirectory
 
-    names = sorted(name for name in Store(ctx.config_dir).names() if name.isprintable())
+    names = sorted(name for name in ContextDirectory(ctx.config_dir).names() if name.isprintable())
     return [(name, "context") for name in ["default", *names]]
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.console import indented, on_terminal, safe
+from wherry.cli.grammar.common import FORMAT, FORMAT_TABLE
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRING, Kind
 from wherry.cli.render import table, units
 from wherry.cli.render.rows import fields
 from wherry.cli.render.table import Row
-from wherry.cli.shared import FORMAT, FORMAT_TABLE, on_terminal
-from wherry.cli.values import BOOL, STRING, Kind
 from wherry.client import contexts, discovery
-from wherry.client.contexts import DOCKER, Store
+from wherry.client.contexts import DOCKER, ContextDirectory
 from wherry.client.files import read_file, write_all
 from wherry.errors import InvalidArgument, NotFound, WherryError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.client.contexts import Material
 
     Object = dict[str, Any]
@@ -31,7 +32,7 @@ DEFAULT = discovery.DEFAULT
 DEFAULT_TEXT = "Current DOCKER_HOST based configuration"
 IN_MEMORY = "<IN MEMORY>"
 ERROR_SHOWN = 45
-"""Characters of an error that a row shows."""
+"""The maximum length of an error in a line."""
 
 
 def _settings(text: str) -> list[tuple[str, str]]:
@@ -54,8 +55,8 @@ SETTINGS = Kind("stringToString", _settings, repeats=True, splits=True)
 
 
 def _default(ctx: Context) -> tuple[Object, Material]:
-    """The context ``default``: what the command line and the environment say, else the local socket."""
-    wanted = ctx.wanted if ctx.wanted.host else discovery.Wanted(context=DEFAULT)
+    """The context ``default``: the daemon of the command line or the environment, else the local socket."""
+    wanted = ctx.wanted if ctx.wanted.host else discovery.WantedDaemon(context=DEFAULT)
     endpoint, _ = discovery.find(wanted, os.environ, ctx.config_dir)
     tls = endpoint.tls
     files = {} if tls is None else {"ca.pem": tls.ca, "cert.pem": tls.cert, "key.pem": tls.key}
@@ -70,11 +71,11 @@ def _read(ctx: Context, name: str) -> tuple[Object, Material]:
     """:raises NotFound: no such context."""
     if name == DEFAULT:
         return _default(ctx)
-    store = Store(ctx.config_dir)
+    store = ContextDirectory(ctx.config_dir)
     return store.read(name), store.tls(name)
 
 
-class ContextRow(Row):
+class ContextLine(Row):
     """One context of ``context ls``."""
 
     TYPE = "formatter.clientContextContext"
@@ -106,27 +107,27 @@ class ContextRow(Row):
         return units.ellipsis(self.error.replace("\n", " "), ERROR_SHOWN)
 
 
-def _row(ctx: Context, name: str, current: str) -> ContextRow:
+def _row(ctx: Context, name: str, current: str) -> ContextLine:
     try:
         meta, _ = _read(ctx, name)
         text = DEFAULT_TEXT if name == DEFAULT else contexts.description(meta)
         host = str(contexts.docker_endpoint(meta).get("Host") or "")
     except WherryError as e:
-        return ContextRow(name, current=name == current, error=e.message)
-    return ContextRow(name, current=name == current, text=text, host=host)
+        return ContextLine(name, current=name == current, error=e.message)
+    return ContextLine(name, current=name == current, text=text, host=host)
 
 
 def listing(ctx: Context, options: Options, args: list[str]) -> int:
-    from wherry.cli.commands.volume import natural
+    from wherry.cli.render.order import natural
 
     layout = "{{.Name}}" if options.on("quiet") else options.text("format") or "table"
     current = discovery.current(ctx.wanted, os.environ, ctx.config_dir)
     damaged: list[str] = []
-    names = {DEFAULT, current, *Store(ctx.config_dir).names(damaged.append)}
+    names = {DEFAULT, current, *ContextDirectory(ctx.config_dir).names(damaged.append)}
     rows = [_row(ctx, name, current) for name in sorted(names, key=natural)]
-    table.show(ctx, rows, layout, default=ContextRow.TABLE, headers=ContextRow.HEADERS)
+    table.show(ctx, rows, layout, default=ContextLine.TABLE, headers=ContextLine.HEADERS)
     for problem in damaged:
-        ctx.complain(safe(problem))
+        ctx.complain(indented(problem))
     _warn(ctx, "a context")
     return 1 if damaged else 0
 
@@ -141,7 +142,7 @@ def _warn(ctx: Context, what: str) -> None:
 
 
 def show(ctx: Context, options: Options, args: list[str]) -> int:
-    ctx.say(safe(discovery.current(ctx.wanted, os.environ, ctx.config_dir)))
+    ctx.say(discovery.current(ctx.wanted, os.environ, ctx.config_dir))
     return 0
 
 
@@ -153,7 +154,7 @@ def inspect(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _inspected(ctx: Context, name: str) -> Object:
-    store = Store(ctx.config_dir)
+    store = ContextDirectory(ctx.config_dir)
     meta, material = _read(ctx, name)
     kept = name != DEFAULT
     return {
@@ -184,7 +185,7 @@ def _endpoint(ctx: Context, settings: dict[str, str]) -> tuple[Object, dict[str,
 
 def create(ctx: Context, options: Options, args: list[str]) -> int:
     name, source = args[0], options.text("from")
-    store = Store(ctx.config_dir)
+    store = ContextDirectory(ctx.config_dir)
     contexts.check_name(name)
     if store.exists(name):
         raise Failure(f'context "{name}" already exists')
@@ -216,7 +217,7 @@ def _done(ctx: Context, name: str, what: str) -> int:
 def update(ctx: Context, options: Options, args: list[str]) -> int:
     name = args[0]
     contexts.check_name(name)
-    store = Store(ctx.config_dir)
+    store = ContextDirectory(ctx.config_dir)
     meta, material = store.read(name), store.tls(name)
     if options.text("description"):
         meta["Metadata"] = {**(meta.get("Metadata") or {}), "Description": options.text("description")}
@@ -232,7 +233,7 @@ def update(ctx: Context, options: Options, args: list[str]) -> int:
 def use(ctx: Context, options: Options, args: list[str]) -> int:
     name = args[0]
     if name != DEFAULT:
-        Store(ctx.config_dir).read(name)
+        ContextDirectory(ctx.config_dir).read(name)
     contexts.use(ctx.config_dir, name)
     ctx.say(name)
     ctx.complain(f'Current context is now "{name}"')
@@ -250,14 +251,14 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
         except WherryError as e:
             problems.append(e.message)
         else:
-            ctx.say(safe(name))
+            ctx.say(name)
     for problem in problems:
-        ctx.complain(safe(problem))
+        ctx.complain(indented(problem))
     return 1 if problems else 0
 
 
 def _remove_one(ctx: Context, name: str, current: str, *, force: bool) -> None:
-    store = Store(ctx.config_dir)
+    store = ContextDirectory(ctx.config_dir)
     if name == DEFAULT:
         raise InvalidArgument('context "default" cannot be removed')
     if not force and not os.path.isdir(store.meta_directory(name)):
@@ -306,7 +307,7 @@ def import_(ctx: Context, options: Options, args: list[str]) -> int:
     from wherry.client import contextfile
 
     name, path = args
-    store = Store(ctx.config_dir)
+    store = ContextDirectory(ctx.config_dir)
     contexts.check_name(name)
     if store.exists(name):
         raise Failure(f'context "{name}" already exists')

@@ -1,7 +1,7 @@
-"""``wherry cp`` and ``wherry volume cp``: where each side means to copy to, by the rules of Docker's client.
+"""``wherry cp`` and ``wherry volume cp``, with the rules of Docker's client for destinations.
 
-What a copy is called at its destination depends on what is there: an existing directory takes it under its
-own name, anything else is its new name; a source that ends with ``/.`` is a directory's content.
+The name of a copy depends on the destination: in an existing directory it keeps its own name, otherwise the
+destination is its new name. A source that ends with ``/.`` means a directory's content.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import stat
 import sys
 import time
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import Command, Failure
+from wherry.cli.console import can_draw, on_terminal, safe
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL
 from wherry.cli.render import units
-from wherry.cli.shared import on_terminal
-from wherry.cli.values import BOOL
 from wherry.client import archives, containers, volumes
 from wherry.client.files import write_all
 from wherry.errors import NotFound, WherryError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 GO_DIRECTORY, GO_SYMLINK = 1 << 31, 1 << 27
 GO_SPECIAL = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 19
@@ -36,7 +36,7 @@ _LINKS_MAX = 40
 
 
 class _Place:
-    """One end of a copy: its path, and what is there."""
+    """One end of a copy: its path, and the file there."""
 
     __slots__ = ("exists", "is_directory", "path")
 
@@ -53,14 +53,15 @@ def split_argument(text: str) -> tuple[str, str]:
 
 
 def base_name(path: str) -> str:
-    """What an archive of ``path`` begins its names with: ``.`` for a directory's content, empty for /."""
+    """The first component of names in an archive of ``path``: ``.`` for a directory's
+    content, empty for /."""
     if path.endswith("/.") or path == ".":
         return "."
     return posixpath.basename(posixpath.normpath(path)).strip("/")
 
 
 def names(source: _Place, target: _Place, base: str) -> tuple[str, str]:
-    """The directory to extract in, and the name that takes the place of ``base``."""
+    """The directory to extract in, and the name that replaces ``base``."""
     if target.exists and target.is_directory:
         return target.path, base
     if target.exists and source.is_directory:
@@ -76,7 +77,7 @@ def _asserts_directory(path: str) -> bool:
 
 
 class _Kind:
-    """What can be copied from and to: its noun, and where a thing's address begins."""
+    """The kinds of objects to copy from and to: the noun, and the beginning of the API path."""
 
     __slots__ = ("noun", "path")
 
@@ -115,7 +116,7 @@ def _copy(ctx: Context, options: Options, args: list[str], kind: _Kind) -> int:
 
 
 class _Remote:
-    """One container or volume: its name, and its address."""
+    """One container or volume: its name, and its API path."""
 
     __slots__ = ("base", "missing", "name")
 
@@ -130,7 +131,7 @@ class _Meter:
     def __init__(self, direction: str, noun: str, *, quiet: bool) -> None:
         self._text = f"Copying {direction} {noun} - "
         self._quiet = quiet
-        self._live = not quiet and on_terminal(2)
+        self._live = not quiet and can_draw(2)
         self._next = 0.0
         self._count = 0
 
@@ -174,13 +175,13 @@ def _fetch(
     try:
         source = _Place(path, exists=True, is_directory=bool(int(found.get("mode", 0)) & GO_DIRECTORY))
         directory, new = names(source, place, wanted)
-        from wherry.client.unpack import Unpacker
+        from wherry.client.unpack import ArchiveUnpacker
 
         pieces = meter.over(response)
         old = base_name(path)
-        Unpacker(directory, pieces, old=old, new=new, archive=archive, complain=ctx.complain).run()
+        ArchiveUnpacker(directory, pieces, old=old, new=new, archive=archive, complain=ctx.complain).run()
         for _ in pieces:
-            pass  # what follows the archive's end
+            pass  # data after the archive's end
     except BaseException:
         meter.clear()
         ctx.api.drop(response)
@@ -205,7 +206,7 @@ def _local_target(path: str) -> _Place:
 
 
 def _local(path: str, *, follow: bool) -> _Place:
-    """A local path; with ``follow``, where the links at its end lead, also if nothing is there."""
+    """A local path. With ``follow``, symbolic links at its end are resolved, even to a missing target."""
     for _ in range(_LINKS_MAX if follow else 0):
         clean = os.path.normpath(path)
         if not os.path.islink(clean):
@@ -259,7 +260,7 @@ def _local_source(path: str, *, follow: bool) -> _Place:
 
 
 def _remote_target(ctx: Context, remote: _Remote, path: str) -> _Place:
-    """What is at the destination, links followed; that nothing is there yet is fine."""
+    """The file at the destination, with links followed; it need not exist."""
     path = path if path.startswith("/") else "/" + path
     try:
         found = archives.stat_path(ctx.api, remote.base, path)
@@ -271,7 +272,7 @@ def _remote_target(ctx: Context, remote: _Remote, path: str) -> _Place:
             raise
         return _Place(path, exists=False, is_directory=False)
     except WherryError:
-        # A part of the path is no directory, say: extracting will fail with the reason.
+        # For example, a part of the path is not a directory: extracting will fail with the reason.
         return _Place(path, exists=False, is_directory=False)
     mode = int(found.get("mode", 0))
     if mode & GO_SPECIAL:
@@ -290,7 +291,7 @@ CP = Command(
     _FLAGS,
     least=2,
     most=2,
-    complete="file",
+    complete="copy",
     description=(
         "Copy files between a container and the local file system\n\n"
         "'-' as the source reads a tar archive from stdin and extracts it in a directory of the container;\n"

@@ -1,20 +1,20 @@
-"""``wherry daemon start|stop|status|logs``: the daemon of this machine, without systemd."""
+"""``wherry daemon start|stop|status|logs``: control the daemon of this machine without systemd."""
 
 from __future__ import annotations
 
 import os
 
-from wherry.cli import localdaemon
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
-from wherry.cli.flags import Flag
-from wherry.cli.values import INT, LIST, STRING
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.daemons import local
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import INT, LIST, STRING
+from wherry.client.endpoint import DaemonEndpoint
 from wherry.client.files import read_file
-from wherry.client.transport import Endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 NOT_RUNNING = 3
 """Exit code of ``status`` for a stopped service (LSB, "Init Script Actions")."""
@@ -24,8 +24,8 @@ RUN_FLAG = Flag(
     "",
     STRING,
     "Directory of sockets and pid files",
-    default=localdaemon.RUN,
-    shown=f'"{localdaemon.RUN}"',
+    default=local.RUN,
+    shown=f'"{local.RUN}"',
 )
 
 
@@ -41,7 +41,7 @@ def _hosts(ctx: Context, options: Options) -> list[str]:
 def start(ctx: Context, options: Options, args: list[str]) -> int:
     run = _run_dir(options)
     hosts = _hosts(ctx, options)
-    found = localdaemon.find(run)
+    found = local.find(run)
     if found is not None:
         found.close()
         ctx.say(f"wherryd is running already (pid {found.pid})")
@@ -51,40 +51,55 @@ def start(ctx: Context, options: Options, args: list[str]) -> int:
         arguments += ["--root", os.path.abspath(options.text("root"))]
     for host in hosts:
         arguments += ["--host", host]
-    endpoint = Endpoint(hosts[0] if hosts else localdaemon.default_host(run))
-    pid = localdaemon.start(run, [*arguments, *args], endpoint)
+    endpoint = DaemonEndpoint(hosts[0] if hosts else local.default_host(run))
+    if local.look(endpoint) != local.AWAY:
+        raise Failure(f"cannot start the daemon: {_other(endpoint.host)}")
+    pid = local.start(run, [*arguments, *args], endpoint)
     ctx.say(f"wherryd started (pid {pid}), listening at {endpoint.host}")
     return 0
 
 
 def stop(ctx: Context, options: Options, args: list[str]) -> int:
-    found = localdaemon.find(_run_dir(options))
+    found = local.find(_run_dir(options))
     if found is None:
+        host = ctx.wanted.host or local.default_host(_run_dir(options))
+        if local.look(DaemonEndpoint(host)) != local.AWAY:
+            raise Failure(
+                f"cannot stop the daemon: {_other(host)}; only the program that started it can stop it"
+            )
         ctx.say("wherryd is not running")
         return 0
     try:
         found.stop()
     finally:
         found.close()
-    ctx.say("wherryd stopped; containers go on running")
+    ctx.say("wherryd stopped; containers keep running")
     return 0
 
 
 def status(ctx: Context, options: Options, args: list[str]) -> int:
     run = _run_dir(options)
-    host = ctx.wanted.host or localdaemon.default_host(run)
-    answering = localdaemon.answers(Endpoint(host))
-    found = localdaemon.find(run)
+    host = ctx.wanted.host or local.default_host(run)
+    seen = local.look(DaemonEndpoint(host))
+    found = local.find(run)
     if found is not None:
         found.close()
-        state = f"answering at {host}" if answering else f"not answering at {host}"
-        ctx.say(f"wherryd is running (pid {found.pid}), {state}")
-        return 0 if answering else 1
-    if answering:
-        ctx.say(f"a daemon that was not started by 'wherry daemon start' answers at {host}")
+        states = {
+            local.ANSWERS: f"answering at {host}",
+            local.DENIED: f"listening at {host}, where you may not connect",
+            local.AWAY: f"not answering at {host}",
+        }
+        ctx.say(f"wherryd is running (pid {found.pid}), {states[seen]}")
+        return 1 if seen == local.AWAY else 0
+    if seen != local.AWAY:
+        ctx.say(_other(host) + (", where you may not connect" if seen == local.DENIED else ""))
         return 0
     ctx.say("wherryd is not running")
     return NOT_RUNNING
+
+
+def _other(host: str) -> str:
+    return f"a daemon that was not started by 'wherry daemon start' answers at {host}"
 
 
 def logs(ctx: Context, options: Options, args: list[str]) -> int:
@@ -96,7 +111,7 @@ def logs(ctx: Context, options: Options, args: list[str]) -> int:
     lines = text.splitlines()
     count = options.number("tail")
     for line in lines[-count:] if count > 0 else [] if count == 0 else lines:
-        ctx.say(safe(line))
+        ctx.say(line)
     return 0
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import Command, Failure
+from wherry.cli.console import one_line
+from wherry.cli.daemons.several import ask
+from wherry.cli.grammar.common import FORMAT_TABLE
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL
 from wherry.cli.render import table, units
-from wherry.cli.render.rows import ContainerRow, VolumeRow, fields, image_rows
+from wherry.cli.render.rows import ContainerLine, VolumeLine, fields, image_rows
 from wherry.cli.render.table import Row
-from wherry.cli.several import ask
-from wherry.cli.shared import FORMAT_TABLE
-from wherry.cli.values import BOOL
 from wherry.client import system
 
 TYPE_CHECKING = False
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
-    from wherry.cli.several import Answer, Answers
+    from wherry.cli.daemons.several import Answers, DaemonAnswer
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
@@ -34,8 +35,9 @@ CACHE_COLUMNS = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAG
 VOLUMES_TABLE = "{{.Name}}\t{{.Links}}\t{{.Size}}"
 
 
-class Usage:
-    """One kind of thing: how many there are, how many are used, bytes in all and bytes to be had back."""
+class KindUsage:
+    """The usage of one kind of object: their number, how many are in use, total bytes and
+    reclaimable bytes."""
 
     __slots__ = ("active", "items", "reclaimable", "size", "title", "total")
 
@@ -46,7 +48,7 @@ class Usage:
         self.size, self.reclaimable, self.items = size, reclaimable, items
 
 
-class UsageRow(Row):
+class DiskUsageLine(Row):
     TYPE = "formatter.diskUsageContext"
     FIELDS = fields("Active Reclaimable Size TotalCount Type")
     HEADERS = {
@@ -58,7 +60,7 @@ class UsageRow(Row):
     }
     TABLE = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
 
-    def __init__(self, usage: Usage) -> None:
+    def __init__(self, usage: KindUsage) -> None:
         self.u = usage
 
     def get_type(self) -> str:
@@ -80,8 +82,8 @@ class UsageRow(Row):
         return f"{shown} ({self.u.reclaimable * 100 // self.u.size}%)"
 
 
-def usages(answer: Object) -> list[Usage]:
-    """The four kinds, from either shape of the answer (API 1.52 counts by itself, older ones list items)."""
+def usages(answer: Object) -> list[KindUsage]:
+    """The four kinds, from either form of the answer (API 1.52 has the sums, older versions list items)."""
     titles = ("Images", "Containers", "Local Volumes", "Build Cache")
     members = ("ImageUsage", "ContainerUsage", "VolumeUsage", "BuildCacheUsage")
     if any(member in answer for member in members):
@@ -96,46 +98,48 @@ def usages(answer: Object) -> list[Usage]:
     ]
 
 
-def _counted(title: str, usage: Object) -> Usage:
+def _counted(title: str, usage: Object) -> KindUsage:
     total, active, size, free = (
         int(usage.get(key) or 0) for key in ("TotalCount", "ActiveCount", "TotalSize", "Reclaimable")
     )
-    return Usage(title, total, active, size, free, usage.get("Items") or [])
+    return KindUsage(title, total, active, size, free, usage.get("Items") or [])
 
 
-def _of_images(images: list[Object], layers: int) -> Usage:
+def _of_images(images: list[Object], layers: int) -> KindUsage:
     active = [i for i in images if int(i.get("Containers") or 0) > 0]
     used = sum(
         int(i.get("Size") or 0) - int(i.get("SharedSize") or 0)
         for i in active
         if int(i.get("Size") or -1) >= 0
     )
-    return Usage("Images", len(images), len(active), layers, max(0, layers - used), images)
+    return KindUsage("Images", len(images), len(active), layers, max(0, layers - used), images)
 
 
-def _of_containers(containers: list[Object]) -> Usage:
+def _of_containers(containers: list[Object]) -> KindUsage:
     sizes = [(int(c.get("SizeRw") or 0), _is_active(str(c.get("State", "")))) for c in containers]
     whole, free = sum(size for size, _ in sizes), sum(size for size, active in sizes if not active)
-    return Usage("Containers", len(containers), sum(active for _, active in sizes), whole, free, containers)
+    return KindUsage(
+        "Containers", len(containers), sum(active for _, active in sizes), whole, free, containers
+    )
 
 
 def _is_active(state: str) -> bool:
     return state in ("running", "paused", "restarting")
 
 
-def _of_volumes(volumes: list[Object]) -> Usage:
+def _of_volumes(volumes: list[Object]) -> KindUsage:
     used = [(v, v.get("UsageData") or {}) for v in volumes]
     active = sum(int(u.get("RefCount") or 0) > 0 for _, u in used)
     whole = sum(max(0, int(u.get("Size") or 0)) for _, u in used)
     free = sum(max(0, int(u.get("Size") or 0)) for _, u in used if int(u.get("RefCount") or 0) == 0)
-    return Usage("Local Volumes", len(volumes), active, whole, free, volumes)
+    return KindUsage("Local Volumes", len(volumes), active, whole, free, volumes)
 
 
-def _of_cache(cache: list[Object]) -> Usage:
+def _of_cache(cache: list[Object]) -> KindUsage:
     sizes = [(int(c.get("Size") or 0), bool(c.get("InUse")), bool(c.get("Shared"))) for c in cache]
     whole = sum(size for size, _, shared in sizes if not shared)
     free = sum(size for size, in_use, shared in sizes if not in_use and not shared)
-    return Usage("Build Cache", len(cache), sum(used for _, used, _ in sizes), whole, free, cache)
+    return KindUsage("Build Cache", len(cache), sum(used for _, used, _ in sizes), whole, free, cache)
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
@@ -149,8 +153,8 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 
     answers = ask(ctx, question)
     if not verbose:
-        rows = [UsageRow(usage).of(answer) for answer in answers for usage in answer.value]
-        table.show(ctx, rows, layout, default=UsageRow.TABLE, headers=UsageRow.HEADERS)
+        rows = [DiskUsageLine(usage).of(answer) for answer in answers for usage in answer.value]
+        table.show(ctx, rows, layout, default=DiskUsageLine.TABLE, headers=DiskUsageLine.HEADERS)
     elif layout == "json":
         for answer in answers:
             _as_json(ctx, answer)
@@ -159,23 +163,22 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     return answers.finish(ctx)
 
 
-def _detail_rows(answer: Answer) -> tuple[list[Row], list[Row], list[Row]]:
+def _detail_rows(answer: DaemonAnswer) -> tuple[list[Row], list[Row], list[Row]]:
     images, containers, volumes, *_ = answer.value
-    named = [{**image, "RepoTags": (image.get("RepoTags") or [])[:1]} for image in images.items]
     return (
-        [row.of(answer) for row in image_rows(named, digests=False, truncate=True)],
-        [ContainerRow({**c, "SizeRootFs": 0}).of(answer) for c in containers.items],
-        [VolumeRow(v).of(answer) for v in volumes.items],
+        [row.of(answer) for row in image_rows(images.items, digests=False, truncate=True)],
+        [ContainerLine({**c, "SizeRootFs": 0}).of(answer) for c in containers.items],
+        [VolumeLine(v).of(answer) for v in volumes.items],
     )
 
 
-def _as_json(ctx: Context, answer: Answer) -> None:
+def _as_json(ctx: Context, answer: DaemonAnswer) -> None:
     from wherry.cli.render import gojson
 
     images, containers, volumes = _detail_rows(answer)
     whose = {"Context": answer.name} if answer.several else {}
     disk = {"OnDisk": answer.value[4]} if answer.value[4] else {}
-    ctx.say(
+    ctx.raw(
         gojson.compact(
             {
                 **whose,
@@ -198,22 +201,24 @@ def _as_tables(ctx: Context, answers: Answers) -> None:
             rows += more
     sections: tuple[tuple[str, list[Row], str, dict[str, str]], ...] = (
         ("Images space usage:", images, IMAGES_TABLE, _IMAGE_HEADERS),
-        ("Containers space usage:", containers, CONTAINERS_TABLE, ContainerRow.HEADERS),
-        ("Local Volumes space usage:", volumes, VOLUMES_TABLE, VolumeRow.HEADERS),
+        ("Containers space usage:", containers, CONTAINERS_TABLE, ContainerLine.HEADERS),
+        ("Local Volumes space usage:", volumes, VOLUMES_TABLE, VolumeLine.HEADERS),
     )
     for index, (title, rows, layout, headers) in enumerate(sections):
         ctx.write(("\n" if index else "") + f"{title}\n\n")
         table.show(ctx, rows, "table", default=layout, headers=headers)
     for answer in answers:
-        cache: Usage = answer.value[3]
+        cache: KindUsage = answer.value[3]
         whose = f" of {answer.name}" if answer.several else ""
-        ctx.say(f"\nBuild cache usage{safe(whose)}: {units.size(cache.size, 4)}\n")
+        ctx.say(f"\nBuild cache usage{one_line(whose)}: {units.size(cache.size, 4)}\n")
         ctx.write(table.align(["\t".join(CACHE_COLUMNS), *map(_cache_line, cache.items)]))
     for answer in answers:
         if disk := answer.value[4]:
             whose = f" of {answer.name}" if answer.several else ""
-            ctx.say(f"\nOn disk{safe(whose)}: {units.size(disk['Total'], 4)}\n")
-            lines = [f"{safe(str(part['What']))}\t{units.size(int(part['Size']))}" for part in disk["Parts"]]
+            ctx.say(f"\nOn disk{one_line(whose)}: {units.size(disk['Total'], 4)}\n")
+            lines = [
+                f"{one_line(str(part['What']))}\t{units.size(int(part['Size']))}" for part in disk["Parts"]
+            ]
             ctx.write(table.align(["WHAT\tSIZE", *lines]))
 
 
@@ -228,7 +233,7 @@ def _cache_line(item: Object) -> str:
         str(item.get("UsageCount", 0)),
         "true" if item.get("Shared") else "false",
     )
-    return "\t".join(safe(cell) for cell in cells)
+    return "\t".join(map(one_line, cells))
 
 
 _IMAGE_HEADERS = {

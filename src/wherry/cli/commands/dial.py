@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.cli.command import Command
-from wherry.cli.interact import Session
+from wherry.cli.terminal.interact import Interaction
 from wherry.client.api import Hijacked
 from wherry.client.files import write_all
 from wherry.client.streams import Raw
@@ -11,12 +11,12 @@ from wherry.client.streams import Raw
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
     with Hijacked(ctx.api.dial(), b"") as connection:
-        Session(connection, Raw(lambda piece: write_all(1, piece)), stdin=0).run()
+        Interaction(connection, Raw(lambda piece: write_all(1, piece)), stdin=0).run()
     return 0
 
 

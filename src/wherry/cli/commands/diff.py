@@ -1,30 +1,30 @@
-"""``wherry diff`` and ``wherry export``: what a container has."""
+"""``wherry diff`` and ``wherry export``: a container's changed files, and all its files."""
 
 from __future__ import annotations
 
 import os
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
-from wherry.cli.values import STRING
+from wherry.cli.command import Command, Failure
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import STRING
 from wherry.client import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 _KINDS = {0: "C", 1: "A", 2: "D"}
 
 
 def diff(ctx: Context, options: Options, args: list[str]) -> int:
     for change in containers.changes(ctx.api, args[0]):
-        ctx.say(f"{_KINDS.get(int(change.get('Kind', 0)), '?')} {safe(str(change.get('Path')))}")
+        ctx.line(f"{_KINDS.get(int(change.get('Kind', 0)), '?')} {change.get('Path')}")
     return 0
 
 
 def export(ctx: Context, options: Options, args: list[str]) -> int:
-    from wherry.cli.commands.archive import give, output
+    from wherry.cli.commands.imagearchive import give, output
 
     path = output(options)
     directory = os.path.dirname(path) or "."

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 
-from wherry.cli.command import Command, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import Command
+from wherry.cli.console import safe
+from wherry.cli.daemons.several import Daemons, ask
+from wherry.cli.grammar.common import FILTERS, FORMAT_LONG
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.times import timestamp
+from wherry.cli.grammar.values import STRING
 from wherry.cli.render import table
-from wherry.cli.several import Daemons, ask
-from wherry.cli.shared import FILTERS, FORMAT_LONG
-from wherry.cli.times import timestamp
-from wherry.cli.values import STRING
 from wherry.client import system
 from wherry.errors import Internal
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
@@ -36,7 +37,10 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
             raise Internal(f"cannot read the daemon's events: {e}") from e
 
     def show(event: dict[str, Any], prefix: str = "") -> None:
-        ctx.say(table.render(compiled, event) if compiled else prefix + safe(line(event)))
+        if compiled:
+            ctx.raw(table.render(compiled, event))
+        else:
+            ctx.line(prefix + line(event))
         sys.stdout.flush()
 
     if ctx.several:
@@ -54,8 +58,8 @@ def _of_several(
     *,
     ended: bool,
 ) -> int:
-    """All daemons' events as they come; those of a time that is over (``ended``) in its order."""
-    from wherry.cli.manylogs import prefixes
+    """The events of all daemons as they arrive; past events (``ended``) are sorted by time."""
+    from wherry.cli.terminal.manylogs import prefixes
 
     shown = dict(zip(ctx.several, prefixes(ctx.several), strict=True))
     if ended:

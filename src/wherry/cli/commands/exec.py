@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.console import on_terminal, safe
 from wherry.cli.create.body import environment
-from wherry.cli.flags import Flag
-from wherry.cli.shared import DETACH_KEYS, on_terminal
-from wherry.cli.values import BOOL, ENV, LIST, STRING
+from wherry.cli.grammar.common import DETACH_KEYS
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, ENV, LIST, STRING
 from wherry.client import containers
 from wherry.client import exec as execs
 from wherry.errors import NotFound, WherryError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.client.api import Api
 
 
@@ -51,7 +52,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _exists(ctx: Context, container: str) -> bool:
-    """Whether a container really has that name: then the command is meant for it, as with Docker."""
+    """Whether a container with that name exists: then the command is for it, as in Docker."""
     try:
         containers.inspect(ctx.api, container)
     except NotFound:
@@ -72,7 +73,7 @@ def _manage(ctx: Context, word: str, args: list[str]) -> int:
 def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool, keys: str) -> int:
     from contextlib import ExitStack
 
-    from wherry.cli import detach, interact, signals, terminal
+    from wherry.cli.terminal import detach, device, interact, signals
     from wherry.client.api import Api
 
     watch = detach.Watch(detach.parse(keys)) if tty and stdin else None
@@ -81,9 +82,9 @@ def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool, keys:
         pipe = stack.enter_context(signals.SignalPipe(caught))
         sys.stdout.flush()
         control = stack.enter_context(Api(ctx.api.endpoint, version=ctx.api.version))
-        size = terminal.size() if tty else None
+        size = device.size() if tty else None
         connection = stack.enter_context(execs.start(ctx.api, identifier, tty=tty, console_size=size))
-        raw = stack.enter_context(terminal.RawMode(0)) if tty and stdin and on_terminal(0) else None
+        raw = stack.enter_context(device.RawMode(0)) if tty and stdin and on_terminal(0) else None
 
         def on_signal(number: int) -> None:
             if number == signals.SIGTERM:
@@ -91,7 +92,7 @@ def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool, keys:
             _resize(control, identifier)
 
         sink = interact.output(tty)
-        session = interact.Session(
+        session = interact.Interaction(
             connection, sink, stdin=0 if stdin else None, watch=watch, signals=pipe, on_signal=on_signal
         )
         session.run()
@@ -103,21 +104,21 @@ def _interactive(ctx: Context, identifier: str, *, tty: bool, stdin: bool, keys:
 
 
 def _resize(api: Api, identifier: str) -> None:
-    from wherry.cli import terminal
+    from wherry.cli.terminal import device
 
-    height, width = terminal.size()
+    height, width = device.size()
     if not height or not width:
         return
     try:
         execs.resize(api, identifier, height, width)
     except WherryError:
-        pass  # the process has ended: nothing to size
+        pass  # the process has ended, so there is nothing to resize
 
 
 def _exit_code(api: Api, identifier: str) -> int:
     """The exit code of an exec whose streams have ended.
 
-    :raises Failure: it has none: the process closed its streams and runs on.
+    :raises Failure: it has none yet: the process closed its streams but still runs.
     """
     code = execs.inspect(api, identifier).get("ExitCode")
     if code is None:

@@ -1,16 +1,17 @@
-"""``wherry exec ls|stop|kill``: a container's execs, found and ended from outside.
+"""``wherry exec ls|stop|kill``: list and stop a container's execs.
 
-The same commands are ``container exec-ls`` and so on, where no container's name is in the way.
+The same commands are also called ``container exec-ls`` and so on, which cannot be confused with a container's
+name.
 """
 
 from __future__ import annotations
 
 from wherry.cli.command import Command, Failure, each
-from wherry.cli.flags import Flag
+from wherry.cli.grammar.common import FORMAT_TABLE, NO_TRUNC
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, INT, STRING
 from wherry.cli.render import table, units
 from wherry.cli.render.rows import fields
-from wherry.cli.shared import FORMAT_TABLE, NO_TRUNC
-from wherry.cli.values import BOOL, INT, STRING
 from wherry.client import exec as execs
 
 TYPE_CHECKING = False
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
-class ExecRow(table.Row):
+class ExecLine(table.Row):
     """One exec of ``/containers/{id}/execs``."""
 
     FIELDS = fields("Command ID Pid Processes Since State User")
@@ -69,15 +70,15 @@ def listing(ctx: Context, options: Options, args: list[str]) -> int:
     if options.on("quiet"):
         layout = "{{.ID}}"
     truncate = not options.on("no-trunc")
-    rows = [ExecRow(e, truncate=truncate) for e in execs.listing(ctx.api, args[0])]
-    table.show(ctx, rows, layout, default=ExecRow.TABLE, headers=ExecRow.HEADERS)
+    rows = [ExecLine(e, truncate=truncate) for e in execs.listing(ctx.api, args[0])]
+    table.show(ctx, rows, layout, default=ExecLine.TABLE, headers=ExecLine.HEADERS)
     return 0
 
 
 def _wanted(ctx: Context, args: list[str]) -> list[str]:
-    """IDs of the execs meant: all of the container's, or those that the further arguments begin.
+    """The IDs of the selected execs: all of the container's, or those that begin with the other arguments.
 
-    :raises Failure: there is none, or an ID is not unambiguous.
+    :raises Failure: there is no such exec, or the prefix is ambiguous.
     """
     known = [str(e["ID"]) for e in execs.listing(ctx.api, args[0])]
     if len(args) == 1:

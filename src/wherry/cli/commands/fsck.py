@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, safe
-from wherry.cli.flags import Flag
-from wherry.cli.values import BOOL
+from wherry.cli.command import Command
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL
 from wherry.client import system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def fsck(ctx: Context, options: Options, args: list[str]) -> int:
-    """1 when something is wrong still."""
+    """The exit code is 1 if errors remain."""
     repair, failed = options.on("repair"), 0
     for message in system.fsck(ctx.api, repair=repair):
         if finding := message.get("Finding"):
             mended = f": {finding['repair']}" if finding.get("repair") else ""
-            ctx.say(safe(f"{finding['kind']} {finding['name']}: {finding['problem']}{mended}"))
+            ctx.line(f"{finding['kind']} {finding['name']}: {finding['problem']}{mended}")
         elif "Found" in message:
             failed = int(message["Failed"])
             if not message["Found"]:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.console import indented
+from wherry.cli.daemons.several import ask
+from wherry.cli.grammar.common import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRINGS
 from wherry.cli.render import table
-from wherry.cli.render.rows import HistoryRow, ImageRow, image_rows
-from wherry.cli.several import ask
-from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
-from wherry.cli.values import BOOL, STRINGS
+from wherry.cli.render.rows import HistoryLine, ImageLine, image_rows
 from wherry.client import images
-from wherry.errors import InvalidArgument, NotFound, NotImplemented_, WherryError
+from wherry.errors import InvalidArgument, NotFound, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def listing(ctx: Context, options: Options, args: list[str]) -> int:
     if options.on("tree"):
-        raise NotImplemented_("wherry: 'image ls --tree' is not implemented yet")
+        return _tree(ctx, options, args)
     layout = options.text("format") or ctx.setting("imagesFormat") or "table"
-    if options.on("quiet") and not options.text("format"):
-        layout = "{{.ID}}"
+    if options.on("quiet"):
+        layout = table.quiet(options.text("format"), "ID", "image_id")
     given = options.filters()
     if args:
         given.setdefault("reference", []).append(args[0])
-    table.compile_format(table.split_format(layout, ImageRow.TABLE)[1])
+    table.compile_format(table.split_format(layout, ImageLine.TABLE)[1])
     answers = ask(ctx, lambda one: images.listing(one.api, all=options.on("all"), given=given))
     digests = options.on("digests")
     rows = (
@@ -40,23 +41,38 @@ def listing(ctx: Context, options: Options, args: list[str]) -> int:
             digest_rows=digests,
         )
     )
-    default = ImageRow.TABLE_DIGEST if digests else ImageRow.TABLE
-    table.show(ctx, rows, layout, default=default, headers=ImageRow.HEADERS)
+    default = ImageLine.TABLE_DIGEST if digests else ImageLine.TABLE
+    table.show(ctx, rows, layout, default=default, headers=ImageLine.HEADERS)
     return answers.finish(ctx)
+
+
+def _tree(ctx: Context, options: Options, args: list[str]) -> int:
+    from wherry.cli.commands.imagetree import lines
+
+    for flag in ("quiet", "no-trunc", "digests", "format"):
+        if options.given(flag):
+            raise Failure(f"--{flag} is not yet supported with --tree")
+    given = options.filters()
+    if args:
+        given.setdefault("reference", []).append(args[0])
+    everything = options.on("all")
+    for line in lines(images.listing(ctx.api, all=everything, manifests=True, given=given)):
+        ctx.say(line)
+    return 0
 
 
 def history(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format") or "table"
-    if options.on("quiet") and not options.text("format"):
-        layout = "{{.ID}}"
+    if options.on("quiet"):
+        layout = table.quiet(options.text("format"), "ID", "image_id")
     steps = images.history(ctx.api, args[0], platform=options.text("platform"))
     human, truncate = options.on("human"), not options.on("no-trunc")
     table.show(
         ctx,
-        [HistoryRow(step, truncate=truncate, human=human) for step in steps],
+        [HistoryLine(step, truncate=truncate, human=human) for step in steps],
         layout,
-        default=HistoryRow.TABLE,
-        headers=HistoryRow.HEADERS if human else HistoryRow.HEADERS | {"CreatedSince": "CREATED AT"},
+        default=HistoryLine.TABLE,
+        headers=HistoryLine.HEADERS if human else HistoryLine.HEADERS | {"CreatedSince": "CREATED AT"},
     )
     return 0
 
@@ -94,9 +110,9 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
             continue
         for one in deleted:
             what = "Deleted" if one.get("Deleted") else "Untagged"
-            ctx.say(safe(f"{what}: {one.get(what)}"))
+            ctx.line(f"{what}: {one.get(what)}")
     for problem in problems:
-        ctx.complain(safe(problem))
+        ctx.complain(indented(problem))
     return 1 if problems and (fatal or not options.on("force")) else 0
 
 
@@ -110,7 +126,7 @@ LS = Command(
         FORMAT_TABLE,
         NO_TRUNC,
         Flag("quiet", "q", BOOL, "Only show image IDs"),
-        Flag("tree", "", BOOL, "List multi-platform images as a tree", hidden=True),
+        Flag("tree", "", BOOL, "List multi-platform images as a tree"),
     ),
     several=True,
     most=1,

@@ -1,11 +1,11 @@
-"""``wherry image diff``: what makes one image differ from another."""
+"""``wherry image diff``: the differences between two images."""
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import Command, Failure
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import STRING
 from wherry.cli.render import units
-from wherry.cli.values import STRING
 from wherry.client import images, jsonwire
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
@@ -27,10 +27,10 @@ def diff(ctx: Context, options: Options, args: list[str]) -> int:
         raise Failure(f"invalid format {layout!r}: expected text or json")
     found = images.compare(ctx.api, args[0], args[1])
     if layout == "json":
-        ctx.say(jsonwire.dumps(found))
+        ctx.raw(jsonwire.dumps(found))
         return 0
     for line in _lines(found):
-        ctx.say(safe(line))
+        ctx.line(line)
     return 0
 
 

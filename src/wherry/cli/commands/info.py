@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from wherry import __version__
-from wherry.cli.command import Command, Failure, safe
+from wherry.cli.command import Command, Failure
+from wherry.cli.console import indented, one_line
+from wherry.cli.daemons.several import ask
+from wherry.cli.grammar.common import FORMAT
 from wherry.cli.render import gojson, template, units
 from wherry.cli.render.table import compile_format
-from wherry.cli.several import ask
-from wherry.cli.shared import FORMAT
 from wherry.client import system
 from wherry.errors import WherryError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
@@ -41,25 +42,25 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     ctx.say(f"Client:\n Version:    {client['Version']}\n Context:    {client['Context']}")
     ctx.say(f" Debug Mode: {_word(ctx.debug)}\n\nServer:")
     if problem:
-        raise Failure(problem)
+        raise Failure(indented(problem))
     for line in server_lines(info):
-        ctx.say(safe(line))
+        ctx.line(line)
     for warning in info.get("Warnings") or []:
-        ctx.complain(safe(str(warning)))
+        ctx.complain(one_line(str(warning)))
     return 0
 
 
 def _of_several(ctx: Context, layout: str, compiled: template.Template | None) -> int:
     from wherry.cli.render import table
-    from wherry.cli.render.daemons import InfoRow
+    from wherry.cli.render.daemonrows import InfoLine
 
     answers = ask(ctx, lambda one: system.info(one.api))
     if layout:
         for answer in answers:
             _formatted(ctx, compiled, {"Context": answer.name, **answer.value})
     else:
-        rows = [InfoRow(answer.value).of(answer) for answer in answers]
-        table.show(ctx, rows, "table", default=InfoRow.TABLE, headers=InfoRow.HEADERS)
+        rows = [InfoLine(answer.value).of(answer) for answer in answers]
+        table.show(ctx, rows, "table", default=InfoLine.TABLE, headers=InfoLine.HEADERS)
     return answers.finish(ctx)
 
 
@@ -72,11 +73,11 @@ def _context(ctx: Context) -> str:
 
 def _formatted(ctx: Context, compiled: template.Template | None, data: Object) -> None:
     if compiled is None:
-        ctx.say(gojson.compact(data))
+        ctx.raw(gojson.compact(data))
         return
     from wherry.cli.render.table import render
 
-    ctx.say(render(compiled, data))
+    ctx.raw(render(compiled, data))
 
 
 def _word(value: object) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.console import indented
+from wherry.cli.grammar.common import FORMAT, PLATFORM
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRING
 from wherry.cli.render import gojson, template
-from wherry.cli.shared import FORMAT, PLATFORM, on_terminal
-from wherry.cli.values import BOOL, STRING
+from wherry.cli.render.template.structures import Struct
 from wherry.client import containers, images, networks, volumes
 from wherry.errors import InvalidArgument, NotFound, NotImplemented_, WherryError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.client.api import Api
 
     Get = Callable[[str], dict[str, Any]]
@@ -39,18 +41,25 @@ SEARCHED = ("container", "image", "network", "volume")
 
 def _getter(api: Api, kind: str, options: Options) -> Get:
     if kind == "container":
-        return lambda name: containers.inspect(api, name, size=options.on("size"))
+        return lambda name: _as(
+            "ContainerInspectResponse", containers.inspect(api, name, size=options.on("size"))
+        )
     if kind == "image":
         platform = options.text("platform") if "platform" in options else ""
-        return lambda name: images.inspect(api, name, platform=platform)
+        return lambda name: _as("ImageInspect", images.inspect(api, name, platform=platform))
     if kind == "network":
         verbose = options.on("verbose") if "verbose" in options else False
-        return lambda name: networks.inspect(api, name, verbose=verbose)
-    return lambda name: volumes.inspect(api, name)
+        return lambda name: _as("NetworkInspect", networks.inspect(api, name, verbose=verbose))
+    return lambda name: _as("Volume", volumes.inspect(api, name))
+
+
+def _as(kind: str, value: dict[str, Any]) -> Struct:
+    return Struct(kind, value)
 
 
 def show(ctx: Context, names: list[str], layout: str, get: Get) -> int:
-    """Inspect every name and print all that was found, then what was not; 1 when anything failed."""
+    """Inspect every name and print the found objects, then the errors; the exit code is 1 if
+    anything failed."""
     compiled = None
     if layout and layout != "json":
         try:
@@ -67,20 +76,19 @@ def show(ctx: Context, names: list[str], layout: str, get: Get) -> int:
     if compiled is not None:
         problems += _templated(ctx, found, compiled)
     elif layout == "json":
-        ctx.say(gojson.compact(found))
+        ctx.raw(gojson.compact(found))
     else:
-        ctx.say(gojson.indented(found))
+        ctx.raw(gojson.indented(found))
     for problem in problems:
-        ctx.complain(safe(problem))
+        ctx.complain(indented(problem))
     return 1 if problems else 0
 
 
 def _templated(ctx: Context, found: list[Any], compiled: template.Template) -> list[str]:
-    clean = safe if on_terminal(1) else str
     said = False
     for element in found:
         try:
-            ctx.say(clean(compiled.render(element)))
+            ctx.raw(compiled.render(element))
         except template.TemplateFailure as e:
             if not said:
                 ctx.say()
@@ -105,7 +113,7 @@ def any_type(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _search(api: Api, name: str, options: Options) -> dict[str, Any]:
-    """The first kind that has an object of this name."""
+    """The first kind of object that has this name."""
     for kind in SEARCHED:
         try:
             return _getter(api, kind, options)(name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from wherry.cli.command import UNLIMITED, Command, Failure, each
-from wherry.cli.flags import Flag
-from wherry.cli.values import BOOL, INT, STRING
-from wherry.client import containers, jsonwire
+from wherry.cli.console import indented
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, INT, STRING
+from wherry.client import containers
 from wherry.errors import Internal, InvalidArgument, NotFound, WherryError
 
 TYPE_CHECKING = False
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.client.api import Api
 
 SIGNAL = Flag("signal", "s", STRING, "Signal to send to the container")
@@ -74,7 +75,7 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
         except NotFound as e:
             if not force:
                 raise
-            ctx.complain(e.message)
+            ctx.complain(indented(e.message))
             return None
         return name
 
@@ -99,28 +100,18 @@ def rename(ctx: Context, options: Options, args: list[str]) -> int:
     try:
         containers.rename(ctx.api, old, new)
     except WherryError as e:
-        raise Failure(f"{e.message}\nError: failed to rename container named {old}") from e
+        raise Failure(f"{indented(e.message)}\nError: failed to rename container named {old}") from e
     return 0
 
 
 def wait(ctx: Context, options: Options, args: list[str]) -> int:
     def one(name: str) -> str:
-        code, problem = exit_status(containers.wait(ctx.api, name).read_all())
+        code, problem = containers.exit_status(containers.wait(ctx.api, name).read_all())
         if problem:
             raise Internal(problem)
         return str(code)
 
     return each(ctx, args, one)
-
-
-def exit_status(body: bytes) -> tuple[int, str]:
-    """The exit code and error text of a finished wait."""
-    try:
-        answer = jsonwire.loads(body)
-        problem = answer.get("Error") or {}
-        return int(answer["StatusCode"]), str(problem.get("Message") or "")
-    except (ValueError, KeyError, AttributeError, TypeError) as e:
-        raise Internal("cannot read the exit status: the daemon closed the connection") from e
 
 
 _RUNNING = "CONTAINER [CONTAINER...]"

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
-from wherry.cli.shared import on_terminal
-from wherry.cli.values import BOOL, STRING
+from wherry.cli.command import Command, Failure
+from wherry.cli.console import on_terminal
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRING
 from wherry.client import registries
-from wherry.client.credentials import HUB, Auth, Store, host_of, key_for
+from wherry.client.credentials import HUB, Auth, CredentialStore, host_of, key_for
 from wherry.errors import Unauthorized
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def login(ctx: Context, options: Options, args: list[str]) -> int:
     key = _key(args[0] if args else "")
-    store = Store(ctx.config_dir)
+    store = CredentialStore(ctx.config_dir)
     username, password = options.text("username"), options.text("password")
     if options.on("password-stdin"):
         if options.given("password"):
@@ -37,7 +37,7 @@ def login(ctx: Context, options: Options, args: list[str]) -> int:
         try:
             return _check(ctx, store, known)
         except Unauthorized as e:
-            ctx.complain(safe(f"Login did not succeed, error: {e.message}"))
+            ctx.complain(f"Login did not succeed, error: {e.message}")
             username = known.username
     auth = Auth(key, *_ask(ctx, key, username, password))
     return _check(ctx, store, auth)
@@ -61,7 +61,7 @@ def _ask(ctx: Context, key: str, username: str, password: str) -> tuple[str, str
     return username, password
 
 
-def _check(ctx: Context, store: Store, auth: Auth) -> int:
+def _check(ctx: Context, store: CredentialStore, auth: Auth) -> int:
     answer = registries.login(ctx.api, auth.wire)
     if token := str(answer.get("IdentityToken") or ""):
         auth = Auth(auth.server, auth.username, "", token)
@@ -71,14 +71,14 @@ def _check(ctx: Context, store: Store, auth: Auth) -> int:
             f"\nWARNING! The credentials are now in {path}, not encrypted. "
             "A credential helper (credsStore, credHelpers) avoids that.\n"
         )
-    ctx.say(safe(str(answer.get("Status") or "Login Succeeded")))
+    ctx.say(str(answer.get("Status") or "Login Succeeded"))
     return 0
 
 
 def logout(ctx: Context, _options: Options, args: list[str]) -> int:
     key = _key(args[0] if args else "")
     shown = "docker.io" if key == HUB else key
-    if Store(ctx.config_dir).remove(key):
+    if CredentialStore(ctx.config_dir).remove(key):
         ctx.say(f"Removing login credentials for {shown}")
     else:
         ctx.say(f"Not logged in to {shown}")
@@ -86,7 +86,7 @@ def logout(ctx: Context, _options: Options, args: list[str]) -> int:
 
 
 def _key(server: str) -> str:
-    """The key of what a user calls a registry."""
+    """The key of a registry as the user names it."""
     host = host_of(server) if server else ""
     if host and (not host.isprintable() or any(c in host for c in " ?#@")):
         raise Failure(f"invalid registry {server!r}")

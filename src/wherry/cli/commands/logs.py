@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from wherry.cli.command import UNLIMITED, Command
-from wherry.cli.flags import Flag
-from wherry.cli.times import timestamp
-from wherry.cli.values import BOOL, STRING
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.times import timestamp
+from wherry.cli.grammar.values import BOOL, STRING
 from wherry.client import containers, streams
 from wherry.client.files import write_all
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
@@ -29,7 +29,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         "details": options.on("details"),
     }
     if len(args) > 1 or ctx.several:
-        from wherry.cli.manylogs import show
+        from wherry.cli.terminal.manylogs import show
 
         return show(ctx, args, **asked)
     container = containers.inspect(ctx.api, args[0])

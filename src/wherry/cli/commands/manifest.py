@@ -1,14 +1,14 @@
-"""``wherry manifest create|annotate|inspect|push|rm``: indexes of several platforms, made by hand."""
+"""``wherry manifest create|annotate|inspect|push|rm``: make indexes of several platforms by hand."""
 
 from __future__ import annotations
 
 import base64
 import json
 
-from wherry.cli.command import UNLIMITED, Command, Failure, each, safe
-from wherry.cli.flags import Flag
-from wherry.cli.progress import show
-from wherry.cli.values import BOOL, STRING, STRINGS
+from wherry.cli.command import UNLIMITED, Command, Failure, each
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRING, STRINGS
+from wherry.cli.terminal.progress import show
 from wherry.client import credentials, manifests, registries
 from wherry.errors import InvalidArgument, NotFound
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.model.reference import Reference
 
     Object = dict[str, Any]
@@ -45,7 +45,7 @@ def _list_name(text: str) -> str:
 
 
 def _member(ctx: Context, text: str) -> Object:
-    """A manifest of a registry, as a list has it."""
+    """A registry's manifest as a member of a list."""
     name = str(_name(text))
     found = registries.inspect(ctx.api, name, headers=credentials.header_for(ctx.config_dir, name))
     target, platforms = found["Descriptor"], found.get("Platforms") or []
@@ -63,7 +63,7 @@ def _member(ctx: Context, text: str) -> Object:
 
 
 def create(ctx: Context, options: Options, args: list[str]) -> int:
-    store, name = manifests.Store(ctx.config_dir), _list_name(args[0])
+    store, name = manifests.ManifestStore(ctx.config_dir), _list_name(args[0])
     members: list[Object] = []
     try:
         members = store.get(name)
@@ -82,7 +82,7 @@ def create(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def annotate(ctx: Context, options: Options, args: list[str]) -> int:
-    store, name = manifests.Store(ctx.config_dir), _list_name(args[0])
+    store, name = manifests.ManifestStore(ctx.config_dir), _list_name(args[0])
     members, wanted = store.get(name), _name(args[1])
     chosen = [
         one
@@ -103,13 +103,15 @@ def annotate(ctx: Context, options: Options, args: list[str]) -> int:
 def inspect(ctx: Context, options: Options, args: list[str]) -> int:
     if len(args) == 2:
         name, wanted = _list_name(args[0]), str(_name(args[1]))
-        members = manifests.Store(ctx.config_dir).get(name)
+        members = manifests.ManifestStore(ctx.config_dir).get(name)
         found = next((one for one in members if one["name"] == wanted), None)
         if found is None:
             raise Failure(f"No such manifest: {args[1]}")
         return _show(ctx, found["descriptor"])
     try:
-        return _show(ctx, manifests.document(manifests.Store(ctx.config_dir).get(str(_name(args[0]))))[1])
+        return _show(
+            ctx, manifests.document(manifests.ManifestStore(ctx.config_dir).get(str(_name(args[0]))))[1]
+        )
     except NotFound:
         name = str(_name(args[0]))
     answer = registries.inspect(ctx.api, name, raw=True, headers=credentials.header_for(ctx.config_dir, name))
@@ -121,12 +123,12 @@ def inspect(ctx: Context, options: Options, args: list[str]) -> int:
 
 def _show(ctx: Context, document: Object) -> int:
     for line in json.dumps(document, indent=3, ensure_ascii=False).splitlines():
-        ctx.say(safe(line))
+        ctx.line(line)
     return 0
 
 
 def push(ctx: Context, options: Options, args: list[str]) -> int:
-    store, name = manifests.Store(ctx.config_dir), _list_name(args[0])
+    store, name = manifests.ManifestStore(ctx.config_dir), _list_name(args[0])
     members, target = store.get(name), _name(args[0])
     for member in members:
         digest = member["descriptor"]["digest"]
@@ -141,14 +143,14 @@ def push(ctx: Context, options: Options, args: list[str]) -> int:
     answer = registries.put_manifest(
         ctx.api, name, kind, data, headers=credentials.header_for(ctx.config_dir, name)
     )
-    ctx.say(safe(str(answer["Descriptor"]["digest"])))
+    ctx.line(str(answer["Descriptor"]["digest"]))
     if options.on("purge"):
         store.remove(name)
     return 0
 
 
 def remove(ctx: Context, _options: Options, args: list[str]) -> int:
-    store = manifests.Store(ctx.config_dir)
+    store = manifests.ManifestStore(ctx.config_dir)
     return each(ctx, args, lambda text: store.remove(_list_name(text)))
 
 

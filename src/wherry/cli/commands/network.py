@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from wherry.cli.command import UNLIMITED, Command, each
-from wherry.cli.commands.volume import natural
+from wherry.cli.console import confirm
 from wherry.cli.create.kinds import is_ip
-from wherry.cli.flags import Flag
+from wherry.cli.grammar.common import FILTERS, FORMAT_TABLE
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, INT, LABELS, LIST, MAP, STRING, STRINGS
 from wherry.cli.render import table
-from wherry.cli.render.rows import NetworkRow
-from wherry.cli.shared import FILTERS, FORMAT_TABLE, confirm
-from wherry.cli.values import BOOL, INT, LABELS, LIST, MAP, STRING, STRINGS
+from wherry.cli.render.order import natural
+from wherry.cli.render.rows import NetworkLine
 from wherry.client import networks
 from wherry.errors import InvalidArgument, NotFound
 
@@ -18,20 +19,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
 
 def listing(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format") or ctx.setting("networksFormat") or "table"
-    if options.on("quiet") and not options.text("format"):
-        layout = "{{.ID}}"
+    if options.on("quiet"):
+        layout = table.quiet(options.text("format"), "ID", "network_id")
     found = networks.listing(ctx.api, options.filters())
     truncate = not options.on("no-trunc")
     ordered = sorted(found, key=lambda network: natural(str(network.get("Name", ""))))
-    rows = [NetworkRow(network, truncate=truncate) for network in ordered]
-    table.show(ctx, rows, layout, default=NetworkRow.TABLE, headers=NetworkRow.HEADERS)
+    rows = [NetworkLine(network, truncate=truncate) for network in ordered]
+    table.show(ctx, rows, layout, default=NetworkLine.TABLE, headers=NetworkLine.HEADERS)
     return 0
 
 
@@ -67,9 +68,9 @@ def create(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def ipam(options: Options) -> list[Object]:
-    """``--subnet`` with what belongs to each: a range, a gateway, addresses that stay free.
+    """``--subnet`` with the other flags for each: a range, a gateway, reserved addresses.
 
-    :raises InvalidArgument: something belongs to none of the subnets, or two to the same, in Docker's words.
+    :raises InvalidArgument: a value is in none of the subnets, or a subnet has two; in Docker's words.
     """
     from ipaddress import ip_address, ip_network
 
@@ -122,7 +123,6 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
         try:
             network = networks.inspect(ctx.api, name)
             if network.get("Ingress") and not confirm(
-                ctx,
                 "WARNING! Before removing the routing-mesh network, make sure all the nodes in your swarm "
                 "run the same docker engine version. Are you sure you want to continue?",
             ):

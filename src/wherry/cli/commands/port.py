@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
@@ -19,7 +19,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     ports: dict[str, Any] = (container.get("NetworkSettings") or {}).get("Ports") or {}
     if len(args) > 1:
         for line in _one(ports, args[1], args[0]):
-            ctx.say(line)
+            ctx.line(line)
         return 0
     lines = [
         f"{private} -> {_address(binding)}"
@@ -27,7 +27,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         for binding in ports[private] or []
     ]
     for line in lines:
-        ctx.say(line)
+        ctx.line(line)
     return 0
 
 

@@ -1,19 +1,20 @@
-"""Removing what is unused: containers, images, networks, volumes, all of it."""
+"""Remove unused containers, images, networks, volumes, or all of them."""
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
-from wherry.cli.progress import Working
+from wherry.cli.command import Command, Failure
+from wherry.cli.console import confirm
+from wherry.cli.grammar.common import FORCE_PRUNE
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, FILTER
 from wherry.cli.render import units
-from wherry.cli.shared import FORCE_PRUNE, confirm
-from wherry.cli.values import BOOL, FILTER
+from wherry.cli.terminal.progress import Working
 from wherry.client import builds, containers, images, networks, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.client.api import Api
 
     Filters = dict[str, list[str]]
@@ -61,13 +62,13 @@ def _prune_networks(api: Api, given: Filters) -> Report:
 
 
 def _agreed(ctx: Context, options: Options, what: str) -> bool:
-    """Whether to go on: ``--force``, or a yes on the terminal."""
-    return options.on("force") or confirm(ctx, f"WARNING! This will remove {what}.\n{SURE}")
+    """Whether to continue: ``--force``, or a yes on the terminal."""
+    return options.on("force") or confirm(f"WARNING! This will remove {what}.\n{SURE}")
 
 
 def _report(ctx: Context, lines: list[str], reclaimed: int) -> None:
     for line in lines:
-        ctx.say(safe(line))
+        ctx.line(line)
     ctx.say(f"Total reclaimed space: {units.size(reclaimed, 4)}")
 
 
@@ -82,8 +83,23 @@ def prune_images(ctx: Context, options: Options, args: list[str]) -> int:
     everything = options.on("all")
     if not _agreed(ctx, options, UNUSED_IMAGES if everything else DANGLING):
         return 0
-    _report(ctx, *_prune_images(ctx.api, options.filters(), all=everything))
+    given = options.filters()
+    _report(ctx, *_prune_images(ctx.api, given, all=everything))
+    if not given:
+        _tell_spared(ctx)
     return 0
+
+
+def _tell_spared(ctx: Context) -> None:
+    """Images without a name that are kept for rollbacks."""
+    left = [one for one in images.listing(ctx.api, given={"dangling": ["true"]}) if not one.get("Containers")]
+    if left:
+        held = units.size(sum(int(one.get("Size") or 0) for one in left), 4)
+        ctx.complain(
+            f"Spared for a rollback: {len(left)} earlier version{'s' if len(left) > 1 else ''} of names "
+            f"({held}, shared layers counted each time). See wherry image log NAME; "
+            "wherry image prune --filter versions=true removes them too."
+        )
 
 
 def prune_volumes(ctx: Context, options: Options, args: list[str]) -> int:
@@ -95,11 +111,11 @@ def prune_volumes(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def prune_networks(ctx: Context, options: Options, args: list[str]) -> int:
-    if not _agreed(ctx, options, "all custom networks not used by at least one container."):
+    if not _agreed(ctx, options, "all custom networks not used by at least one container"):
         return 0
     lines, _ = _prune_networks(ctx.api, options.filters())
     for line in lines:
-        ctx.say(safe(line))
+        ctx.line(line)
     return 0
 
 
@@ -126,7 +142,7 @@ def prune_system(ctx: Context, options: Options, args: list[str]) -> int:
         listing = "".join(f"  - {one}\n" for one in what)
         items = "".join(f"  - {k}={v}\n" for k, values in given.items() for v in values)
         filtered = f"\n  Items to be pruned will be filtered with:\n{items}" if items else ""
-        if not confirm(ctx, f"WARNING! This will remove:\n{listing}{filtered}\n{SURE}"):
+        if not confirm(f"WARNING! This will remove:\n{listing}{filtered}\n{SURE}"):
             return 0
     reports = [_prune_containers(ctx.api, given), _prune_networks(ctx.api, given)]
     if with_volumes:

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 from wherry.cli.command import Command
-from wherry.cli.flags import Flag
+from wherry.cli.daemons.several import ask
+from wherry.cli.grammar.common import FILTERS, FORMAT_TABLE, NO_TRUNC
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, INT
 from wherry.cli.render import table
-from wherry.cli.render.rows import ContainerRow
-from wherry.cli.several import ask
-from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC
-from wherry.cli.values import BOOL, INT
+from wherry.cli.render.rows import ContainerLine
 from wherry.client import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format") or ctx.setting("psFormat") or "table"
     quiet, size = options.on("quiet"), options.on("size")
-    if quiet and not options.text("format"):
-        layout, size = "{{.ID}}", False
+    if quiet:
+        if said := options.text("format"):
+            ctx.complain("WARNING: Ignoring custom format, because both --format and --quiet are set.")
+        layout, size = table.quiet("raw" if said == "raw" else "", "ID", "container_id"), False
     limit = options.number("last")
     if options.on("latest") and limit == -1:
         limit = 1
-    if ".Size" in layout:
+    if ".Size" in layout or layout == "json" or "json ." in layout:
         size = True
     _check(layout)
     given = options.filters()
@@ -34,23 +36,21 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         lambda one: containers.listing(one.api, all=options.on("all"), limit=limit, size=size, given=given),
     )
     truncate = not options.on("no-trunc")
-    if quiet and options.text("format") and layout in ("table", "json"):
-        layout = "table {{.ID}}" if layout == "table" else layout
     table.show(
         ctx,
-        [ContainerRow(c, truncate=truncate).of(answer) for answer in answers for c in answer.value],
+        [ContainerLine(c, truncate=truncate).of(answer) for answer in answers for c in answer.value],
         layout,
-        default=ContainerRow.TABLE_SIZE if size else ContainerRow.TABLE,
-        headers=ContainerRow.HEADERS,
+        default=ContainerLine.TABLE_SIZE if size else ContainerLine.TABLE,
+        headers=ContainerLine.HEADERS,
     )
     return answers.finish(ctx)
 
 
 def _check(layout: str) -> None:
-    """Refuse a bad template before the daemon is asked, on an empty container, as Docker's client does."""
+    """Check a template with an empty container before the daemon is asked, as Docker's client does."""
     if layout not in ("table", "json"):
         text = layout.replace("\\t", "\t").replace("\\n", "\n")
-        table.render(table.compile_format(text), ContainerRow({}))
+        table.render(table.compile_format(text), ContainerLine({}))
 
 
 LS = Command(

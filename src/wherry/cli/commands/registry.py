@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, Failure, safe
-from wherry.cli.flags import Flag
-from wherry.cli.progress import show
+from wherry.cli.command import Command, Failure
+from wherry.cli.grammar.common import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, INT, STRING
 from wherry.cli.render import table, units
 from wherry.cli.render.table import Row
-from wherry.cli.shared import FILTERS, FORMAT_TABLE, NO_TRUNC, PLATFORM
-from wherry.cli.values import BOOL, INT, STRING
+from wherry.cli.terminal.progress import show
 from wherry.client import credentials, images, registries
 from wherry.errors import NotFound
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
     from wherry.model.reference import Reference
 
 
@@ -84,11 +84,11 @@ def push(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _push_to_host(ctx: Context, options: Options, url: str) -> int:
-    """Send an image to the daemon of another host; nothing but its name where it is there already."""
-    from wherry.cli.progress import Working
+    """Send an image to the daemon of another host; only its name if that daemon has it already."""
+    from wherry.cli.terminal.progress import Working
     from wherry.client import jsonwire
     from wherry.client.api import Api
-    from wherry.client.transport import Endpoint
+    from wherry.client.endpoint import DaemonEndpoint
     from wherry.model import reference
 
     if options.on("all-tags"):
@@ -100,7 +100,7 @@ def _push_to_host(ctx: Context, options: Options, url: str) -> int:
     shown, quiet = name.familiar(), options.on("quiet")
     platform = options.text("platform")
     identifier = str(images.inspect(ctx.api, shown, platform=platform)["Id"])
-    with Api(Endpoint(f"ssh://{host}")) as there:
+    with Api(DaemonEndpoint(f"ssh://{host}")) as there:
         try:
             known = str(images.inspect(there, identifier, platform=platform)["Id"]) == identifier
         except NotFound:
@@ -113,7 +113,7 @@ def _push_to_host(ctx: Context, options: Options, url: str) -> int:
         with Working("Sending", quiet=quiet) as working:
             response = images.load(there, working.over(iter(archive)), quiet=True, platform=platform)
         for _ in jsonwire.messages(response):
-            continue  # a failure on the way is raised
+            continue  # an error in the stream is raised
     ctx.say(identifier if quiet else f"Sent {shown} ({identifier}) to {host}")
     return 0
 
@@ -126,11 +126,11 @@ def copy(ctx: Context, options: Options, args: list[str]) -> int:
     if options.on("quiet"):
         for value in aux:
             if isinstance(value, dict) and value.get("Digest"):
-                ctx.say(safe(str(value["Digest"])))
+                ctx.line(str(value["Digest"]))
     return 0
 
 
-class SearchRow(Row):
+class SearchLine(Row):
     """One repository of ``/images/search``."""
 
     TYPE = "formatter.SearchContext"
@@ -165,10 +165,10 @@ def search(ctx: Context, options: Options, args: list[str]) -> int:
     if options.on("tags"):
         return _list_tags(ctx, term)
     layout = options.text("format") or "table"
-    table.compile_format(table.split_format(layout, SearchRow.TABLE)[1])
+    table.compile_format(table.split_format(layout, SearchLine.TABLE)[1])
     host = term.partition("/")[0] if "/" in term else ""
     is_host = "." in host or ":" in host or host == "localhost"
-    auth = credentials.Store(ctx.config_dir).get(credentials.key_for(host if is_host else ""))
+    auth = credentials.CredentialStore(ctx.config_dir).get(credentials.key_for(host if is_host else ""))
     found = registries.search(
         ctx.api,
         term,
@@ -178,14 +178,14 @@ def search(ctx: Context, options: Options, args: list[str]) -> int:
     )
     found.sort(key=lambda one: -int(one.get("star_count") or 0))
     truncate = not options.on("no-trunc")
-    rows = [SearchRow(one, truncate=truncate) for one in found]
-    table.show(ctx, rows, layout, default=SearchRow.TABLE, headers=SearchRow.HEADERS)
+    rows = [SearchLine(one, truncate=truncate) for one in found]
+    table.show(ctx, rows, layout, default=SearchLine.TABLE, headers=SearchLine.HEADERS)
     return 0
 
 
 def _list_tags(ctx: Context, name: str) -> int:
     for tag in registries.tags(ctx.api, name, headers=credentials.header_for(ctx.config_dir, name)):
-        ctx.say(safe(tag))
+        ctx.say(tag)
     return 0
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.command import UNLIMITED, Command, Failure, safe
+from wherry.cli.command import UNLIMITED, Command, Failure
+from wherry.cli.console import indented, on_terminal
 from wherry.cli.create.body import build
 from wherry.cli.create.flags import CREATE as CREATE_FLAGS
-from wherry.cli.flags import Flag
-from wherry.cli.shared import DETACH_KEYS, on_terminal
-from wherry.cli.values import BOOL
+from wherry.cli.grammar.common import DETACH_KEYS
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL
 from wherry.client import archives, containers
 from wherry.errors import InvalidArgument, NotFound, WherryError
 
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
 PULL_CHOICES = ("always", "missing", "never")
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-/:@")
+MADE_HERE = ("busybox", "debian", "hello", "node", "python")
+"""Images that the daemon makes from the distribution's packages."""
 IMAGE_MISSING = ("no such image", "does not provide the specified platform")
-CANNOT_RUN, NOT_FOUND, ENGINE_ERROR = 126, 127, 125
 
 
 def create(ctx: Context, options: Options, args: list[str]) -> int:
@@ -34,13 +36,13 @@ def create(ctx: Context, options: Options, args: list[str]) -> int:
     try:
         identifier = create_container(ctx, options, body)
     except WherryError as e:
-        raise Failure(e.message) from e
+        raise Failure(indented(e.message)) from e
     ctx.say(identifier)
     return 0
 
 
 def create_container(ctx: Context, options: Options, body: Object) -> str:
-    """Create a container, fetching its image where it is missing and may be fetched; returns its ID."""
+    """Create a container; pull its image if it is missing and the policy allows that. :returns: its ID."""
     pull = options.text("pull")
     if pull not in PULL_CHOICES:
         raise InvalidArgument(
@@ -69,7 +71,7 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
         _pull(ctx, options, body["Image"])
         answer = _create(ctx, options, body)
     for warning in answer.get("Warnings") or []:
-        ctx.complain(f"WARNING: {safe(str(warning))}")
+        ctx.complain(f"WARNING: {indented(str(warning))}")
     identifier = str(answer["Id"])
     if logins:
         _hand_over(ctx, identifier, logins)
@@ -79,7 +81,7 @@ def create_container(ctx: Context, options: Options, body: Object) -> str:
 
 
 def _hand_over(ctx: Context, identifier: str, logins: bytes) -> None:
-    """Put an archive into a container that was just made; one that cannot have it is removed again."""
+    """Copy an archive into a new container; if that fails, remove the container."""
     try:
         archives.put(ctx.api, containers.path(identifier), "/", [logins])
     except BaseException:
@@ -90,7 +92,8 @@ def _hand_over(ctx: Context, identifier: str, logins: bytes) -> None:
 def _check_names(options: Options, image: str) -> None:
     """Refuse a malformed image or platform before the daemon is asked.
 
-    The parser of references is imported for suspects alone: it would double this module's loading time.
+    The parser of references is only imported for suspicious names: it would double this module's loading
+    time.
     """
     if not image or not all(c in PLAIN for c in image):
         from wherry.model import reference
@@ -119,19 +122,27 @@ def _announce_missing(ctx: Context, options: Options, image: str) -> None:
 
 
 def _pull(ctx: Context, options: Options, image: str) -> None:
-    from wherry.cli.progress import show
+    from wherry.cli.terminal.progress import show
     from wherry.client import credentials, images
     from wherry.model import reference
 
     wanted = reference.parse(image).with_default_tag()
-    stream = images.pull(
-        ctx.api,
-        wanted.familiar_name,
-        wanted.digest or wanted.tag or "",
-        platform=options.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),
-        headers=credentials.header_for(ctx.config_dir, image),
-    )
-    show(stream, quiet=options.on("quiet"), descriptor=2)
+    try:
+        stream = images.pull(
+            ctx.api,
+            wanted.familiar_name,
+            wanted.digest or wanted.tag or "",
+            platform=options.text("platform") or os.environ.get("DOCKER_DEFAULT_PLATFORM", ""),
+            headers=credentials.header_for(ctx.config_dir, image),
+        )
+        show(stream, quiet=options.on("quiet"), descriptor=2)
+    except WherryError as e:
+        name = wanted.familiar_name
+        if name in MADE_HERE:
+            versioned = name in ("node", "python") and not (wanted.tag or "").endswith("-slim")
+            shown = f"{name}:VERSION-slim" if versioned else wanted.familiar()
+            e.args = (f"{e.message}\nWithout a registry: wherry image bootstrap {shown}",)
+        raise
 
 
 def _write_cidfile(path: str, identifier: str) -> None:
@@ -159,7 +170,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     elif body["AttachStdin"] and body["Tty"] and not on_terminal(0):
         raise Failure("the input device is not a TTY")
     if on_terminal(1):
-        from wherry.cli.terminal import size
+        from wherry.cli.terminal.device import size
 
         body["HostConfig"]["ConsoleSize"] = list(size())
     identifier = create_container(ctx, options, body)
@@ -172,13 +183,15 @@ def _run_detached(ctx: Context, options: Options, identifier: str) -> int:
     try:
         containers.start(ctx.api, identifier, detach_keys=options.text("detach-keys"))
     except WherryError as e:
+        from wherry.cli.exitcodes import start_failure
+
         raise start_failure(e, ctx.path) from e
     ctx.say(identifier)
     return 0
 
 
 def _run_attached(ctx: Context, options: Options, identifier: str, body: Object) -> int:
-    from wherry.cli.attached import Attachment
+    from wherry.cli.terminal.attached import Attachment
 
     if not any(body[stream] for stream in ("AttachStdin", "AttachStdout", "AttachStderr")):
         ctx.say(identifier)
@@ -195,20 +208,6 @@ def _run_attached(ctx: Context, options: Options, identifier: str, body: Object)
     )
     condition = "removed" if options.on("rm") else "next-exit"
     return attachment.start_and_wait(condition)
-
-
-def start_failure(error: WherryError, path: str) -> Failure:
-    """The exit code that a shell expects when a container's command is missing (127) or cannot run (126)."""
-    text = error.message
-    code = ENGINE_ERROR
-    if any(
-        word in text
-        for word in ("executable file not found", "no such file or directory", "system cannot find")
-    ):
-        code = NOT_FOUND
-    elif any(word in text for word in ("permission denied", "not a directory", "is a directory")):
-        code = CANNOT_RUN
-    return Failure(f"wherry: {text}\n\nRun '{path} --help' for more information", code)
 
 
 RUN = Command(

@@ -1,22 +1,23 @@
-"""``wherry secret create|ls|inspect|rm``: values that containers read and nobody else."""
+"""``wherry secret create|ls|inspect|rm``: values that only containers can read."""
 
 from __future__ import annotations
 
 import os
 
-from wherry.cli.command import UNLIMITED, Command, Failure, each, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import UNLIMITED, Command, Failure, each
+from wherry.cli.console import on_terminal
+from wherry.cli.grammar.common import FILTERS, FORMAT_TABLE
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, LABELS, STRING
 from wherry.cli.render import table
-from wherry.cli.render.secretrow import SecretRow
-from wherry.cli.shared import FILTERS, FORMAT_TABLE, on_terminal
-from wherry.cli.values import BOOL, LABELS, STRING
+from wherry.cli.render.secretrow import SecretLine
 from wherry.client import secrets
 from wherry.errors import InvalidArgument, NotImplemented_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 _SIZE_MAX = 500 << 10
 
@@ -33,7 +34,7 @@ def create(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _read(path: str) -> bytes:
-    """What is more than a secret may be is read no further."""
+    """Reading stops above the maximum size of a secret."""
     if path == "-" and on_terminal(0):
         raise Failure("secret data must not come from a terminal: redirect a file")
     try:
@@ -53,10 +54,10 @@ def _read(path: str) -> bytes:
 
 def listing(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format") or ctx.setting("secretFormat") or "table"
-    if options.on("quiet") and not options.text("format"):
-        layout = "{{.ID}}"
-    rows = [SecretRow(secret) for secret in secrets.listing(ctx.api, options.filters())]
-    table.show(ctx, rows, layout, default=SecretRow.TABLE, headers=SecretRow.HEADERS)
+    if options.on("quiet"):
+        layout = table.quiet(options.text("format"), "ID", "id")
+    rows = [SecretLine(secret) for secret in secrets.listing(ctx.api, options.filters())]
+    table.show(ctx, rows, layout, default=SecretLine.TABLE, headers=SecretLine.HEADERS)
     return 0
 
 
@@ -73,13 +74,13 @@ def inspect(ctx: Context, options: Options, args: list[str]) -> int:
 def _pretty(ctx: Context, name: str) -> None:
     found = secrets.inspect(ctx.api, name)
     spec = found["Spec"]
-    ctx.say(f"ID:              {safe(str(found['ID']))}")
-    ctx.say(f"Name:            {safe(str(spec['Name']))}")
+    ctx.line(f"ID:              {found['ID']}")
+    ctx.line(f"Name:            {spec['Name']}")
     ctx.say("Labels:")
     for key, value in sorted((spec.get("Labels") or {}).items()):
-        ctx.say(f" - {safe(key)}={safe(value)}")
-    ctx.say(f"Created at:      {safe(str(found['CreatedAt']))}")
-    ctx.say(f"Updated at:      {safe(str(found['UpdatedAt']))}")
+        ctx.line(f" - {key}={value}")
+    ctx.line(f"Created at:      {found['CreatedAt']}")
+    ctx.line(f"Updated at:      {found['UpdatedAt']}")
 
 
 def remove(ctx: Context, options: Options, args: list[str]) -> int:

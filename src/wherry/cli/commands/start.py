@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from wherry.cli.command import UNLIMITED, Command, Failure, each
-from wherry.cli.flags import Flag
-from wherry.cli.shared import DETACH_KEYS, on_terminal
-from wherry.cli.values import BOOL
+from wherry.cli.console import on_terminal
+from wherry.cli.grammar.common import DETACH_KEYS
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL
 from wherry.client import containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
@@ -31,7 +32,7 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def _attached(ctx: Context, options: Options, name: str) -> int:
-    from wherry.cli.attached import Attachment
+    from wherry.cli.terminal.attached import Attachment
 
     container = containers.inspect(ctx.api, name)
     config = container.get("Config") or {}

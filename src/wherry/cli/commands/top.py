@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from wherry.cli.command import UNLIMITED, Command, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import UNLIMITED, Command
+from wherry.cli.console import can_draw, one_line
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRING
 from wherry.cli.render import units
 from wherry.cli.render.table import align
-from wherry.cli.shared import on_terminal
-from wherry.cli.values import BOOL, STRING
 from wherry.client import containers
 from wherry.errors import InvalidArgument, NotFound
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
-    from wherry.cli.render.usage import Usage
+    from wherry.cli.grammar.flags import Options
+    from wherry.cli.render.usage import ContainerUsage
 
-    SortKey = Callable[[Usage], float | str]
+    SortKey = Callable[[ContainerUsage], float | str]
 
 COLUMN_MIN = 20
 ORDERS: dict[str, tuple[SortKey, bool]] = {
@@ -30,7 +30,7 @@ ORDERS: dict[str, tuple[SortKey, bool]] = {
     "pids": (lambda usage: float(usage.pids), True),
     "name": (lambda usage: usage.name, False),
 }
-"""What can be sorted by, and whether the highest come first."""
+"""The columns to sort by, and whether the highest values come first."""
 KEYS = {"c": "cpu", "m": "memory", "i": "net", "b": "block", "p": "pids", "n": "name"}
 
 
@@ -42,13 +42,13 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
         return _containers(ctx, [] if options.on("all") else args, order, once=options.on("no-stream"))
     answer = containers.top(ctx.api, args[0], " ".join(args[1:]))
     rows = [answer.get("Titles") or [], *(answer.get("Processes") or [])]
-    lines = ("\t".join(safe(str(cell)).replace("\n", " ") for cell in row) for row in rows)
+    lines = ("\t".join(one_line(str(cell)) for cell in row) for row in rows)
     ctx.write(align(lines, COLUMN_MIN))
     return 0
 
 
 def _all_containers(ctx: Context, args: list[str]) -> bool:
-    """Whether several containers are named. What follows the first may be options of ps instead."""
+    """Whether several containers are named: the words after the first may also be options of ps."""
     if len(args) == 1 or any(word.startswith("-") for word in args):
         return False
     try:
@@ -62,22 +62,22 @@ def _all_containers(ctx: Context, args: list[str]) -> bool:
 def _containers(ctx: Context, wanted: list[str], order: str, *, once: bool) -> int:
     from wherry.cli.commands.stats import readings
     from wherry.cli.render import table
-    from wherry.cli.render.usage import UsageRow
+    from wherry.cli.render.usage import UsageLine
 
-    view = View(order)
-    if not once and on_terminal(1):
-        from wherry.cli import live
+    view = TopView(order)
+    if not once and can_draw(1):
+        from wherry.cli.terminal import live
 
         live.run(readings(ctx, wanted, everything=False, stream=True), view.lines, view.key)
         return 0
     for usages in readings(ctx, wanted, everything=False, stream=False):
-        rows = [UsageRow(usage) for usage in view.sorted(usages)]
-        table.show(ctx, rows, "table", default=UsageRow.TABLE, headers=UsageRow.HEADERS)
+        rows = [UsageLine(usage) for usage in view.sorted(usages)]
+        table.show(ctx, rows, "table", default=UsageLine.TABLE, headers=UsageLine.HEADERS)
     return 0
 
 
-class View:
-    """The live table: a line of sums, then containers in the order that keys choose."""
+class TopView:
+    """The live table: a line of sums, then the containers; keys choose the order."""
 
     def __init__(self, order: str) -> None:
         from wherry.cli.commands.stats import Histories
@@ -86,18 +86,18 @@ class View:
         self._histories = Histories()
 
     def key(self, key: str) -> bool:
-        """False when it means the end."""
+        """Handle a key. :returns: False if it ends the view."""
         if key.lower() in KEYS:
             self.order, self.turned = KEYS[key.lower()], False
         if key.lower() == "r":
             self.turned = not self.turned
         return key.lower() != "q"
 
-    def sorted(self, usages: list[Usage]) -> list[Usage]:
+    def sorted(self, usages: list[ContainerUsage]) -> list[ContainerUsage]:
         by, descending = ORDERS[self.order]
         return sorted(sorted(usages, key=lambda u: u.name), key=by, reverse=descending != self.turned)
 
-    def lines(self, usages: list[Usage]) -> list[str]:
+    def lines(self, usages: list[ContainerUsage]) -> list[str]:
         cpu, memory = sum(u.cpu for u in usages), sum(u.memory for u in usages)
         pids = sum(u.pids for u in usages)
         keys = " ".join(f"{key}:{name}" for key, name in KEYS.items())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from wherry.cli.command import UNLIMITED, Command, each
+from wherry.cli.console import indented
 from wherry.cli.create import ports
 from wherry.cli.create.body import POLICIES, device, restart_policy
 from wherry.cli.create.flags import MOUNT, RESOURCES
 from wherry.cli.create.kinds import is_ip
-from wherry.cli.flags import Flag
-from wherry.cli.values import LIST, STRING
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import LIST, STRING
 from wherry.client import containers
 from wherry.errors import InvalidArgument
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
@@ -45,14 +46,14 @@ def update(ctx: Context, options: Options, args: list[str]) -> int:
     def one(name: str) -> str:
         answer = containers.update(ctx.api, name, body)
         for warning in answer.get("Warnings") or []:
-            ctx.complain(str(warning))
+            ctx.complain(indented(str(warning)))
         return name
 
     return each(ctx, args, one)
 
 
 def build(options: Options) -> Object:
-    """The body of ``POST /containers/{id}/update``: only what was said."""
+    """The body of ``POST /containers/{id}/update``: only the given flags."""
     body: Object = {member: options.number(flag) for flag, member in _NUMBERS.items() if options.given(flag)}
     body |= {member: options.text(flag) for flag, member in _TEXTS.items() if options.given(flag)}
     if options.given("restart"):
@@ -75,7 +76,8 @@ def build(options: Options) -> Object:
 
 
 def _published(spec: str) -> str:
-    """A published port as the API takes it, ``[address:]port[/protocol]``; ``-p``'s form is taken as well."""
+    """A published port in the API's form, ``[address:]port[/protocol]``; the form of ``-p`` is accepted as
+    well."""
     place, slash, protocol = spec.partition("/")
     head, colon, _container = place.rpartition(":")
     if colon and not is_ip(head.strip("[]")):

@@ -6,8 +6,9 @@ import os
 
 from wherry import __version__
 from wherry.cli.command import Command, Failure
-from wherry.cli.several import ask
-from wherry.cli.shared import FORMAT
+from wherry.cli.console import indented, one_line
+from wherry.cli.daemons.several import ask, member
+from wherry.cli.grammar.common import FORMAT
 from wherry.client import system
 from wherry.client.api import VERSION as API_VERSION
 from wherry.errors import WherryError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def run(ctx: Context, options: Options, args: list[str]) -> int:
@@ -41,23 +42,23 @@ def run(ctx: Context, options: Options, args: list[str]) -> int:
     else:
         ctx.write(_text(client, server))
     if problem:
-        raise Failure(problem)
+        raise Failure(indented(problem))
     return 0
 
 
 def _of_several(ctx: Context, layout: str) -> int:
     from wherry.cli.render import table
-    from wherry.cli.render.daemons import VersionRow
+    from wherry.cli.render.daemonrows import VersionLine
 
     answers = ask(ctx, lambda one: (system.version(one.api), one.api.version))
     if layout:
         for answer in answers:
             server, spoken = answer.value
-            client = _client(spoken, ctx.member(answer.name))
+            client = _client(spoken, member(ctx, answer.name))
             _formatted(ctx, layout, {"Context": answer.name, "Client": client, "Server": server})
     else:
-        rows = [VersionRow(answer.value[0]).of(answer) for answer in answers]
-        table.show(ctx, rows, "table", default=VersionRow.TABLE, headers=VersionRow.HEADERS)
+        rows = [VersionLine(answer.value[0]).of(answer) for answer in answers]
+        table.show(ctx, rows, "table", default=VersionLine.TABLE, headers=VersionLine.HEADERS)
     return answers.finish(ctx)
 
 
@@ -87,7 +88,7 @@ def _formatted(ctx: Context, layout: str, versions: dict[str, Any]) -> None:
     from wherry.cli.render import table, template
 
     text = table.render(template.compile("{{json .}}" if layout == "json" else layout), versions)
-    ctx.say(text)
+    ctx.raw(text)
 
 
 def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:
@@ -103,7 +104,7 @@ def _text(client: dict[str, Any], server: dict[str, Any] | None) -> str:
     ]
     if server is not None:
         lines += _server_lines(server)
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(one_line, lines)) + "\n"
 
 
 def _server_lines(server: dict[str, Any]) -> list[str]:

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from wherry.cli.command import UNLIMITED, Command, each
-from wherry.cli.flags import Flag
+from wherry.cli.console import indented
+from wherry.cli.grammar.common import FILTERS, FORMAT_TABLE
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, DURATION, INT, LABELS, MAP, STRING
 from wherry.cli.render import table
-from wherry.cli.render.rows import VolumeRow
-from wherry.cli.shared import FILTERS, FORMAT_TABLE
-from wherry.cli.values import BOOL, DURATION, INT, LABELS, MAP, STRING
+from wherry.cli.render.order import natural
+from wherry.cli.render.rows import VolumeLine
 from wherry.client import volumes
 from wherry.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 
 def listing(ctx: Context, options: Options, args: list[str]) -> int:
     layout = options.text("format") or ctx.setting("volumesFormat") or "table"
-    if options.on("quiet") and not options.text("format"):
-        layout = "{{.Name}}"
+    if options.on("quiet"):
+        layout = table.quiet(options.text("format"), "Name", "name")
     found = volumes.listing(ctx.api, options.filters()).get("Volumes") or []
-    rows = [VolumeRow(volume) for volume in sorted(found, key=lambda v: natural(str(v.get("Name", ""))))]
-    table.show(ctx, rows, layout, default=VolumeRow.TABLE, headers=VolumeRow.HEADERS)
+    rows = [VolumeLine(volume) for volume in sorted(found, key=lambda v: natural(str(v.get("Name", ""))))]
+    table.show(ctx, rows, layout, default=VolumeLine.TABLE, headers=VolumeLine.HEADERS)
     return 0
-
-
-def natural(text: str) -> tuple[tuple[int, int | str, str], ...]:
-    """A sort key that puts ``v2`` before ``v10``."""
-    from itertools import groupby
-
-    runs = ("".join(run) for _, run in groupby(text, str.isdecimal))
-    return tuple((0, int(run), run) if run.isdecimal() else (1, run, run) for run in runs)
 
 
 def create(ctx: Context, options: Options, args: list[str]) -> int:
@@ -70,7 +64,7 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
         except NotFound as e:
             if not force:
                 raise
-            ctx.complain(e.message)
+            ctx.complain(indented(e.message))
             return None
         return name
 
@@ -78,7 +72,7 @@ def remove(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def rename(ctx: Context, options: Options, args: list[str]) -> int:
-    ctx.say(str(volumes.rename(ctx.api, args[0], args[1])["Name"]))
+    ctx.line(str(volumes.rename(ctx.api, args[0], args[1])["Name"]))
     return 0
 
 

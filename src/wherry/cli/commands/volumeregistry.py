@@ -1,17 +1,17 @@
-"""``wherry volume push|pull``: volumes to and from registries."""
+"""``wherry volume push|pull``: push volumes to registries and pull them."""
 
 from __future__ import annotations
 
-from wherry.cli.command import Command, safe
-from wherry.cli.flags import Flag
-from wherry.cli.progress import show
-from wherry.cli.values import BOOL, STRING
+from wherry.cli.command import Command
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, STRING
+from wherry.cli.terminal.progress import show
 from wherry.client import credentials, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 _QUIET = Flag("quiet", "q", BOOL, "Suppress verbose output")
 
@@ -29,7 +29,7 @@ def pull(ctx: Context, options: Options, args: list[str]) -> int:
     stream = volumes.pull(ctx.api, args[0], name, headers=headers)
     for value in show(stream, quiet=options.on("quiet")):
         if isinstance(value, dict) and value.get("Name"):
-            ctx.say(safe(str(value["Name"])))
+            ctx.line(str(value["Name"]))
     return 0
 
 

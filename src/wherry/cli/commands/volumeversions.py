@@ -1,14 +1,14 @@
-"""``wherry volume snapshot|clone|diff|du|export|import|schedule``: what Docker's volumes do not have."""
+"""``wherry volume snapshot|clone|diff|du|export|import|schedule``: additions that Docker does not have."""
 
 from __future__ import annotations
 
 import os
 
-from wherry.cli.command import UNLIMITED, Command, Failure, each, safe
-from wherry.cli.flags import Flag
+from wherry.cli.command import UNLIMITED, Command, Failure, each
+from wherry.cli.console import on_terminal, one_line, safe
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import BOOL, DURATION, INT, LIST, STRING
 from wherry.cli.render import units
-from wherry.cli.shared import on_terminal
-from wherry.cli.values import BOOL, DURATION, INT, LIST, STRING
 from wherry.client import volumes
 
 TYPE_CHECKING = False
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.cli.command import Context
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
 _KINDS = {0: "C", 1: "A", 2: "D"}
-_SECOND = 1_000_000_000
+_SECOND = 10**9
 _READ = 1 << 20
 _FREEZE = Flag("freeze", "", BOOL, "Hold the containers that write to it still meanwhile")
 _COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".tzst": "zstd"}
 
 
 def columns(ctx: Context, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table without formats."""
-    every = [tuple(headers), *(tuple(map(safe, row)) for row in rows)]
+    """A table without ``--format``."""
+    every = [tuple(headers), *(tuple(map(one_line, row)) for row in rows)]
     widths = [max(len(row[n]) for row in every) for n in range(len(headers))]
     for row in every:
         ctx.say("   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
@@ -39,7 +39,7 @@ def columns(ctx: Context, headers: Sequence[str], rows: Sequence[Sequence[str]])
 
 def snapshot_create(ctx: Context, options: Options, args: list[str]) -> int:
     label = args[1] if len(args) > 1 else ""
-    ctx.say(str(volumes.snapshot(ctx.api, args[0], label, freeze=options.on("freeze"))["Name"]))
+    ctx.line(str(volumes.snapshot(ctx.api, args[0], label, freeze=options.on("freeze"))["Name"]))
     return 0
 
 
@@ -47,7 +47,7 @@ def snapshot_ls(ctx: Context, options: Options, args: list[str]) -> int:
     found = volumes.snapshots(ctx.api, args[0])["Snapshots"]
     if options.on("quiet"):
         for one in found:
-            ctx.say(safe(str(one["Name"])))
+            ctx.line(str(one["Name"]))
         return 0
     rows = [_row(one) for one in found]
     columns(ctx, ("SNAPSHOT", "CREATED", "ORIGIN", "FROZEN"), rows)
@@ -58,7 +58,7 @@ def _row(one: dict[str, Any]) -> list[str]:
     created = units.parse_time(str(one["CreatedAt"]))
     return [
         str(one["Name"]),
-        units.ago(created / _SECOND),
+        units.ago(created),
         str(one["Origin"]),
         "yes" if one["Frozen"] else "no",
     ]
@@ -74,14 +74,14 @@ def snapshot_rm(ctx: Context, options: Options, args: list[str]) -> int:
 
 def snapshot_restore(ctx: Context, options: Options, args: list[str]) -> int:
     kept = volumes.restore(ctx.api, args[0], args[1])["Kept"]
-    ctx.complain(f"What was there before is snapshot {safe(str(kept['Name']))}")
+    ctx.complain(f"The previous data is snapshot {safe(str(kept['Name']))}")
     ctx.say(args[0])
     return 0
 
 
 def clone(ctx: Context, options: Options, args: list[str]) -> int:
     snapshot, freeze = options.text("snapshot"), options.on("freeze")
-    ctx.say(str(volumes.clone(ctx.api, args[0], args[1], snapshot=snapshot, freeze=freeze)["Name"]))
+    ctx.line(str(volumes.clone(ctx.api, args[0], args[1], snapshot=snapshot, freeze=freeze)["Name"]))
     return 0
 
 
@@ -97,13 +97,13 @@ def schedule(ctx: Context, options: Options, args: list[str]) -> int:
         ctx.say("no schedule")
         return 0
     frozen = ", frozen" if found["Freeze"] else ""
-    due = safe(str(found["Due"]))
+    due = one_line(str(found["Due"]))
     ctx.say(f"every {found['Every']} s, {found['Keep']} kept{frozen}, next at {due}")
     return 0
 
 
 def set_schedule(ctx: Context, name: str, every: int, keep: int, *, freeze: bool) -> None:
-    """``every`` in nanoseconds, as flags have it."""
+    """``every`` in nanoseconds, in the form of flags."""
     volumes.schedule(ctx.api, name, every=max(1, every // _SECOND), keep=keep or 24, freeze=freeze)
 
 
@@ -112,7 +112,7 @@ def set_schedule(ctx: Context, name: str, every: int, keep: int, *, freeze: bool
 
 def diff(ctx: Context, options: Options, args: list[str]) -> int:
     for change in volumes.changes(ctx.api, args[0], args[1], args[2] if len(args) > 2 else ""):
-        ctx.say(f"{_KINDS.get(int(change['Kind']), '?')} {safe(str(change['Path']))}")
+        ctx.line(f"{_KINDS.get(int(change['Kind']), '?')} {change['Path']}")
     return 0
 
 
@@ -128,7 +128,7 @@ def du(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def export(ctx: Context, options: Options, args: list[str]) -> int:
-    from wherry.cli.commands.archive import give, output
+    from wherry.cli.commands.imagearchive import give, output
 
     path = output(options)
     compression = options.text("compression") or _COMPRESSIONS.get(os.path.splitext(path)[1], "none")
@@ -139,16 +139,16 @@ def export(ctx: Context, options: Options, args: list[str]) -> int:
 
 
 def import_(ctx: Context, options: Options, args: list[str]) -> int:
-    from wherry.cli.progress import Working
+    from wherry.cli.terminal.progress import Working
 
     source = args[1] if len(args) > 1 else "-"
     if source == "-" and on_terminal(0):
-        raise Failure("there is no archive: name a file, or redirect one to the standard input")
+        raise Failure("no archive given: name a file, or redirect one to the standard input")
     with Working("Importing") as working:
         pieces = working.over(_pieces(source))
         merge = options.on("merge")
         made = volumes.import_(ctx.api, args[0], pieces, labels=options.many("label"), merge=merge)
-    ctx.say(str(made["Name"]))
+    ctx.line(str(made["Name"]))
     return 0
 
 

@@ -1,8 +1,8 @@
-"""``--use-api-socket``: a container that may speak to the daemon, with the client's registry logins.
+"""``--use-api-socket``: a container that can use the daemon's API, with the client's registry logins.
 
-The daemon's socket is bound at :data:`SOCKET`. The ``auths`` of config.json, where there are any, are put at
-:data:`CONFIG` of the created container, whose ``DOCKER_CONFIG`` says so; one that is set with ``--env`` is
-taken to mean that the container has logins of its own. What credential helpers keep is not handed on.
+The daemon's socket is bound at :data:`SOCKET`. The ``auths`` of config.json, if there are any, are copied to
+:data:`CONFIG` in the container, and its ``DOCKER_CONFIG`` is set to that path. If ``--env`` sets that
+variable, the container is assumed to have its own logins. Logins in credential helpers are not copied.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VARIABLE = "DOCKER_CONFIG"
 
 
 def add(ctx: Context, body: Object) -> bytes:
-    """Add the socket to a create request; the archive to extract at / of the container, empty for none.
+    """Add the socket to a create request. :returns: the archive to extract at / in the container, or nothing.
 
     :raises InvalidArgument: the daemon is not reached through a socket of this machine, in Docker's words.
     """

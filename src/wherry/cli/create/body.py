@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Object = dict[str, Any]
 
@@ -23,7 +23,7 @@ POLICIES = ("no", "always", "on-failure", "unless-stopped")
 
 
 def build(options: Options, image: str, command: Sequence[str]) -> Object:
-    """Everything the flags say, in the API's members.
+    """The API's members for all flags.
 
     :raises InvalidArgument: options that are malformed or contradict each other, in Docker's words.
     """
@@ -56,7 +56,7 @@ def _refuse_windows(options: Options) -> None:
 
 
 def _fold_old_names(options: Options) -> None:
-    """``--net`` and its kind are the old names of ``--network`` and its kind."""
+    """``--net`` and ``--net-alias`` are the old names of ``--network`` and ``--network-alias``."""
     for old, new in (("net", "network"), ("net-alias", "network-alias"), ("dns-opt", "dns-option")):
         if options.given(old):
             options.extend(new, options.get(old))
@@ -92,15 +92,15 @@ def _config(options: Options, image: str, command: Sequence[str]) -> Object:
 
 
 def _entrypoint(options: Options) -> list[str] | None:
-    """``--entrypoint=`` (empty) takes the image's entrypoint away."""
+    """``--entrypoint=`` (empty) removes the image's entrypoint."""
     return [options.text("entrypoint")] if options.given("entrypoint") else None
 
 
 def environment(files: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Variables from files, then from flags; a name without a value takes ours.
+    """Variables from files, then from flags; a name without a value gets this client's value.
 
-    One that is unset here is left out when it came from a file, and sent as a bare name, which takes the
-    image's value away, when it came from a flag.
+    If it is not set here, it is left out if it came from a file. If it came from a flag, the bare name is
+    sent, which removes the image's value.
 
     :raises InvalidArgument: a file that cannot be read, or a malformed line in it.
     """
@@ -219,13 +219,13 @@ def _host_config(options: Options) -> Object:
 
 
 def capabilities(names: Sequence[str]) -> list[str]:
-    """Names in the one form ``CAP_NET_ADMIN`` (or ``ALL``), sorted, each once."""
+    """Names in the form ``CAP_NET_ADMIN`` (or ``ALL``), sorted, without duplicates."""
     upper = {name.strip().upper() for name in names}
     return sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in upper)
 
 
 def _namespaces(options: Options) -> Object:
-    """:raises InvalidArgument: a mode that exists nowhere."""
+    """:raises InvalidArgument: an unknown mode."""
     pid, uts, userns = options.text("pid"), options.text("uts"), options.text("userns")
     cgroupns = options.text("cgroupns")
     container, _, name = pid.partition(":")

@@ -6,8 +6,8 @@ from wherry.cli.create import kinds
 from wherry.cli.create.mounts import parse_mount
 from wherry.cli.create.networks import parse_network
 from wherry.cli.create.secrets import parse_secret
-from wherry.cli.flags import Flag
-from wherry.cli.values import (
+from wherry.cli.grammar.flags import Flag
+from wherry.cli.grammar.values import (
     BOOL,
     BYTES,
     CPUS,
@@ -249,6 +249,6 @@ WINDOWS = (
     ),
     Flag("io-maxiops", "", INT, "Maximum IOps limit for the system drive (Windows only)", hidden=True),
 )
-"""Known, so that they can be refused by name."""
+"""Listed only to refuse them with an error of their own."""
 
 CREATE = WINDOWS + PROCESS + IDENTITY + ISOLATION + RESOURCES + STORAGE + NETWORKS + HEALTH

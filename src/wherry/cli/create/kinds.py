@@ -1,8 +1,8 @@
-"""Values of ``run``'s flags. Every parser raises ValueError with Docker's words."""
+"""The kinds of values of ``run``'s flags. Every parser raises ValueError with Docker's words."""
 
 from __future__ import annotations
 
-from wherry.cli.values import Kind, integer, memory
+from wherry.cli.grammar.values import Kind, integer, memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _link(text: str) -> str:
 
 
 def _sysctl(text: str) -> tuple[str, str]:
-    """Whether a namespaced sysctl; the daemon decides about its value."""
+    """Check that it is a namespaced sysctl; the daemon checks its value."""
     key, equals, value = text.partition("=")
     known = key in (
         "kernel.msgmax",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli.values import boolean, memory
+from wherry.cli.grammar.values import boolean, memory
 from wherry.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 CREATE_MOUNTPOINT = ("create-mountpoint", "bind-create-mountpoint", "bind-create-src")
-"""All names under which "make the source where it is missing" is known."""
+"""All names of the option that creates a missing source."""
 
 
 def split_volumes(specs: Iterable[str]) -> tuple[list[str], list[str]]:
     """Sort ``-v`` values into binds (``source:target[:options]``) and anonymous volumes (a target alone).
 
-    A source that begins with ``.`` is made absolute, here where the current directory is known.
+    A source that begins with ``.`` is made absolute here, because only the client knows its directory.
 
     :raises InvalidArgument: an empty section or too many colons.
     """
@@ -157,7 +157,7 @@ def _bind_recursive(bind: dict[str, Any], value: str) -> None:
 
 
 def _check_recursion(mount: dict[str, Any], bind: dict[str, Any]) -> None:
-    """:raises ValueError: read-only in depth is asked for, and not what it takes."""
+    """:raises ValueError: recursive read-only is asked for without the options that it requires."""
     forced = bind.get("ReadOnlyForceRecursive")
     if not mount.get("ReadOnly") and (forced or bind.get("ReadOnlyNonRecursive")):
         how = "readonly" if forced else "writable"

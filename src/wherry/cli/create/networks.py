@@ -1,7 +1,7 @@
-"""``--network`` in both its forms, and the flags that describe the endpoint on the one network given.
+"""``--network`` in both forms, and the flags that describe the endpoint if one network is given.
 
-The short form is a name (``bridge``, ``host``, ``none``, ``container:web``, a network's own); the long one is
-``name=backend,alias=db,ip=10.0.0.5``.
+The short form is a name (``bridge``, ``host``, ``none``, ``container:web`` or a network's name); the long one
+is ``name=backend,alias=db,ip=10.0.0.5``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from wherry.cli.flags import Options
+    from wherry.cli.grammar.flags import Options
 
     Endpoint = dict[str, Any]
 
@@ -94,7 +94,7 @@ def endpoints(options: Options) -> tuple[str, dict[str, Endpoint]]:
 
 
 def _apply_flags(first: Endpoint, options: Options) -> None:
-    """Add ``--ip``, ``--network-alias`` and their like to the first network."""
+    """Add ``--ip``, ``--network-alias`` and similar flags to the first network."""
     addresses: dict[str, Any] = {}
     for flag, member, version in (("ip", "IPv4Address", 4), ("ip6", "IPv6Address", 6)):
         text = options.text(flag)

@@ -1,6 +1,6 @@
 """``-p`` and ``--expose``: ``[[address:]host[-end]:]container[-end][/protocol]``.
 
-``from=SUBNET,`` before that (several times, or with ``+`` between them) names who may connect.
+``from=SUBNET,`` before that (several times, or with ``+`` between them) names the subnets that may connect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 
 def parse(specs: Iterable[str]) -> Bindings:
-    """Port bindings by ``port/protocol``, as the API's ``PortBindings`` has them.
+    """Port bindings by ``port/protocol``, in the form of the API's ``PortBindings``.
 
     :raises InvalidArgument: in Docker's words.
     """
@@ -35,7 +35,7 @@ def parse(specs: Iterable[str]) -> Bindings:
 def _sources(spec: str) -> tuple[list[str], str]:
     """The subnets that may connect, and the spec without them.
 
-    :raises InvalidArgument: no subnet.
+    :raises InvalidArgument: not a subnet.
     """
     from ipaddress import ip_network
 
@@ -54,7 +54,7 @@ def _sources(spec: str) -> tuple[list[str], str]:
 
 
 def _standard(spec: str) -> str:
-    """``published=8080,target=80,protocol=udp`` in the short notation."""
+    """Convert ``published=8080,target=80,protocol=udp`` to the short form."""
     if "=" not in spec:
         return spec
     known = {"protocol": "tcp", "published": "", "target": "", "mode": "", "app_protocol": "", "name": ""}

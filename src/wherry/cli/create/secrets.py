@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def parse_secret(text: str) -> dict[str, Any]:
-    """One ``--secret`` as the member ``Secrets`` of ``HostConfig`` has it.
+    """One ``--secret`` in the form of the member ``Secrets`` of ``HostConfig``.
 
     :raises ValueError: malformed, in the words of ``--mount``.
     """

@@ -1,4 +1,4 @@
-"""``--security-opt``: what the client itself does about it."""
+"""``--security-opt``: the part that the client handles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROFILE_SIZE_MAX = 4 << 20
 
 
 def parse(options: Iterable[str]) -> Options:
-    """The options for the daemon, and the masked and read-only paths where the options take them away.
+    """The options for the daemon, and the masked and read-only paths if the options change them.
 
     A seccomp profile is read here and sent as JSON, since the daemon may be on another machine.
 

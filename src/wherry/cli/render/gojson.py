@@ -1,7 +1,7 @@
 """JSON for people, as Docker prints it: ``inspect``'s four spaces, one compact object a line for ``json``.
 
-HTML characters mostly stay as they are. Control characters, C1 ones included, are always escaped, so a value
-that a container or an image chose cannot drive the terminal it is shown on.
+HTML characters mostly stay as they are. Control characters, C1 ones included, are always escaped, so values
+that a container or an image chooses cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def compact(value: Any) -> str:
 
 
 def indented(value: Any, indent: str = INDENT) -> str:
-    """Several lines, members in the order they came."""
+    """Several lines, with members in their original order."""
     return _without_controls(jsonwire.indented(plain(value), indent))
 
 

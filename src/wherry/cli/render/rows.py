@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wherry.cli.render import units
 from wherry.cli.render.table import Row
+from wherry.cli.render.template.values import NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ def labels_text(labels: Object | None) -> str:
     return ",".join(f"{k}={v}" for k, v in sorted((labels or {}).items()))
 
 
-class ContainerRow(Row):
+class PlatformText(dict):  # type: ignore[type-arg]
+    """A platform: ``linux/arm64/v8`` in text, an object in JSON."""
+
+    def go_string(self) -> str:
+        parts = (self.get(name) for name in ("os", "architecture", "variant"))
+        return "/".join(str(part) for part in parts if part)
+
+
+class ContainerLine(Row):
     """One container of ``/containers/json``."""
 
     TYPE = "formatter.ContainerContext"
@@ -51,6 +60,11 @@ class ContainerRow(Row):
     }
     TABLE = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
     TABLE_SIZE = TABLE + "\t{{.Size}}"
+    RAW = (
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n"
+        "state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n"
+        "labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n"
+    )
 
     def __init__(self, container: Object, *, truncate: bool = True) -> None:
         self.c, self.truncate = container, truncate
@@ -119,8 +133,8 @@ class ContainerRow(Row):
         return ",".join(sorted(((self.c.get("NetworkSettings") or {}).get("Networks")) or {}))
 
     def get_platform(self) -> Any:
-        descriptor = self.c.get("ImageManifestDescriptor") or {}
-        return descriptor.get("platform")
+        platform = (self.c.get("ImageManifestDescriptor") or {}).get("platform")
+        return PlatformText(platform) if platform else NOTHING
 
 
 def go_quote(text: str) -> str:
@@ -173,7 +187,7 @@ def _host_port(address: str, port: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-class ImageRow(Row):
+class ImageLine(Row):
     """One name of one image of ``/images/json``."""
 
     TYPE = "formatter.imageContext"
@@ -196,6 +210,10 @@ class ImageRow(Row):
     TABLE = (
         "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}"
         "\t{{.Size}}"
+    )
+    RAW = (
+        "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n"
+        "virtual_size: {{.Size}}\n"
     )
     TABLE_DIGEST = TABLE.replace("{{.ID}}", "{{.Digest}}\t{{.ID}}", 1)
 
@@ -248,7 +266,7 @@ class ImageRow(Row):
 
 def image_rows(
     images: Iterable[Object], *, digests: bool, truncate: bool, digest_rows: bool = False
-) -> Iterator[ImageRow]:
+) -> Iterator[ImageLine]:
     """A row for every tag, or every tag and digest; a nameless image has one row of ``<none>``.
 
     ``digest_rows`` gives names that have a digest and no tag a row for every digest.
@@ -257,17 +275,17 @@ def image_rows(
         tags = _by_repository(image.get("RepoTags"), ":")
         digest_map = _by_repository(image.get("RepoDigests"), "@")
         if not tags and not digest_map:
-            yield ImageRow(image, NONE, NONE, NONE, truncate=truncate)
+            yield ImageLine(image, NONE, NONE, NONE, truncate=truncate)
             continue
         for repository, names in tags.items():
             own = digest_map.pop(repository, []) if digests else []
             digest_map.pop(repository, None)
             for name in names:
                 for digest in own or [NONE]:
-                    yield ImageRow(image, repository, name, digest, truncate=truncate)
+                    yield ImageLine(image, repository, name, digest, truncate=truncate)
         for repository, own in digest_map.items():
             for digest in own if digest_rows else [""]:
-                yield ImageRow(image, repository, NONE, digest, truncate=truncate)
+                yield ImageLine(image, repository, NONE, digest, truncate=truncate)
 
 
 def _by_repository(references: Iterable[str] | None, separator: str) -> dict[str, list[str]]:
@@ -279,7 +297,7 @@ def _by_repository(references: Iterable[str] | None, separator: str) -> dict[str
     return grouped
 
 
-class HistoryRow(Row):
+class HistoryLine(Row):
     """One step of ``/images/{name}/history``."""
 
     TYPE = "formatter.historyContext"
@@ -322,7 +340,7 @@ class HistoryRow(Row):
         return str(self.h.get("Comment") or "")
 
 
-class VolumeRow(Row):
+class VolumeLine(Row):
     """One volume of ``/volumes``."""
 
     TYPE = "formatter.volumeContext"
@@ -340,6 +358,8 @@ class VolumeRow(Row):
         "Status": "STATUS",
     }
     TABLE = "{{.Driver}}\t{{.Name}}"
+
+    RAW = "name: {{.Name}}\ndriver: {{.Driver}}\n"
 
     def __init__(self, volume: Object) -> None:
         self.v = volume
@@ -376,7 +396,7 @@ class VolumeRow(Row):
     get_group = get_status = get_availability
 
 
-class NetworkRow(Row):
+class NetworkLine(Row):
     """One network of ``/networks``."""
 
     TYPE = "network.networkContext"
@@ -393,6 +413,8 @@ class NetworkRow(Row):
         "CreatedAt": "CREATED AT",
     }
     TABLE = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"
+
+    RAW = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n"
 
     def __init__(self, network: Object, *, truncate: bool = True) -> None:
         self.n, self.truncate = network, truncate

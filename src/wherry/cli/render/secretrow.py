@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class SecretRow(Row):
+class SecretLine(Row):
     """One secret of ``/secrets``."""
 
     TYPE = "secret.secretContext"
@@ -39,10 +39,10 @@ class SecretRow(Row):
         return str((self.spec.get("Driver") or {}).get("Name", ""))
 
     def get_createdat(self) -> str:
-        return units.ago(units.parse_time(str(self.s.get("CreatedAt", ""))) / 1_000_000_000)
+        return units.ago(units.parse_time(str(self.s.get("CreatedAt", ""))))
 
     def get_updatedat(self) -> str:
-        return units.ago(units.parse_time(str(self.s.get("UpdatedAt", ""))) / 1_000_000_000)
+        return units.ago(units.parse_time(str(self.s.get("UpdatedAt", ""))))
 
     def get_labels(self) -> str:
         return labels_text(self.spec.get("Labels"))

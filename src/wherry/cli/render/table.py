@@ -1,14 +1,15 @@
 """Lists of records: tables, templates, JSON lines.
 
-Columns are set as Go's ``text/tabwriter`` sets them with Docker's measures: at least 10 wide, 3 apart; a
-column's width holds for neighbouring lines that have the column.
+Columns are formatted as by Go's ``text/tabwriter`` with Docker's settings: at least 10 wide, 3 apart. A
+column's width applies to consecutive lines that have the column.
 """
 
 from __future__ import annotations
 
-from wherry.cli.command import Failure, safe
+from wherry.cli.command import Failure
+from wherry.cli.console import one_line
 from wherry.cli.render import template
-from wherry.cli.render.template.execute import Record, TemplateFailure
+from wherry.cli.render.template.execute import TemplateFailure, TemplateRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,23 +17,25 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from wherry.cli.command import Context
-    from wherry.cli.several import Answer
+    from wherry.cli.daemons.several import DaemonAnswer
 
 WIDTH_MIN, PADDING = 10, 3
 
 
-class Row(Record):
+class Row(TemplateRecord):
     """A record with column headers. ``HEADERS`` maps a field to its header; fields without one print their
     name's header as ``<no value>``, as Docker's do.
 
-    ``context`` is whose record it is; it is a field like the others where several daemons were asked."""
+    ``context`` is the daemon of the record; it is a field like the others if several daemons were asked."""
 
     HEADERS: dict[str, str] = {}
+    RAW = ""
+    """The template of ``--format raw``, for kinds of objects that have one."""
     context = ""
     several = False
 
-    def of(self, answer: Answer) -> Self:
-        """The same row, as a part of a daemon's answer."""
+    def of(self, answer: DaemonAnswer) -> Self:
+        """The same row with its daemon's name."""
         self.context, self.several = answer.name, answer.several
         return self
 
@@ -42,20 +45,16 @@ class Row(Record):
 
     def value(self, name: str, args: Sequence[Any]) -> Any:
         if name == "Context":
-            return _one_line(self.context)
+            return one_line(self.context)
         if name not in self.FIELDS and name != "Label":
             raise KeyError(name)
         method = getattr(self, f"get_{name.lower()}")
         found = method(*args)
-        return _one_line(found) if isinstance(found, str) else found
+        return one_line(found) if isinstance(found, str) else found
 
 
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else safe(text).replace("\n", "\\n").replace("\t", "\\t")
-
-
-class Header(Record):
-    """The header row: what every field of a table's template is in its first line."""
+class Header(TemplateRecord):
+    """The header row: the value of every field in the first line of a table."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._headers = headers
@@ -70,7 +69,7 @@ class Header(Record):
 
 
 def compile_format(text: str) -> template.Template:
-    """:raises Failure: the format is no template."""
+    """:raises Failure: the format is not a valid template."""
     try:
         return template.compile(text)
     except template.TemplateError as e:
@@ -78,7 +77,7 @@ def compile_format(text: str) -> template.Template:
 
 
 def render(template_: template.Template, record: Any) -> str:
-    """:raises Failure: the template asks for what the record does not have."""
+    """:raises Failure: the template uses a field that the record does not have."""
     try:
         return template_.render(record)
     except TemplateFailure as e:
@@ -94,26 +93,38 @@ def split_format(layout: str, default: str) -> tuple[bool, str]:
     return is_table, text.strip(" ").replace("\\t", "\t").replace("\\n", "\n")
 
 
+def quiet(given: str, column: str, raw: str) -> str:
+    """The layout of ``-q``: ids alone, by the name that ``raw`` has for them where that was asked for.
+    Another
+    ``--format`` goes before, as in Docker's client."""
+    if given == "raw":
+        return f"{raw}: {{{{.{column}}}}}"
+    return f"{{{{.{column}}}}}" if given in ("", "table") else given
+
+
 def show(ctx: Context, rows: Iterable[Row], layout: str, *, default: str, headers: dict[str, str]) -> None:
     """Print rows in a ``--format``; ``default`` is the template of the plain table, which begins with the
     context where several daemons were asked.
 
-    :raises Failure: the format is no template, or asks for what a row does not have.
+    :raises Failure: the format is not a valid template, or uses a field that a row does not have.
     """
+    if layout == "raw":
+        rows = list(rows)
+        layout = rows[0].RAW if rows else " "
     if ctx.several:
         default = "{{.Context}}\t" + default
     is_table, text = split_format(layout, default)
     compiled = compile_format(text)
     if not is_table:
         for row in rows:
-            ctx.say(render(compiled, row))
+            ctx.raw(render(compiled, row))
         return
     lines = [render(compiled, row) for row in rows]
     ctx.write(align([_header_line(compiled, headers | {"Context": "CONTEXT"}), *lines]))
 
 
 def _header_line(compiled: template.Template, headers: dict[str, str]) -> str:
-    """The first line; empty where the template is not one of columns."""
+    """The first line; empty if the template has no columns."""
     try:
         return compiled.render(Header(headers), header=True)
     except TemplateFailure:
@@ -121,7 +132,7 @@ def _header_line(compiled: template.Template, headers: dict[str, str]) -> str:
 
 
 def align(lines: Iterable[str], width_min: int = WIDTH_MIN) -> str:
-    """Set tab-separated cells in columns."""
+    """Format tab-separated cells in columns."""
     cells = [line.split("\t") for text in lines for line in text.split("\n")]
     out: list[str] = []
     _columns(cells, 0, len(cells), [], out, width_min)

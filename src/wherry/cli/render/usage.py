@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
-class Usage:
+class ContainerUsage:
     """What one reading of ``/containers/{id}/stats`` says. ``running`` is False for one that says nothing."""
 
     __slots__ = (
@@ -100,7 +100,7 @@ def sparkline(values: Sequence[float], width: int, least: float) -> str:
     return bars.rjust(width)
 
 
-class UsageRow(Row):
+class UsageLine(Row):
     """One container of ``stats``."""
 
     TYPE = "formatter.statsContext"
@@ -121,7 +121,7 @@ class UsageRow(Row):
     )
 
     def __init__(
-        self, usage: Usage, *, asked: str = "", truncate: bool = True, several: bool = False
+        self, usage: ContainerUsage, *, asked: str = "", truncate: bool = True, several: bool = False
     ) -> None:
         self.u, self.asked, self.truncate = usage, asked, truncate
         self.context, self.several = usage.context, several

@@ -1,4 +1,4 @@
-"""The image at the end of a build: configuration, history, manifest, from what the steps became."""
+"""Assemble the image at the end of a build: configuration, history and manifest, from the steps' results."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from wherry.build.graph import ImageOp, StagePlan, Vertex
-from wherry.build.solve import Result
 from wherry.engine.builds.cache import BuildCache
-from wherry.engine.builds.layers import Form, Layer, Layers
+from wherry.engine.builds.layers import Form, Layers, NewLayer
 from wherry.errors import NotFound
+from wherry.images import packing
 from wherry.images.archive_index import encode_document
 from wherry.images.store import ImageStore
 from wherry.model import oci
 from wherry.model.digest import Digest
 from wherry.model.images import Image
 from wherry.model.oci import Descriptor, History, ImageConfig, Manifest, RootFS
+from wherry.solver.graph import ImageOp, StagePlan, Vertex
+from wherry.solver.solve import Result
 from wherry.storage.leases import Lease
 
 _OCI_TYPES = {
@@ -27,27 +28,31 @@ _OCI_TYPES = {
     oci.DOCKER_LAYER_GZIP: oci.LAYER_GZIP,
 }
 _TRIES = 3
-COMMENT = "wherry.dockerfile.v0"
+COMMENT = "buildkit.dockerfile.v0"
+"""By which tools tell how the lines of a history are worded."""
 
 
 @dataclass(frozen=True)
 class ImageForm:
-    """What is asked of the image itself. ``epoch`` in seconds; ``annotations`` of the manifest."""
+    """The requested form of the image. ``epoch`` in seconds; ``annotations`` of the manifest; ``legacy``: its
+    history is in the legacy builder's words."""
 
     layers: Form = field(default_factory=Form)
     epoch: int | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     squash: bool = False
+    legacy: bool = False
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """An image whose blobs are in the content store; nobody knows it yet."""
+    """An image whose blobs are in the content store; it has no row and no name yet."""
 
     target: Descriptor
     config_digest: Digest
     config: ImageConfig
-    layers: tuple[Layer, ...]
+    manifest: Manifest
+    layers: tuple[NewLayer, ...]
 
 
 class Assembler:
@@ -67,7 +72,7 @@ class Assembler:
             try:
                 return self._assemble(stage, results, bases, form, lease)
             except NotFound:
-                continue  # another build took the same snapshots into an image: they go by other names now
+                continue  # another build made an image of the same snapshots: their names have changed
         return self._assemble(stage, results, bases, form, lease)
 
     def _assemble(
@@ -106,7 +111,7 @@ class Assembler:
     def _snapshots(
         self, chain: Sequence[Vertex], results: Mapping[Vertex, Result]
     ) -> tuple[list[str], set[Vertex]]:
-        """Snapshots of steps that have files of their own, and which steps those are."""
+        """Snapshots of steps that have files of their own, and the numbers of those steps."""
         found: list[str] = []
         has_layer: set[Vertex] = set()
         below = self.cache.snapshot_of(results[chain[0]])
@@ -119,12 +124,14 @@ class Assembler:
         return found, has_layer
 
     def _squash(
-        self, made: Sequence[Layer], below: Digest | None, form: ImageForm, lease: Lease
-    ) -> list[Layer]:
+        self, made: Sequence[NewLayer], below: Digest | None, form: ImageForm, lease: Lease
+    ) -> list[NewLayer]:
         key, mount = self.cache.prepare(Result("", snapshot=below))
         name = f"squash-{made[-1].chain_id}"
         try:
             for layer in made:
+                if not self._images.content.has(layer.blob.digest):
+                    packing.pack(self._images, (layer.blob, layer.chain_id), lease)
                 self._images.layers.merge(layer.blob.digest, layer.diff_id, mount)
             lease.keep_snapshot(name)
             self.cache.snapshotter.commit(name, key)
@@ -137,7 +144,7 @@ class Assembler:
         self,
         config: ImageConfig,
         blobs: list[Descriptor],
-        made: tuple[Layer, ...],
+        made: tuple[NewLayer, ...],
         form: ImageForm,
         lease: Lease,
     ) -> Assembled:
@@ -156,7 +163,7 @@ class Assembler:
             digest=content.put(document, oci.MANIFEST, lease=lease.id),
             size=len(document),
         )
-        return Assembled(target, digest, config, made)
+        return Assembled(target, digest, config, manifest, made)
 
 
 def _as_oci(layer: Descriptor) -> Descriptor:
@@ -171,7 +178,8 @@ def _history(
     *,
     squashed: bool,
 ) -> list[History]:
-    """Steps of the stage and of the stages it stands on. Without an epoch a step's time is when it ran."""
+    """The steps of the stage and of the stages below it.
+    Without an epoch, a step has the time when it ran."""
     steps = list(stage.history)
     below = stage.base
     while below is not None:
@@ -182,14 +190,17 @@ def _history(
     for step in steps:
         if step.vertex is not None and step.vertex in results:
             moment = results[step.vertex].created or moment
+        words = step.legacy if form.legacy else step.created_by
+        if not words:
+            continue
         layer = step.vertex in has_layer and not squashed
         found.append(
             History(
                 created=timestamp(moment // 10**9, moment % 10**9)
                 if form.epoch is None
                 else timestamp(form.epoch),
-                created_by=step.created_by,
-                comment=COMMENT,
+                created_by=words,
+                comment=None if form.legacy else COMMENT,
                 empty_layer=not layer,
             )
         )
@@ -201,7 +212,7 @@ def _history(
 
 
 def _created(chain: Sequence[Vertex], results: Mapping[Vertex, Result], epoch: int | None) -> str:
-    """The moment of the last step; without one, of the base."""
+    """The time of the last step; without steps, of the base image."""
     if epoch is not None:
         return timestamp(epoch)
     moments = [results[vertex].created for vertex in chain if results[vertex].created]
@@ -212,7 +223,7 @@ def _created(chain: Sequence[Vertex], results: Mapping[Vertex, Result], epoch: i
 
 
 def timestamp(seconds: int, nanoseconds: int = 0) -> str:
-    """RFC 3339 in UTC."""
+    """The time in RFC 3339 format, in UTC."""
     text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
     return f"{text}{fraction}Z"

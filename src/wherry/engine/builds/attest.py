@@ -1,27 +1,27 @@
-"""Attestations: where an image comes from (SLSA provenance), and what is in it (SPDX), as in-toto statements.
+"""Attestations: the origin of an image (SLSA provenance) and its contents (SPDX), as in-toto statements.
 
-Each platform's image has one manifest beside it in the index, as BuildKit's clients look for it
-(``vnd.docker.reference.type``), which names the image as its ``subject`` too: so it is a referrer as of the
-distribution spec. Addresses are written without what may be secret in them; arguments only where all is
-asked.
+Beside each platform's image the index has one attestation manifest, where BuildKit's clients look for it
+(``vnd.docker.reference.type``). It also names the image as its ``subject``, so it is a referrer as defined by
+the distribution spec. Possible secrets are removed from addresses. Build arguments are included only in mode
+``max``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from wherry import __version__
-from wherry.build import instructions as ins
-from wherry.build.graph import FetchOp, ImageOp, RunOp, Vertex, walk
-from wherry.build.solve import Result
+from wherry.dockerfile import instructions as ins
 from wherry.engine.builds.assembling import Assembled, timestamp
 from wherry.engine.builds.cache import BuildCache
 from wherry.engine.builds.requests import BuildRequest
-from wherry.errors import InvalidArgument
+from wherry.engine.builds.results import PlatformResult
+from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.images.archive_index import encode_document
 from wherry.images.compare import Software, software
 from wherry.images.store import ImageStore
@@ -29,10 +29,9 @@ from wherry.model import digest as digests
 from wherry.model import oci
 from wherry.model.oci import Descriptor, Manifest, Platform
 from wherry.registry.download import shown
+from wherry.solver.graph import FetchOp, ImageOp, RunOp, Vertex, walk
+from wherry.solver.solve import Result
 from wherry.storage.leases import Lease
-
-if TYPE_CHECKING:
-    from wherry.engine.builds.finishing import PlatformResult
 
 _IN_TOTO = "application/vnd.in-toto+json"
 _EMPTY_TYPE, _EMPTY = "application/vnd.oci.empty.v1+json", b"{}"
@@ -43,8 +42,8 @@ _BUILD_TYPE = "https://mobyproject.org/buildkit@v1"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a build as a whole. ``started`` in nanoseconds since the epoch."""
+class BuildFacts:
+    """Facts about the build as a whole. ``started`` in nanoseconds since the epoch."""
 
     request: BuildRequest
     dockerfile: ins.Dockerfile
@@ -53,23 +52,53 @@ class Facts:
     epoch: int | None
 
 
+_FIELDS = {
+    "provenance": {"type", "mode", "builder-id", "inline-only", "version", "disabled", "reproducible"},
+    "sbom": {"type", "generator", "disabled"},
+}
+
+
+def asked(attestations: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The requested kinds with their fields. A value is ``true``, or fields separated by commas.
+
+    ``inline-only`` changes nothing: here only images have attestations.
+    :raises InvalidArgument: an unknown field or value. :raises NotImplemented_: one that is not supported.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for kind, text in attestations.items():
+        fields = dict(one.strip().partition("=")[::2] for one in text.split(",") if one.strip())
+        if fields.pop("true", None) is not None or fields.pop("false", None) is not None:
+            fields["disabled"] = "false" if text.startswith("true") else "true"
+        if unknown := set(fields) - _FIELDS[kind]:
+            raise InvalidArgument(f"invalid {kind} {text!r}: unknown field {min(unknown)!r}")
+        if fields.get("mode", "min") not in ("min", "max"):
+            raise InvalidArgument(f"invalid provenance {text!r}: mode=min or mode=max")
+        if fields.get("version", "v1") != "v1":
+            raise NotImplemented_(f"provenance of version {fields['version']} is not supported: v1 is")
+        if fields.get("generator"):
+            raise NotImplemented_("generators of SBOMs are not supported: the built-in one is")
+        if fields.get("disabled", "false") not in ("true", "1"):
+            found[kind] = fields
+    return found
+
+
 def attestation(
     images: ImageStore,
     cache: BuildCache,
-    facts: Facts,
+    facts: BuildFacts,
     result: PlatformResult,
     image: Assembled,
     lease: Lease,
     *,
     finished: int,
 ) -> Descriptor | None:
-    """The manifest with everything that was asked for about one image; ``None`` for nothing. Blocks."""
-    wanted = facts.request.attestations
+    """The manifest with all requested attestations of one image; ``None`` if none was requested. Blocks."""
+    wanted = asked(facts.request.attestations)
     predicates: list[tuple[str, dict[str, Any]]] = []
     if "sbom" in wanted:
         predicates.append((_SPDX, _spdx(cache, result, image, facts)))
     if "provenance" in wanted:
-        predicates.append((_PROVENANCE, _provenance(facts, result, finished)))
+        predicates.append((_PROVENANCE, provenance(facts, result, finished)))
     if not predicates:
         return None
     content = images.content
@@ -107,7 +136,7 @@ def attestation(
 
 
 def _statement(
-    kind: str, predicate: dict[str, Any], facts: Facts, image: Assembled, platform: Platform
+    kind: str, predicate: dict[str, Any], facts: BuildFacts, image: Assembled, platform: Platform
 ) -> dict[str, Any]:
     names = [f"pkg:docker/{quote(t.familiar_name)}@{t.tag}" for t in facts.request.tags] or ["_"]
     subject = [
@@ -123,13 +152,12 @@ def _statement(
 # ---- provenance --------------------------------------------------------------------------------------------
 
 
-def _provenance(facts: Facts, result: PlatformResult, finished: int) -> dict[str, Any]:
+def provenance(facts: BuildFacts, result: PlatformResult, finished: int) -> dict[str, Any]:
+    """The predicate in the requested mode; the smallest one if no mode was given."""
     request = facts.request
-    mode = request.attestations["provenance"]
-    if mode not in ("true", "mode=min", "mode=max"):
-        raise InvalidArgument(f"invalid provenance {mode!r}: mode=min or mode=max")
+    fields = asked(request.attestations).get("provenance", {})
     vertices = list(walk([result.plan.target.vertex]))
-    everything = mode == "mode=max"
+    everything = fields.get("mode") == "max"
     parameters: dict[str, Any] = {
         "configSource": {
             "path": request.dockerfile,
@@ -158,9 +186,9 @@ def _provenance(facts: Facts, result: PlatformResult, finished: int) -> dict[str
             "resolvedDependencies": list(_materials(vertices)),
         },
         "runDetails": {
-            "builder": {"id": f"wherry/{__version__}"},
+            "builder": {"id": fields.get("builder-id") or f"wherry/{__version__}"},
             "metadata": {
-                # The moment, and the id of one run of it, would make every build another.
+                # A timestamp or the id of one run would make every build different.
                 **({"invocationId": facts.build_id} if facts.epoch is None else {}),
                 "startedOn": _moment(facts.started, facts.epoch),
                 "finishedOn": _moment(finished, facts.epoch),
@@ -201,11 +229,11 @@ def _materials(vertices: list[Vertex]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-# ---- what is in it -----------------------------------------------------------------------------------------
+# ---- contents ----------------------------------------------------------------------------------------------
 
 
-def _spdx(cache: BuildCache, result: PlatformResult, image: Assembled, facts: Facts) -> dict[str, Any]:
-    """An SPDX 2.3 document of the packages that dpkg, apk and Python know of."""
+def _spdx(cache: BuildCache, result: PlatformResult, image: Assembled, facts: BuildFacts) -> dict[str, Any]:
+    """An SPDX 2.3 document of the packages that the dpkg, apk and Python databases list."""
     snapshot = cache.snapshot_of(_final(result))
     packages = [_package(number, one) for number, one in enumerate(software(cache.snapshotter, snapshot), 1)]
     created = timestamp(facts.epoch) if facts.epoch is not None else timestamp(facts.started // 10**9)

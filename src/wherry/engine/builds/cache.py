@@ -4,8 +4,9 @@
     <root>/build/cachemounts/<id>   what RUN --mount=type=cache keeps
     <root>/build/fetched/<id>       what ADD fetched
 
-A step's files are a committed snapshot, ``build-<id>`` until an image takes it as a layer: then it goes by
-its chain id, and is one with the image's. Rows say what there is; what has no row goes at the next start.
+A step's files are a committed snapshot named ``build-<id>`` until an image uses it as a layer. Then it is
+renamed to its chain id, and the image and the cache share it. Every entry has a row; anything without a row
+is removed at the next start.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wherry.build.solve import Result
 from wherry.errors import NotFound
 from wherry.linux import trees
 from wherry.model.digest import Digest
 from wherry.model.mount import Mount
+from wherry.solver.solve import Result
 from wherry.state.builds import CACHE_MOUNT, LOCAL, REGULAR, BuildRows, RecordRow
 from wherry.storage.contexts import ContextStore
 from wherry.storage.snapshots import UNPACK_PREFIX, Snapshotter
@@ -33,12 +34,13 @@ from wherry.storage.snapshots import UNPACK_PREFIX, Snapshotter
 log = logging.getLogger(__name__)
 _PREFIX = "build-"
 _SHARE = 10
-"""Percent of the disk that the cache may have."""
+"""The default bound: percent of the disk that the cache may use."""
 
 
 @dataclass(frozen=True)
-class Usage:
-    """One record for people. ``shared``: an image has its files as well; ``in_use``: a build is at it."""
+class CacheUsage:
+    """One record, as shown to users.
+    ``shared``: an image uses its files as well; ``in_use``: a build uses it."""
 
     row: RecordRow
     in_use: bool
@@ -47,7 +49,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a prune leaves, bytes; 0 for no bound. ``reserved`` is kept whatever the others say."""
+    """What a prune keeps, in bytes; 0: no bound. ``reserved`` is kept whatever the other bounds say."""
 
     reserved: int = 0
     most: int = 0
@@ -65,7 +67,7 @@ class BuildCache:
         contexts: ContextStore,
         collect: Callable[[], object],
     ) -> None:
-        """:param root: ``<root>/build``. :param collect: removes snapshots that nothing needs any more."""
+        """:param root: ``<root>/build``. :param collect: removes snapshots that are no longer needed."""
         self.root, self.rows, self.snapshotter, self.contexts = root, rows, snapshotter, contexts
         self._collect = collect
         self._lock = threading.Lock()
@@ -75,7 +77,8 @@ class BuildCache:
         self._sweep()
 
     def _sweep(self) -> None:
-        """What a killed daemon was writing to, directories without a row, rows without a directory."""
+        """Remove unfinished data of a killed daemon, directories without a row,
+        and rows without a directory."""
         for entry in self.root.glob("scratch-*"):
             trees.remove(entry)
         known = {row.place for row in self.rows.all() if row.place}
@@ -90,7 +93,7 @@ class BuildCache:
     # ---- finding -------------------------------------------------------------------------------------------
 
     def find(self, keys: Sequence[str]) -> RecordRow | None:
-        """The record of the first key that has one whose files are there."""
+        """The record for the first of the keys that has one with existing files."""
         for key in keys:
             row = self.rows.find([key])
             if row is None:
@@ -109,7 +112,7 @@ class BuildCache:
         return True
 
     def hold(self, record: str) -> None:
-        """A build needs a record: it stays until :meth:`release`."""
+        """A build needs a record: it is kept until :meth:`release`."""
         with self._lock:
             self._held[record] += 1
 
@@ -134,12 +137,12 @@ class BuildCache:
     def prepare(self, parent: Result | None) -> tuple[str, Mount]:
         """A writable snapshot on a result: its key, and its mount."""
         key = f"{UNPACK_PREFIX}{_PREFIX}{secrets.token_hex(10)}"
-        with self._lock:  # between the name and its use nobody renames it
+        with self._lock:  # nobody may rename it between finding the name and using it
             snapshot = self.snapshot_of(parent) if parent is not None else None
             return key, self.snapshotter.prepare(key, snapshot)[0]
 
     def view(self, result: Result) -> tuple[str, Mount]:
-        """A read-only look at a result."""
+        """A read-only view of a result."""
         key = f"{UNPACK_PREFIX}{_PREFIX}{secrets.token_hex(10)}"
         with self._lock:
             return key, self.snapshotter.view(key, self.snapshot_of(result))[0]
@@ -155,10 +158,10 @@ class BuildCache:
         description: str,
         keep: Callable[[str], None],
     ) -> Result:
-        """Keep what was made in a snapshot as the result that ``keys`` lead to.
+        """Commit a snapshot as the result for ``keys``.
 
-        :param keep: told the snapshot's name before it has it, to keep it from the collector until it has a
-        row.
+        :param keep: called with the snapshot's name before the commit, to protect it from the collector until
+        it has a row.
         """
         name = _PREFIX + secrets.token_hex(10)
         keep(name)
@@ -175,7 +178,7 @@ class BuildCache:
         *,
         created: int = 0,
     ) -> Result:
-        """A further record on a snapshot that is there: a step that changed nothing, an imported layer."""
+        """Add a record for an existing snapshot: a step that changed nothing, or an imported layer."""
         return self._insert(snapshot, parent, keys, description, 0, created)
 
     def _insert(
@@ -205,12 +208,12 @@ class BuildCache:
         return Result(keys[-1], record=record.id, created=now)
 
     def publish(self, snapshot: str, chain_id: Digest) -> bool:
-        """Let a step's snapshot go by its chain id; ``False`` when another one has it already."""
+        """Rename a step's snapshot to its chain id; ``False`` if a snapshot with that name exists already."""
         with self._lock:
             return self.snapshotter.rename(snapshot, chain_id)
 
     def place(self, kind: str, directory: str, key: str, description: str) -> RecordRow:
-        """The record of a directory found by ``key``, made where there is none."""
+        """The record of a directory with this ``key``; created if there is none."""
         with self._lock:
             row = self.rows.find([key])
             if row is None:
@@ -225,7 +228,7 @@ class BuildCache:
         return row
 
     def note_context(self, identifier: str, description: str, size: int) -> None:
-        """A synced context is in use, and counts as cache."""
+        """Record that a synced context is in use; its size counts as cache."""
         place = f"contexts/{identifier}"
         row = self.rows.at(place)
         if row is None:
@@ -237,7 +240,7 @@ class BuildCache:
         self.rows.touch([row.id])
 
     def remeasure(self, row_id: str) -> None:
-        """A directory's size, after it was used."""
+        """Measure a directory again after it was used."""
         row = self.rows.get(row_id)
         if row is not None and row.place:
             try:
@@ -247,16 +250,16 @@ class BuildCache:
 
     # ---- looking and pruning -------------------------------------------------------------------------------
 
-    def usage(self) -> list[Usage]:
+    def usage(self) -> list[CacheUsage]:
         shared = self.rows.shared()
         with self._lock:
             held = set(self._held)
-        return [Usage(row, row.id in held, row.snapshot in shared) for row in self.rows.all()]
+        return [CacheUsage(row, row.id in held, row.snapshot in shared) for row in self.rows.all()]
 
-    def prune(self, wanted: Callable[[Usage], bool], bounds: Bounds) -> tuple[list[str], int]:
-        """Remove what is ``wanted`` gone, least recently used first, as far as the bounds ask.
+    def prune(self, wanted: Callable[[CacheUsage], bool], bounds: Bounds) -> tuple[list[str], int]:
+        """Remove what ``wanted`` selects, least recently used first, until the bounds are met.
 
-        Returns the ids that went, and how many bytes.
+        Returns the removed ids and the number of bytes.
         """
         usage = self.usage()
         total = sum(one.row.size for one in usage if not one.shared)
@@ -273,7 +276,7 @@ class BuildCache:
                 if bounded and not _too_much(total - freed, free + freed, bounds):
                     return self._finish(gone, freed)
                 if children[one.row.id]:
-                    continue  # what is built on it goes first
+                    continue  # records built on it must be removed first
                 pending.remove(one)
                 progress = True
                 if self._remove(one):
@@ -289,7 +292,7 @@ class BuildCache:
             self.rows.forget_layers()
         return gone, freed
 
-    def _remove(self, one: Usage) -> bool:
+    def _remove(self, one: CacheUsage) -> bool:
         row = one.row
         with self._lock:
             if self._held[row.id]:
@@ -306,7 +309,7 @@ class BuildCache:
         return True
 
     def keep_bound(self, most: int = 0) -> None:
-        """After a build: down to ``most`` bytes, or the default share of the disk."""
+        """Called after a build: shrink the cache to ``most`` bytes, or to the default share of the disk."""
         bound = most or shutil.disk_usage(self.root).total * _SHARE // 100
         total = sum(one.row.size for one in self.usage() if not one.shared)
         if total > bound:
@@ -324,4 +327,4 @@ def _too_much(size: int, free: int, bounds: Bounds) -> bool:
     return not bounds.most and not bounds.free
 
 
-__all__ = ["CACHE_MOUNT", "Bounds", "BuildCache", "Usage"]
+__all__ = ["CACHE_MOUNT", "Bounds", "BuildCache", "CacheUsage"]

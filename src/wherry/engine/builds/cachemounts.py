@@ -1,4 +1,4 @@
-"""``RUN --mount=type=cache``: directories that outlive builds, shared, private or one at a time."""
+"""``RUN --mount=type=cache``: directories that persist across builds: shared, private or locked."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from pathlib import Path
 
 import msgspec
 
-from wherry.build.graph import MountOp, RunOp
+from wherry import threads
 from wherry.engine.builds.cache import BuildCache
 from wherry.model.mount import Mount
+from wherry.solver.graph import MountOp, RunOp
 from wherry.state.builds import CACHE_MOUNT
-from wherry.storage import build_files
-from wherry.storage.build_files import CopyJob, Part
-from wherry.storage.children import Ending
+from wherry.storage.confined import build_files
+from wherry.storage.confined.build_files import CopyJob, Part
+from wherry.storage.confined.children import Ending
 from wherry.storage.selection import Wanted
 
 _MODE = 0o755
+Seed = Callable[[MountOp], str]
+"""The key of the files that a new directory is filled with; ``""`` for none."""
 
 
 class CacheMounts:
@@ -34,23 +37,24 @@ class CacheMounts:
         self._lock = threading.Lock()
 
     @asynccontextmanager
-    async def locked(self, op: RunOp) -> AsyncIterator[Chosen]:
-        """The directories of one RUN, those that are ``locked`` to itself."""
-        chosen = Chosen(self, self._cache)
+    async def locked(self, op: RunOp, seed: Seed) -> AsyncIterator[Chosen]:
+        """The directories of one RUN; those that are ``locked`` are exclusive to it."""
+        chosen = Chosen(self, self._cache, seed)
         async with AsyncExitStack() as stack:
-            keys = sorted({_key(m, 0) for m in op.mounts if m.type == "cache" and m.sharing == "locked"})
-            for key in keys:  # in order, so that two RUNs never wait for each other
+            locked = [m for m in op.mounts if m.type == "cache" and m.sharing == "locked"]
+            keys = sorted({key_of(mount, seed(mount), 0) for mount in locked})
+            for key in keys:  # in a fixed order, so that two RUNs never deadlock
                 await stack.enter_async_context(self._locks.setdefault(key, asyncio.Lock()))
             try:
                 yield chosen
             finally:
-                await asyncio.shield(asyncio.to_thread(chosen.close))
+                await asyncio.shield(threads.child(chosen.close))
 
-    def take(self, mount: MountOp) -> str:
-        """A key nobody else has now, for ``private``."""
+    def take(self, mount: MountOp, seed: str) -> str:
+        """A key that nobody else uses now, for ``private``."""
         with self._lock:
             number = 0
-            while (key := _key(mount, number)) in self._busy:
+            while (key := key_of(mount, seed, number)) in self._busy:
                 number += 1
             self._busy.add(key)
             return key
@@ -63,18 +67,18 @@ class CacheMounts:
 class Chosen:
     """The directories of one RUN."""
 
-    def __init__(self, mounts: CacheMounts, cache: BuildCache) -> None:
-        self._mounts, self._cache = mounts, cache
+    def __init__(self, mounts: CacheMounts, cache: BuildCache, seed: Seed) -> None:
+        self._mounts, self._cache, self._seed = mounts, cache, seed
         self._private: list[str] = []
         self._records: list[str] = []
 
     def directory(self, mount: MountOp, first: Callable[[], Mount] | None) -> Path:
-        """:param first: mounts what a new directory is filled from. Blocks."""
+        """:param first: mounts the files that a new directory is filled with. Blocks."""
         if mount.sharing == "private":
-            key = self._mounts.take(mount)
+            key = self._mounts.take(mount, self._seed(mount))
             self._private.append(key)
         else:
-            key = _key(mount, 0)
+            key = key_of(mount, self._seed(mount), 0)
         row = self._cache.place(CACHE_MOUNT, "cachemounts", key, f"mount {mount.target} with id {mount.id}")
         self._records.append(row.id)
         assert row.place is not None
@@ -102,7 +106,8 @@ class Chosen:
             self._cache.remeasure(record)
 
 
-def _key(mount: MountOp, number: int) -> str:
-    """By id, and by what a new one is filled from, as that decides what is in it."""
-    parts = ["cachemount", mount.id, mount.source >= 0, mount.path if mount.source >= 0 else "", number]
+def key_of(mount: MountOp, seed: str, number: int) -> str:
+    """The key: the id, and what determines a new directory's content: its source, owner and mode."""
+    mode = _MODE if mount.mode is None else mount.mode
+    parts = ["cachemount", mount.id, seed, mount.path if seed else "", mount.uid, mount.gid, mode, number]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

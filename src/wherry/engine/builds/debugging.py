@@ -1,4 +1,4 @@
-"""``build debug``: the state before the failing step as an image, so that a shell can look at it."""
+"""``build debug``: makes an image of the state before the failed step, for a shell to inspect."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace as with_fields
 
 from msgspec.structs import replace
 
-from wherry.build import configs
-from wherry.build.graph import Plan, RunOp, StagePlan, Vertex
-from wherry.build.solve import Result
+from wherry.dockerfile import configs
 from wherry.engine.builds.assembling import Assembler, ImageForm
 from wherry.engine.builds.reports import Report
 from wherry.images.store import ImageStore
 from wherry.model.digest import Digest
 from wherry.model.images import Image
 from wherry.model.oci import ImageRunConfig
+from wherry.solver.graph import Plan, RunOp, StagePlan, Vertex
+from wherry.solver.solve import Result
 from wherry.storage.leases import Lease
 
 
@@ -25,7 +25,7 @@ def failed_vertex(report: Report) -> Vertex | None:
 
 
 def command_of(vertex: Vertex) -> str:
-    """What the step was about to do, for people."""
+    """The step's command, in readable form."""
     return " ".join(vertex.op.args) if isinstance(vertex.op, RunOp) else vertex.text
 
 
@@ -38,7 +38,7 @@ def debug_image(
     images: ImageStore,
     lease: Lease,
 ) -> str:
-    """An image without a name of what ``vertex`` started from, with its variables, user and directory.
+    """An image without a name: the state before ``vertex``, with its variables, user and directory.
     Blocks.
 
     Every vertex below must have a result.

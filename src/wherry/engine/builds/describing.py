@@ -1,26 +1,34 @@
-"""``--call``: what a Dockerfile says, instead of a build: its checks, its targets, what one of them takes."""
+"""``--call``: describe a Dockerfile instead of building it: its checks, its targets, a target's arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
-from wherry.build import checks, describe
-from wherry.build import instructions as ins
-from wherry.build.checktypes import Context as CheckContext
-from wherry.build.checktypes import Finding, Options
-from wherry.build.errors import excerpt
+from wherry.dockerfile import checks, describe
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.checktypes import CheckContext, CheckFinding, CheckOptions
+from wherry.dockerfile.errors import excerpt
 from wherry.engine.builds.requests import BuildRequest
-from wherry.engine.builds.worker import Inputs
 from wherry.errors import InvalidArgument
 from wherry.model.ignore import Patterns, read
 
+Variables = Callable[[str], Collection[str] | None]
 CHECK_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 
 
-def called(call: str, dockerfile: ins.Dockerfile, request: BuildRequest, inputs: Inputs) -> dict[str, Any]:
-    """:raises InvalidArgument: there is no such call."""
+def called(
+    call: str,
+    dockerfile: ins.Dockerfile,
+    request: BuildRequest,
+    ignore: bytes | None,
+    variables: Variables,
+) -> dict[str, Any]:
+    """:param variables: the variables that the base images set, as far as they are known.
+
+    :raises InvalidArgument: there is no such call."""
     if call in ("check", "lint"):
-        found = findings(dockerfile, request, inputs)
+        found = findings(dockerfile, request, ignore, variables)
         return {"Findings": [document(one, dockerfile) for one in found]}
     if call == "targets":
         return {
@@ -53,26 +61,24 @@ def _outline(outline: describe.Outline) -> dict[str, Any]:
     }
 
 
-def options_of(dockerfile: ins.Dockerfile, request: BuildRequest) -> Options:
-    """The directive's, or the build argument's that stands in for it."""
-    return Options.parse(request.build_args.get(CHECK_ARG, dockerfile.check))
+def options_of(dockerfile: ins.Dockerfile, request: BuildRequest) -> CheckOptions:
+    """The options of the ``check`` directive, or of the build argument that replaces it."""
+    return CheckOptions.parse(request.build_args.get(CHECK_ARG, dockerfile.check))
 
 
-def findings(dockerfile: ins.Dockerfile, request: BuildRequest, inputs: Inputs) -> list[Finding]:
-    """What the checks find. :raises InvalidArgument: the directive is none."""
-    context = inputs.contexts.get("")
-    ignored = None
-    if context is not None:
-        for name in (f"{dockerfile.name}.dockerignore", ".dockerignore"):
-            data = context.read(name)
-            if data is not None:
-                ignored = Patterns(read(data.decode("utf-8", "replace")))
-                break
-    wanted = CheckContext(dockerfile, request.build_args, ignored)
+def findings(
+    dockerfile: ins.Dockerfile, request: BuildRequest, ignore: bytes | None, variables: Variables
+) -> list[CheckFinding]:
+    """The results of the checks. ``ignore`` is the ``.dockerignore``.
+
+    :raises InvalidArgument: the directive is invalid.
+    """
+    ignored = None if ignore is None else Patterns(read(ignore.decode("utf-8", "replace")))
+    wanted = CheckContext(dockerfile, request.build_args, ignored, variables)
     return checks.check(wanted, options_of(dockerfile, request))
 
 
-def document(finding: Finding, dockerfile: ins.Dockerfile) -> dict[str, Any]:
+def document(finding: CheckFinding, dockerfile: ins.Dockerfile) -> dict[str, Any]:
     return {
         "Rule": finding.rule,
         "Description": finding.description,
@@ -83,6 +89,4 @@ def document(finding: Finding, dockerfile: ins.Dockerfile) -> dict[str, Any]:
     }
 
 
-def warning(finding: Finding) -> str:
-    """One line, as BuildKit's."""
-    return f"{finding.rule}: {finding.detail} (line {finding.location.first})"
+__all__ = ["CheckFinding", "called", "describe", "document", "excerpt", "findings", "ins", "options_of"]

@@ -1,43 +1,50 @@
-"""Cache from elsewhere and for elsewhere: an image whose layers are results of steps, and a label that says
-which.
+"""Import and export of build cache: an image whose layers are results of steps, and a label that lists
+them.
 
-``io.wherry.cache.v1`` holds, for every step of the target's chain, the keys that lead to it and how many
-layers lie up to it. So a cache travels as any image does: to a registry, inline in the image that was built,
-or as a directory on the client's side, which comes and goes as an archive. Other stages are not in it.
+The label ``io.wherry.cache.v1`` contains, for every step in the target's chain, its keys and the number of
+layers up to it. So a cache travels like any image: to a registry, inline in the built image, or as a
+directory on the client's side, which is sent and received as an archive or blob by blob. With ``mode=max`` it
+is an index: one image for the target, and one for each stage from which the target only copies files.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as with_fields
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from wherry.build.graph import StagePlan, Vertex
-from wherry.build.solve import Result
+from wherry import threads
 from wherry.engine.builds.assembling import Assembler, ImageForm
 from wherry.engine.builds.cache import BuildCache
+from wherry.engine.builds.clients import BuildClient
+from wherry.engine.builds.layouts import Layouts, held_image
 from wherry.engine.builds.outputs import OutputStore, Ready
+from wherry.engine.builds.reports import Report
 from wherry.engine.builds.requests import BuildRequest
+from wherry.engine.builds.results import PlatformResult
 from wherry.engine.builds.worker import BuildWorker
-from wherry.engine.pulls import PullService
-from wherry.engine.pushes import PushService
-from wherry.errors import InvalidArgument, NotFound, WherryError
+from wherry.engine.images.pulls import PullService
+from wherry.engine.images.pushes import PushService
+from wherry.engine.images.refetch import Refetcher
+from wherry.errors import InvalidArgument, NotFound, NotImplemented_, WherryError
+from wherry.images.archive_index import encode_document
 from wherry.images.store import ImageStore
-from wherry.model import reference, typed
-from wherry.model.digest import is_digest
+from wherry.model import oci, reference, typed
+from wherry.model.digest import Digest, is_digest
 from wherry.model.images import Image
+from wherry.model.oci import Descriptor, Index
+from wherry.solver.graph import StagePlan, Vertex
+from wherry.solver.solve import Result
 from wherry.storage.leases import Lease
-
-if TYPE_CHECKING:
-    from wherry.engine.builds.finishing import PlatformResult
-
 
 Tell = Callable[[dict[str, Any]], None]
 LABEL = "io.wherry.cache.v1"
+CHAIN = "io.wherry.cache.chain"
+"""Annotation of a manifest in an index: the stage that the chain of steps belongs to."""
 FIRST_OUTPUT = 1000
 """The number of the first output that is a cache."""
 _STEPS_MAX = 10_000
@@ -62,45 +69,90 @@ class Exchange:
         outputs: OutputStore,
         pulls: PullService,
         pushes: PushService,
+        refetcher: Refetcher,
     ) -> None:
         self._cache, self._images, self._assembler, self._outputs = cache, images, assembler, outputs
-        self._pulls, self._pushes = pulls, pushes
+        self._pulls, self._pushes, self._refetcher = pulls, pushes, refetcher
+        self._layouts = Layouts(images)
 
-    # ---- taking --------------------------------------------------------------------------------------------
+    # ---- import --------------------------------------------------------------------------------------------
 
-    async def load(self, request: BuildRequest, worker: BuildWorker, tell: Tell) -> None:
-        """Take what others built. A cache that is not there is no reason to fail; a line says so."""
+    async def load(
+        self, request: BuildRequest, client: BuildClient, worker: BuildWorker, report: Report, lease: Lease
+    ) -> None:
+        """Import caches. A cache that does not exist is not an error; a log line reports it."""
         for one in request.cache_from:
-            kind, name = one.get("type", ""), one.get("ref", "")
+            kind = one.get("type", "")
             if kind not in ("registry", "local", "inline"):
                 raise InvalidArgument(f"unsupported cache importer type: {kind}")
-            try:
-                image = await self._image(name, request, tell)
-                count = await asyncio.to_thread(self._take, image, worker)
-            except WherryError as e:
-                tell({"status": f"importing cache from {name}: {e.message}"})
-                continue
-            tell({"status": f"importing cache from {name}: {count} steps"})
+            name = one.get("ref", "") or one.get("src", "")
+            with report.task(f"importing cache manifest from {name}") as tell:
+                try:
+                    if one.get("digest") and one.get("src"):
+                        count = await self._from_store(one, client, worker, lease)
+                    else:
+                        count = await self._from_images(name, client, worker, tell)
+                except WherryError as e:
+                    tell({"status": f"importing cache from {name}: {e.message}"})
+                    continue
+                tell({"status": f"importing cache from {name}: {count} steps"})
 
-    async def _image(self, name: str, request: BuildRequest, tell: Tell) -> Image:
+    async def _from_images(self, name: str, client: BuildClient, worker: BuildWorker, tell: Tell) -> int:
+        """From an image, or an index with one image for each chain of steps, which are fetched one by one."""
+        image = await self._image(name, client, tell)
+        count = 0
+        document = await threads.short(self._images.graph.document, image.target)
+        others = list(document.manifests) if isinstance(document, Index) else []
+        for other in [one for one in others if CHAIN in (one.annotations or {})]:
+            chain = f"{reference.parse(name).name}@{other.digest}" if not is_digest(name) else other.digest
+            if other.digest == image.manifest_descriptor.digest:
+                continue
+            if is_digest(name):
+                count += await self._of_manifest(other, worker)
+            else:
+                count += await threads.waits(self._take, await self._image(chain, client, tell), worker)
+        return count + await threads.waits(self._take, image, worker)
+
+    async def _of_manifest(self, target: Descriptor, worker: BuildWorker) -> int:
+        """From one manifest of an index that is here already."""
+        for one in await threads.short(lambda: list(self._images.graph.manifests(target))):
+            if one.config is not None:
+                return await threads.waits(self._take, held_image(target, one), worker)
+        return 0
+
+    async def _from_store(
+        self, one: Mapping[str, str], client: BuildClient, worker: BuildWorker, lease: Lease
+    ) -> int:
+        """From a directory of the client. Only chains with steps that the cache lacks are fetched."""
+        if not is_digest(one["digest"]):
+            raise InvalidArgument(f"invalid digest {one['digest'][:100]!r} of a cache")
+        blobs = client.blobs(f"local:{one['src']}")
+        count = 0
+        for image in await self._layouts.images(blobs, Digest(one["digest"]), lease):
+            if await threads.short(self._lacks, image):
+                await self._layouts.layers(blobs, image, lease)
+            count += await threads.waits(self._take, image, worker)
+        return count
+
+    def _lacks(self, image: Image) -> bool:
+        return any(self._cache.find(step.keys) is None for step in _steps_in(image))
+
+    async def _image(self, name: str, client: BuildClient, tell: Tell) -> Image:
         try:
-            return await asyncio.to_thread(self._images.resolve, name)
+            return await threads.short(self._images.resolve, name)
         except NotFound:
             if is_digest(name):
                 raise
         wanted = reference.parse(name).with_default_tag()
-        await self._pulls.pull(wanted, platform=None, credentials=request.credentials, progress=tell)
-        return await asyncio.to_thread(self._images.resolve, name)
+        known = await client.credentials(wanted.domain)
+        await self._pulls.pull(wanted, platform=None, credentials=known, progress=tell)
+        return await threads.short(self._images.resolve, name)
 
     def _take(self, image: Image, worker: BuildWorker) -> int:
-        """Blocks. :raises InvalidArgument: the image holds no cache."""
-        text = (image.config.config.labels or {}).get(LABEL, "")
-        try:
-            steps = typed.from_json(text, list[_Step]) if text else []
-        except msgspec.DecodeError as e:
-            raise InvalidArgument(f"its cache cannot be read: {e}") from e
+        """Blocks. :raises InvalidArgument: the image contains no cache."""
+        steps = _steps_in(image)
         if not steps or len(steps) > _STEPS_MAX:
-            raise InvalidArgument("it holds no cache")
+            raise InvalidArgument("it contains no cache")
         wanted = [step for step in steps if self._cache.find(step.keys) is None]
         if wanted:
             self._images.ensure_unpacked(image)
@@ -111,11 +163,13 @@ class Exchange:
             worker.hold(self._cache.adopt(snapshot, None, step.keys, step.description, created=step.created))
         return len(steps)
 
-    # ---- giving --------------------------------------------------------------------------------------------
+    # ---- export --------------------------------------------------------------------------------------------
 
     def labelled(self, result: PlatformResult) -> StagePlan:
-        """The target's plan, with the cache in its labels. Blocks."""
-        stage = result.plan.target
+        """The target's image with the cache in its label. Blocks."""
+        return self._labelled(result.plan.target, result)
+
+    def _labelled(self, stage: StagePlan, result: PlatformResult) -> StagePlan:
         run = stage.config.config
         text = msgspec.json.encode(self._steps(stage.vertex, result.results, result)).decode()
         labels = {**(run.labels or {}), LABEL: text}
@@ -139,40 +193,104 @@ class Exchange:
         self,
         build_id: str,
         request: BuildRequest,
+        client: BuildClient,
         results: Sequence[PlatformResult],
         lease: Lease,
-        tell: Tell,
-    ) -> None:
-        """:raises InvalidArgument: a type or mode there is not. :raises WherryError: a push failed."""
+        report: Report,
+    ) -> dict[str, Any]:
+        """Export the caches; returns what the client is told. :raises InvalidArgument: an unknown type or
+        mode.
+        :raises WherryError: a push failed.
+        """
         ready = Ready()
         number = FIRST_OUTPUT
+        told: dict[str, Any] = {}
         for one in request.cache_to:
             kind = one.get("type", "")
-            check_export(one, results)
+            check_export(one)
             if kind == "inline":
-                continue  # it is in the image
-            stage = await asyncio.to_thread(self.labelled, results[0])
-            assembled = await asyncio.to_thread(
-                self._assembler.assemble, stage, results[0].results, results[0].bases, ImageForm(), lease
-            )
-            if kind == "local":
-                await asyncio.to_thread(self._outputs.image, ready, number, assembled.target, [])
-                number += 1
-                continue
-            name = reference.parse(one.get("ref", "")).with_default_tag()
-            await asyncio.to_thread(self._images.add, assembled.target)
-            await asyncio.to_thread(self._images.tag, name, assembled.target, why="build cache")
-            await self._pushes.push(name, platform=None, credentials=request.credentials, progress=tell)
+                continue  # it is in the image already
+            everything = one.get("mode", "min") == "max"
+            with report.task("exporting cache") as tell:
+                target = await threads.child(self._target, results, everything, lease)
+                tell({"status": f"writing cache manifest {target.digest}"})
+                if kind == "registry":
+                    await self._push(one, target, client, tell)
+                    continue
+                await self._refetcher.layers(target, (), lease)
+                try:
+                    blobs = client.blobs(f"local:{one.get('dest', '')}")
+                except NotImplemented_:  # the client fetches it itself
+                    await threads.child(self._outputs.image, ready, number, target, [])
+                    number += 1
+                    continue
+                await self._layouts.send(blobs, target)
+                told["cache.manifest"] = {
+                    "mediaType": target.media_type,
+                    "digest": target.digest,
+                    "size": target.size,
+                }
         if ready.produce:
             self._outputs.keep(build_id, ready)
+        return told
+
+    async def _push(
+        self, one: Mapping[str, str], target: Descriptor, client: BuildClient, tell: Tell
+    ) -> None:
+        name = reference.parse(one.get("ref", "")).with_default_tag()
+        await threads.short(self._images.add, target)
+        await threads.short(self._images.tag, name, target, why="build cache")
+        known = await client.credentials(name.domain)
+        await self._pushes.push(name, platform=None, credentials=known, progress=tell)
+
+    def _target(self, results: Sequence[PlatformResult], everything: bool, lease: Lease) -> Descriptor:
+        """The image with the cache;
+        an index of several images if one chain of steps is not enough. Blocks."""
+        made: list[Descriptor] = []
+        for result in results:
+            for stage in self._chains(result) if everything else [result.plan.target]:
+                labelled = self._labelled(stage, result)
+                target = self._assembler.assemble(
+                    labelled, result.results, result.bases, ImageForm(), lease
+                ).target
+                made.append(replace(target, platform=result.platform, annotations={CHAIN: stage.name}))
+        if len(made) == 1:
+            return replace(made[0], platform=None, annotations=None)
+        document = encode_document(Index(media_type=oci.INDEX, manifests=made))
+        digest = self._images.content.put(document, oci.INDEX, lease=lease.id)
+        return Descriptor(media_type=oci.INDEX, digest=digest, size=len(document))
+
+    def _chains(self, result: PlatformResult) -> list[StagePlan]:
+        """The target, and every stage that is not part of another chain; only steps with known results."""
+        target = result.plan.target
+        found = [target]
+        covered = set(target.vertex.chain())
+        for stage in reversed(result.plan.stages):
+            chain = stage.vertex.chain()
+            known = list(takewhile(lambda vertex: vertex in result.results, chain))
+            if len(known) > 1 and known[-1] not in covered:
+                covered |= set(known)
+                found.append(with_fields(stage, vertex=known[-1], history=(), base=None))
+        return found
 
 
-def check_export(one: Mapping[str, str], results: Sequence[object]) -> None:
-    """:raises InvalidArgument: it cannot be exported so."""
+def _steps_in(image: Image) -> list[_Step]:
+    """:raises InvalidArgument: the image's cache label cannot be read."""
+    text = (image.config.config.labels or {}).get(LABEL, "")
+    try:
+        return typed.from_json(text, list[_Step]) if text else []
+    except msgspec.DecodeError as e:
+        raise InvalidArgument(f"its cache cannot be read: {e}") from e
+
+
+def check_export(one: Mapping[str, str]) -> None:
+    """:raises InvalidArgument: this cache export is not possible."""
     kind, mode = one.get("type", ""), one.get("mode", "min")
     if kind not in ("registry", "local", "inline"):
         raise InvalidArgument(f"unsupported cache exporter type: {kind}")
-    if mode != "min":
-        raise InvalidArgument(f"cache mode {mode} is not supported: min, the steps of the target's own chain")
-    if len(results) > 1:
-        raise InvalidArgument("a cache is exported of one platform at a time")
+    if mode not in ("min", "max"):
+        raise InvalidArgument(f"invalid cache mode {mode[:80]!r}: min or max")
+    if kind == "inline" and mode == "max":
+        raise InvalidArgument(
+            "cache mode max is not supported of type inline: other stages' layers are not in the image"
+        )

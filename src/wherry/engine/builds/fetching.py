@@ -1,43 +1,48 @@
-"""What ADD, named contexts and remote contexts take from elsewhere, kept in the cache.
+"""Sources that ADD, named contexts and remote contexts fetch, kept in the cache.
 
-    <root>/build/fetched/<id>/files/     what came
-    <root>/build/fetched/<id>/meta       what was said of it (JSON): digest, ETag, subdirectory
+    <root>/build/fetched/<id>/files/     the fetched files
+    <root>/build/fetched/<id>/meta       facts about them (JSON): digest, ETag, subdirectory
 
-A file is asked for again only if it changed since; one whose checksum is given is not asked for again at all.
+A file is downloaded again only if it has changed since. With a given checksum the server is not asked at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from wherry.build.graph import FetchOp
+from wherry import threads
 from wherry.engine.builds import git
 from wherry.engine.builds.cache import BuildCache
 from wherry.errors import InvalidArgument
 from wherry.linux import files, trees
 from wherry.model import typed
 from wherry.model.mount import Mount
-from wherry.registry.download import Answer, Known, download, shown
+from wherry.registry.download import DownloadAnswer, KnownDownload, download, shown
+from wherry.solver.graph import FetchOp
 from wherry.state.builds import REMOTE
-from wherry.storage import build_files
-from wherry.storage.children import Ending
+from wherry.storage.confined import build_files
+from wherry.storage.confined.children import Ending
 
 _SIZE_MAX = 64 << 30
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A directory with what came; ``digest`` of it, ``record`` of the cache that keeps it."""
+    """A directory with fetched files: its ``digest``, the ``record`` of the cache that keeps it, the
+    ``commit`` of a repository.
+    """
 
     directory: Path
     digest: str
     record: str
+    commit: str = ""
 
 
 class _Meta(msgspec.Struct):
@@ -45,9 +50,10 @@ class _Meta(msgspec.Struct):
     etag: str = ""
     modified: str = ""
     subdir: str = ""
+    commit: str = ""
 
 
-class Fetcher:
+class SourceFetcher:
     """Used on the loop."""
 
     def __init__(self, cache: BuildCache) -> None:
@@ -55,12 +61,12 @@ class Fetcher:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def fetch(self, op: FetchOp) -> Fetched:
-        """Have it, as it is now. The record is held for the caller.
+        """Fetch it, in its present version. The record is held for the caller.
 
-        :raises InvalidArgument: it is not there, or not what the checksum says.
+        :raises InvalidArgument: it does not exist, or its checksum does not match.
         """
         key = hashlib.sha256(
-            msgspec.json.encode(["fetch", op.kind, op.url, op.filename, op.keep_git_dir])
+            json.dumps(["fetch", op.kind, op.url, op.filename, op.keep_git_dir]).encode()
         ).hexdigest()
         async with self._locks.setdefault(key, asyncio.Lock()):
             row = self._cache.place(REMOTE, "fetched", key, f"{op.kind} {_shown(op)}")
@@ -68,15 +74,18 @@ class Fetcher:
             place = self._cache.root / row.place
             try:
                 if op.kind == "git":
-                    meta = await asyncio.to_thread(self._git, op, place)
+                    located = await git.locate(git.parse(op.url))
+                    meta = await threads.waits(self._git, op, located, place)
                 else:
                     meta = await self._http(op, place)
             except BaseException:
                 self._cache.release([row.id])
                 raise
-            await asyncio.to_thread(self._cache.remeasure, row.id)
+            await threads.disk(self._cache.remeasure, row.id)
         directory = place / "files"
-        return Fetched(directory / meta.subdir if meta.subdir else directory, meta.digest, row.id)
+        return Fetched(
+            directory / meta.subdir if meta.subdir else directory, meta.digest, row.id, meta.commit
+        )
 
     # ---- HTTP ----------------------------------------------------------------------------------------------
 
@@ -87,7 +96,7 @@ class Fetcher:
             return known
         partial = place / "partial"
         with partial.open("wb") as out:
-            before = Known(known.etag, known.modified) if known is not None else Known()
+            before = KnownDownload(known.etag, known.modified) if known is not None else KnownDownload()
             answer = await download(op.url, out.write, known=before, limit=_SIZE_MAX)
         if answer is None and known is not None:
             partial.unlink()
@@ -101,10 +110,10 @@ class Fetcher:
         if answer is None:
             assert known is not None
             return known
-        return await asyncio.to_thread(self._settle, op, place, partial, answer)
+        return await threads.disk(self._settle, op, place, partial, answer)
 
     @staticmethod
-    def _settle(op: FetchOp, place: Path, partial: Path, answer: Answer) -> _Meta:
+    def _settle(op: FetchOp, place: Path, partial: Path, answer: DownloadAnswer) -> _Meta:
         directory = place / "files"
         (place / "meta").unlink(missing_ok=True)
         trees.remove(directory)
@@ -124,9 +133,9 @@ class Fetcher:
     # ---- git -----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _git(op: FetchOp, place: Path) -> _Meta:
-        repository = git.parse(op.url)
-        commit = git.commit_of(repository)
+    def _git(op: FetchOp, located: git.Located, place: Path) -> _Meta:
+        repository = located.repository
+        commit = git.commit_of(located)
         if op.checksum and not (len(op.checksum) >= 7 and commit.startswith(op.checksum)):
             raise InvalidArgument(f"expected checksum to match {op.checksum}, got {commit}")
         digest = hashlib.sha256(f"{commit} {repository.subdir} {op.keep_git_dir}".encode()).hexdigest()
@@ -137,14 +146,14 @@ class Fetcher:
         (place / "meta").unlink(missing_ok=True)
         trees.remove(directory)
         directory.mkdir(mode=0o755)
-        git.checkout(repository, commit, directory, keep_git=op.keep_git_dir)
-        meta = _Meta(digest, subdir=repository.subdir)
+        git.checkout(located, commit, directory, keep_git=op.keep_git_dir)
+        meta = _Meta(digest, subdir=repository.subdir, commit=commit)
         files.write_atomic(place / "meta", msgspec.json.encode(meta))
         return meta
 
 
 def _unpack(archive: Path, directory: Path, op: FetchOp) -> None:
-    """An archive that is a context. :raises InvalidArgument: broken, or none."""
+    """An archive that is a context. :raises InvalidArgument: broken, or not an archive."""
     fd = os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
     try:
         mount = Mount("bind", str(directory), ("rbind",))
@@ -162,7 +171,7 @@ def _read(place: Path) -> _Meta | None:
 
 
 def _sha256(checksum: str) -> str:
-    """The hex of ``sha256:…``; ``""`` for none. :raises InvalidArgument: another kind."""
+    """The hex part of ``sha256:…``; ``""`` if empty. :raises InvalidArgument: another algorithm."""
     if not checksum:
         return ""
     algorithm, colon, value = checksum.partition(":")

@@ -1,56 +1,64 @@
-"""From results to what was asked for: an image or several in an index, names, attestations, pushes,
+"""Make the requested outputs from the results: an image or an index of several, names, attestations, pushes,
 archives.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wherry.build import instructions as ins
-from wherry.build.graph import Plan, Vertex
-from wherry.build.solve import Result
+import msgspec
+
+from wherry import threads
 from wherry.engine.builds import attest
 from wherry.engine.builds.assembling import Assembled, Assembler, ImageForm
+from wherry.engine.builds.clients import BuildClient, Delivery
 from wherry.engine.builds.exchange import Exchange
 from wherry.engine.builds.outputs import OutputStore, Ready
 from wherry.engine.builds.reports import Report
-from wherry.engine.builds.requests import DOCKER, IMAGE, LOCAL, OCI, TAR, BuildRequest, Output
-from wherry.engine.builds.worker import Inputs
+from wherry.engine.builds.requests import (
+    DOCKER,
+    IMAGE,
+    INDEX,
+    INDEX_DESCRIPTOR,
+    LOCAL,
+    MANIFEST,
+    MANIFEST_DESCRIPTOR,
+    OCI,
+    TAR,
+    BuildRequest,
+    Output,
+    annotations_of,
+)
+from wherry.engine.builds.results import PlatformResult
 from wherry.engine.events import EventBus
-from wherry.engine.pushes import PushService
+from wherry.engine.images.pushes import PushService
+from wherry.engine.images.refetch import Refetcher
+from wherry.engine.images.told import ImageEvents
 from wherry.errors import InvalidArgument
 from wherry.images.archive_index import encode_document
 from wherry.images.store import ImageStore
 from wherry.model import oci, reference
-from wherry.model.digest import Digest
-from wherry.model.images import Image
 from wherry.model.oci import Descriptor, Index, Platform
 from wherry.model.reference import Reference
 from wherry.storage.leases import Lease
 
-
-@dataclass(frozen=True)
-class PlatformResult:
-    """One platform of a build."""
-
-    platform: Platform
-    plan: Plan
-    results: Mapping[Vertex, Result]
-    bases: Mapping[Digest, Image]
-
-    @property
-    def files(self) -> Result:
-        return self.results[self.plan.target.vertex]
+_EXPORTING = {
+    IMAGE: "exporting to image",
+    OCI: "exporting to oci image format",
+    DOCKER: "exporting to docker image format",
+}
 
 
 @dataclass(frozen=True)
 class Finished:
+    """``provenance``: digest and size of the predicates by platform, if they were requested."""
+
     image: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Finisher:
@@ -64,74 +72,88 @@ class Finisher:
         exchange: Exchange,
         outputs: OutputStore,
         pushes: PushService,
+        refetcher: Refetcher,
         events: EventBus,
     ) -> None:
         self._images, self.assembler, self._outputs = images, assembler, outputs
         self._exchange = exchange
-        self._pushes, self._events = pushes, events
+        self._pushes, self._refetcher, self._events = pushes, refetcher, events
 
     async def finish(
         self,
         build_id: str,
         request: BuildRequest,
-        inputs: Inputs,
+        client: BuildClient,
         results: Sequence[PlatformResult],
         lease: Lease,
         report: Report,
-        *,
-        started: int,
-        dockerfile: ins.Dockerfile,
+        facts: attest.BuildFacts,
     ) -> Finished:
-        """:raises InvalidArgument: an output that does not go with the rest. :raises WherryError: a
-        push failed.
+        """:raises InvalidArgument: an output that contradicts another option. :raises WherryError: a push
+        failed.
         """
         finished = Finished()
         ready = Ready()
-        facts = attest.Facts(request, dockerfile, build_id, started, inputs.epoch)
         try:
             for number, output in enumerate(request.outputs):
-                one = await self._one(number, output, request, inputs, results, lease, report, ready, facts)
+                one = await self._one(number, output, request, client, results, lease, report, ready, facts)
                 if one is not None and not finished.image:
                     finished = one
+            await self._deliver(request, client, ready, report)
         except BaseException:
-            await asyncio.shield(asyncio.to_thread(ready.undo.close))
+            await threads.child.surely(ready.undo.close)
             raise
         if ready.produce:
             self._outputs.keep(build_id, ready)
+        else:
+            await threads.child.surely(ready.undo.close)
         return finished
+
+    async def _deliver(
+        self, request: BuildRequest, client: BuildClient, ready: Ready, report: Report
+    ) -> None:
+        """Outputs that the client takes at once are not stored."""
+        for number in list(ready.produce):
+            output = request.outputs[number]
+            if await client.deliver(Delivery(number, output, ready.produce[number])):
+                del ready.produce[number]
 
     async def _one(
         self,
         number: int,
         output: Output,
         request: BuildRequest,
-        inputs: Inputs,
+        client: BuildClient,
         results: Sequence[PlatformResult],
         lease: Lease,
         report: Report,
         ready: Ready,
-        facts: attest.Facts,
+        facts: attest.BuildFacts,
     ) -> Finished | None:
         if output.kind in (LOCAL, TAR):
-            if len(results) > 1:
-                raise InvalidArgument(f"output {output.kind} takes one platform")
-            _check_rewrite(output, inputs.epoch)
-            await asyncio.to_thread(self._outputs.tree, ready, number, results[0].files, inputs.epoch)
+            _check_rewrite(output, facts.epoch)
+            several = len(results) > 1
+            parts = [(str(one.platform).replace("/", "_") if several else "", one.files) for one in results]
+            await threads.child(self._outputs.tree, ready, number, parts, facts.epoch)
             return None
         if output.kind not in (IMAGE, OCI, DOCKER):
             return None
         names = [*request.tags, *map(_name, output.names)]
-        target, first = await asyncio.to_thread(self._image, output, request, inputs, results, lease, facts)
-        if output.kind in (OCI, DOCKER):
-            await asyncio.to_thread(self._outputs.image, ready, number, target, names)
-        else:
-            await asyncio.to_thread(self._keep, target, names)
-            self._tell(target, names)
+        with report.task(_EXPORTING[output.kind]) as tell:
+            tell({"status": "exporting layers"})
+            target, first = await threads.child(self._image, output, request, results, lease, facts)
+            tell({"status": f"exporting manifest {target.digest}"})
+            if output.kind in (OCI, DOCKER):
+                await self._refetcher.layers(target, (), lease)
+                await threads.child(self._outputs.image, ready, number, target, names)
+            else:
+                await threads.short(self._keep, target, () if output.by_digest else names)
+                for name in () if output.by_digest else names:
+                    tell({"status": f"naming to {name}"})
+        if output.kind == IMAGE:
+            self._tell(target, () if output.by_digest else names)
             if output.push:
-                for name in names:
-                    await self._pushes.push(
-                        name, platform=None, credentials=request.credentials, progress=report.pulling
-                    )
+                await self._push(target, names, client, report, by_digest=output.by_digest)
         metadata = {
             "containerimage.config.digest": first.config_digest,
             "containerimage.descriptor": _descriptor_document(target),
@@ -141,43 +163,76 @@ class Finisher:
             metadata["image.name"] = ",".join(str(name) for name in names)
         return Finished(target.digest, metadata)
 
+    async def _push(
+        self,
+        target: Descriptor,
+        names: Sequence[Reference],
+        client: BuildClient,
+        report: Report,
+        *,
+        by_digest: bool,
+    ) -> None:
+        if not names:
+            raise InvalidArgument("tag is needed when pushing to registry")
+        for name in names:
+            with report.task(f"pushing {name.familiar()}") as tell:
+                known = await client.credentials(name.domain)
+                if by_digest:
+                    await self._pushes.push_target(name, target, credentials=known, progress=tell)
+                else:
+                    await self._pushes.push(name, platform=None, credentials=known, progress=tell)
+
     def _image(
         self,
         output: Output,
         request: BuildRequest,
-        inputs: Inputs,
         results: Sequence[PlatformResult],
         lease: Lease,
-        facts: attest.Facts,
+        facts: attest.BuildFacts,
     ) -> tuple[Descriptor, Assembled]:
-        form = image_form(request, inputs.epoch, output)
         inline = any(one.get("type") == "inline" for one in request.cache_to)
         assembled = [
             self.assembler.assemble(
                 self._exchange.labelled(one) if inline else one.plan.target,
                 one.results,
                 one.bases,
-                form,
+                image_form(request, facts.epoch, output, one.platform),
                 lease,
             )
             for one in results
         ]
-        if len(results) == 1 and not request.attestations:
-            return assembled[0].target, assembled[0]
+        attesting = output.kind != DOCKER and bool(attest.asked(request.attestations))
+        if len(results) == 1 and not attesting:
+            if annotations_of(output.annotations, INDEX) or annotations_of(
+                output.annotations, INDEX_DESCRIPTOR
+            ):
+                raise InvalidArgument("index annotations not supported for single platform export")
+            return _described(assembled[0].target, output, results[0].platform), assembled[0]
         manifests = [
-            replace_platform(one.target, result.platform)
+            _described(replace_platform(one.target, result.platform), output, result.platform)
             for one, result in zip(assembled, results, strict=True)
         ]
-        for one, result in zip(list(assembled), results, strict=True):
+        for one, result in zip(assembled, results, strict=True) if attesting else ():
             finished = time.time_ns()
             found = attest.attestation(
                 self._images, self.assembler.cache, facts, result, one, lease, finished=finished
             )
             if found is not None:
                 manifests.append(found)
-        document = encode_document(Index(media_type=oci.INDEX, manifests=manifests))
+        index = Index(
+            media_type=oci.INDEX,
+            manifests=manifests,
+            annotations=annotations_of(output.annotations, INDEX) or None,
+        )
+        document = encode_document(index)
         digest = self._images.content.put(document, oci.INDEX, lease=lease.id)
-        return Descriptor(media_type=oci.INDEX, digest=digest, size=len(document)), assembled[0]
+        target = Descriptor(
+            media_type=oci.INDEX,
+            digest=digest,
+            size=len(document),
+            annotations=annotations_of(output.annotations, INDEX_DESCRIPTOR) or None,
+        )
+        return target, assembled[0]
 
     def _keep(self, target: Descriptor, names: Sequence[Reference]) -> None:
         self._images.add(target)
@@ -185,22 +240,32 @@ class Finisher:
             self._images.tag(name, target, why="build")
 
     def _tell(self, target: Descriptor, names: Sequence[Reference]) -> None:
-        self._events.publish("image", "create", target.digest, {"name": target.digest})
+        told = ImageEvents(self._events, self._images)
+        told.publish("create", target.digest, target.digest)
         for name in names:
-            self._events.publish("image", "tag", target.digest, {"name": name.familiar()})
+            told.publish("tag", target.digest, name.familiar())
 
 
-def image_form(request: BuildRequest, epoch: int | None, output: Output) -> ImageForm:
-    """What the request and one output of it ask of the image. :raises InvalidArgument: they contradict."""
+def _described(target: Descriptor, output: Output, platform: Platform) -> Descriptor:
+    """The descriptor with the annotations that were requested for it."""
+    found = annotations_of(output.annotations, MANIFEST_DESCRIPTOR, platform)
+    return msgspec.structs.replace(target, annotations=found) if found else target
+
+
+def image_form(request: BuildRequest, epoch: int | None, output: Output, platform: Platform) -> ImageForm:
+    """The image's form, from the request and one of its outputs. :raises InvalidArgument: they contradict."""
     layers = output.form
+    own = annotations_of(output.annotations, MANIFEST, platform)
     _check_rewrite(output, epoch)
     if output.rewrite:
         layers = replace(layers, epoch=epoch)
-    return ImageForm(layers, epoch, {**request.annotations, **output.annotations}, squash=request.squash)
+    return ImageForm(
+        layers, epoch, {**request.annotations, **own}, squash=request.squash, legacy=request.legacy
+    )
 
 
 def _check_rewrite(output: Output, epoch: int | None) -> None:
-    """:raises InvalidArgument: times are to be rewritten, and there is none to rewrite them to."""
+    """:raises InvalidArgument: ``rewrite-timestamp`` is set, but there is no epoch to rewrite times to."""
     if output.rewrite and epoch is None:
         raise InvalidArgument("rewrite-timestamp needs SOURCE_DATE_EPOCH")
 
@@ -214,4 +279,11 @@ def _name(text: str) -> Reference:
 
 
 def _descriptor_document(target: Descriptor) -> dict[str, Any]:
-    return {"mediaType": target.media_type, "digest": target.digest, "size": target.size}
+    found: dict[str, Any] = {
+        "mediaType": target.media_type,
+        "digest": target.digest,
+        "size": target.size,
+    }
+    if target.annotations:
+        found["annotations"] = dict(target.annotations)
+    return found

@@ -1,28 +1,51 @@
-"""Repositories for builds: one commit of one, by the program git, told to run nothing and to ask nobody.
+"""Git repositories for builds: one commit of one repository, fetched by git without hooks or prompts.
 
-The address, the ref and the directory are the Dockerfile's; what is in the repository is its owner's. Neither
-becomes an option or a path of git's: addresses and refs are checked against what they may be, hooks and
-helpers are off, and the directory is found beneath the checkout without following a link.
+The address, the ref and the directory come from the Dockerfile; the content comes from the repository's
+owner. None of it can become an option or a path for git: addresses and refs are checked against strict
+patterns, hooks and helpers are off, and the directory is resolved beneath the checkout without following
+links.
+
+git itself would follow redirects and resolve host names, and could then be led where nobody may ask. So the
+address is determined first, by the rules of :mod:`wherry.registry.addresses`, and git connects to that one
+and to no other:
+
+http, https   the address is given to curl beside the name, and redirects are not followed
+ssh, git@     the address is ssh's HostName; the host's key is still looked up by its name
+git           the address replaces the name in the URL; the server is still told the name
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs
+
+from yarl import URL
 
 from wherry.errors import InvalidArgument, Unavailable
 from wherry.linux import syscalls, trees
 from wherry.linux.process import CommandFailed, run
+from wherry.registry.download import pinned, redirected, shown
 from wherry.runtime.task import find_program
 
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock$))[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,254}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _ADDRESS = re.compile(r"(?:(?:https?|git|ssh)://|git@)[A-Za-z0-9_][^\s\x00-\x1f\"'\\]*")
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]"
+_HOST = re.compile(
+    rf"(?P<scheme>ssh|git)://(?:[^/@\s]*@)?(?P<host>{_NAME})(?::(?P<port>\d{{1,5}}))?/.*"
+    rf"|git@(?P<scp_host>{_NAME}):.*",
+    re.ASCII,
+)
+_PORTS = {"ssh": 22, "git": 9418}
+_SSH = "ssh -oBatchMode=yes"
 _SUBDIR = re.compile(r"[^\x00-\x1f]*")
 _TIMEOUT = 600.0
+_ASKED = "/info/refs?service=git-upload-pack"
 _CONFIG = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -39,17 +62,17 @@ _CONFIG = (
 
 
 @dataclass(frozen=True)
-class Repository:
-    """``ref`` a branch, tag or commit, ``""`` for the default branch; ``subdir`` within it."""
+class GitRemote:
+    """``ref``: a branch, tag or commit; ``""`` is the default branch. ``subdir``: a directory in it."""
 
     address: str
     ref: str = ""
     subdir: str = ""
 
 
-def parse(url: str) -> Repository:
-    """``URL[#ref[:subdir]]`` or ``URL?ref=…&subdir=…``. :raises InvalidArgument: something git could
-    mistake.
+def parse(url: str) -> GitRemote:
+    """``URL[#ref[:subdir]]`` or ``URL?ref=…&subdir=…``. :raises InvalidArgument: git could misunderstand
+    it.
     """
     rest, _, fragment = url.partition("#")
     address, _, query = rest.partition("?")
@@ -68,16 +91,81 @@ def parse(url: str) -> Repository:
         raise InvalidArgument(f"invalid git ref: {ref[:200]!r}")
     if not _SUBDIR.fullmatch(subdir) or ".." in subdir.split("/"):
         raise InvalidArgument(f"invalid directory in a git URL: {subdir[:200]!r}")
-    return Repository(address, ref, subdir.strip("/"))
+    return GitRemote(address, ref, subdir.strip("/"))
 
 
-def commit_of(repository: Repository) -> str:
-    """Which commit is meant now. Blocks. :raises InvalidArgument: the repository has no such ref."""
+@dataclass(frozen=True)
+class Located:
+    """A repository, and the options and environment that make git connect only to its checked address."""
+
+    repository: GitRemote
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+async def locate(repository: GitRemote) -> Located:
+    """Follow redirects to the final address.
+
+    :raises Forbidden: a forbidden address, or a redirect to one.
+    :raises Unavailable: the server does not answer.
+    """
+    address = repository.address
+    if not address.startswith(("http://", "https://")):
+        return await _located_by_name(repository)
+    try:
+        base = URL(address.rstrip("/"))
+    except ValueError as e:
+        raise InvalidArgument(f"invalid git URL: {address[:200]!r}") from e
+    found = await redirected(f"{base}{_ASKED}")
+    if not str(found.url).endswith(_ASKED):
+        raise InvalidArgument(f"cannot fetch the repository: it redirects to {shown(str(found.url))}")
+    addresses = ",".join(f"[{a}]" if ":" in a else a for a in found.addresses)
+    final = URL(str(found.url).removesuffix(_ASKED))
+    options = [
+        "http.followRedirects=false",
+        f"http.curloptResolve={final.host}:{final.port}:{addresses}",
+    ]
+    if final != base.with_user(None):
+        if final.origin() == base.origin():
+            final = final.with_user(base.user).with_password(base.password)
+        options.append(f"url.{final}.insteadOf={address}")
+    return Located(repository, tuple(options))
+
+
+async def _located_by_name(repository: GitRemote) -> Located:
+    """Of a repository that git reaches by ssh or its own protocol."""
+    match = _HOST.fullmatch(repository.address)
+    if match is None:
+        raise InvalidArgument(f"invalid git URL: {repository.address[:200]!r}")
+    scheme = match["scheme"] or "ssh"
+    named = match["host"] or match["scp_host"]
+    port = int(match["port"] or _PORTS[scheme])
+    address = await pinned(named.strip("[]"), port)
+    if scheme == "ssh":
+        # ssh writes a port of its own beside the name in known_hosts, but not beside an alias.
+        alias = named.strip("[]") if port == _PORTS["ssh"] else f"[{named.strip('[]')}]:{port}"
+        words = (f"-oHostName={address}", f"-oHostKeyAlias={alias}", "-oCheckHostIP=no")
+        return Located(repository, environment={"GIT_SSH_COMMAND": f"{_SSH} {shlex.join(words)}"})
+    place = f"[{address}]" if ":" in address else address
+    rest = repository.address[match.end("port") if match["port"] else match.end("host") :]
+    told = f"{named}:{port}" if match["port"] else named
+    return Located(
+        repository,
+        (f"url.git://{place}:{port}{rest}.insteadOf={repository.address}",),
+        {"GIT_OVERRIDE_VIRTUAL_HOST": told},
+    )
+
+
+def commit_of(located: Located) -> str:
+    """The commit that the ref points to now. Blocks. :raises InvalidArgument: there is no such ref."""
+    repository = located.repository
     if _COMMIT.fullmatch(repository.ref):
         return repository.ref
     wanted = repository.ref or "HEAD"
     names = [wanted] if wanted == "HEAD" else [f"refs/heads/{wanted}", f"refs/tags/{wanted}", wanted]
-    listed = _git(["ls-remote", "--", repository.address, *names, *(f"{n}^{{}}" for n in names)], cwd="/")
+    listed = _git(
+        ["ls-remote", "--", repository.address, *names, *(f"{n}^{{}}" for n in names)], located, cwd="/"
+    )
     found: dict[str, str] = {}
     for line in listed.splitlines():
         commit, _, name = line.partition("\t")
@@ -89,17 +177,18 @@ def commit_of(repository: Repository) -> str:
     raise InvalidArgument(f"repository does not contain ref {wanted}")
 
 
-def checkout(repository: Repository, commit: str, directory: Path, *, keep_git: bool) -> Path:
-    """Have a commit's files in an empty directory; returns where the wanted ones are. Blocks.
+def checkout(located: Located, commit: str, directory: Path, *, keep_git: bool) -> Path:
+    """Check out a commit in an empty directory; returns the directory of the wanted files. Blocks.
 
-    :raises InvalidArgument: there is no such commit or directory. :raises Unavailable: git is not there.
+    :raises InvalidArgument: there is no such commit or directory. :raises Unavailable: git is not installed.
     """
-    _git(["init", "--quiet", "."], cwd=str(directory))
-    _git(["remote", "add", "origin", "--", repository.address], cwd=str(directory))
+    repository = located.repository
+    _git(["init", "--quiet", "."], located, cwd=str(directory))
+    _git(["remote", "add", "origin", "--", repository.address], located, cwd=str(directory))
     try:
-        _git(["fetch", "--quiet", "--depth=1", "--no-tags", "origin", commit], cwd=str(directory))
+        _git(["fetch", "--quiet", "--depth=1", "--no-tags", "origin", commit], located, cwd=str(directory))
     except InvalidArgument:
-        # Servers need not give single commits, nor parts of histories.
+        # Servers need not support fetching a single commit, or a part of the history.
         _git(
             [
                 "fetch",
@@ -109,9 +198,10 @@ def checkout(repository: Repository, commit: str, directory: Path, *, keep_git: 
                 "origin",
                 "+refs/heads/*:refs/remotes/origin/*",
             ],
+            located,
             cwd=str(directory),
         )
-    _git(["checkout", "--quiet", "--detach", commit], cwd=str(directory))
+    _git(["checkout", "--quiet", "--detach", commit], located, cwd=str(directory))
     if not keep_git:
         trees.remove(directory / ".git")
     if not repository.subdir:
@@ -127,18 +217,19 @@ def checkout(repository: Repository, commit: str, directory: Path, *, keep_git: 
     return directory / repository.subdir
 
 
-def _git(arguments: list[str], *, cwd: str) -> str:
+def _git(arguments: list[str], located: Located, *, cwd: str) -> str:
     program = find_program(["git"])
     if program is None:
-        raise Unavailable("cannot fetch a repository: git is not there (package git)")
-    options = [part for one in _CONFIG for part in ("-c", one)]
+        raise Unavailable("cannot fetch a repository: git not found; install package git")
+    options = [part for one in (*_CONFIG, *located.options) for part in ("-c", one)]
     env = {
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "/bin/false",
-        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+        "GIT_SSH_COMMAND": _SSH,
         "GIT_CEILING_DIRECTORIES": "/",
+        **located.environment,
     }
     try:
         done = run([program, *options, *arguments], timeout=_TIMEOUT, env=env, cwd=cwd)

@@ -1,18 +1,21 @@
-"""Results of steps as layers of images: written when an image wants them, and only once.
+"""Layers of images from results of steps: written only when an image needs them, and only once.
 
-A layer is the difference between a step's snapshot and the one below it. The snapshot then goes by the
-layer's chain id, so that a container starts from it without anything being unpacked again. With
-``rewrite-timestamp`` the layer has other times than the snapshot, which then stays what it is.
+A plain (uncompressed) layer is not written at all: it can be made again from its files
+(:mod:`wherry.images.packing`), so only its digest is computed. A layer is the difference between a step's
+snapshot and the one below it. The snapshot is then renamed to the layer's chain id, so that a container can
+start from it without unpacking. With ``rewrite-timestamp`` the layer has other times than the snapshot, and
+the snapshot stays as it is.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from wherry import threads
 from wherry.engine.builds.cache import BuildCache
 from wherry.errors import Internal, InvalidArgument
 from wherry.images.store import ImageStore
@@ -32,8 +35,8 @@ _LEVELS = {GZIP: (6, 0, 9), ZSTD: (3, 1, 22)}
 
 @dataclass(frozen=True)
 class Form:
-    """How layers are written. ``level`` of the compression; ``epoch`` seconds no time in them is later
-    than.
+    """How layers are written. ``level``: of the compression; ``epoch``: in seconds; later times in the layer
+    are set to it.
     """
 
     compression: str = PLAIN
@@ -41,12 +44,17 @@ class Form:
     epoch: int | None = None
 
     @property
+    def is_remade(self) -> bool:
+        """Whether the files of the layer give the blob again, so that it need not be stored."""
+        return self == Form()
+
+    @property
     def key(self) -> str:
         return f"{self.compression}:{self.level}:{'' if self.epoch is None else self.epoch}"
 
 
 def form_of(compression: str, level: str, epoch: int | None) -> Form:
-    """From an output's attributes. :raises InvalidArgument: unknown, or a level there is not."""
+    """From an output's attributes. :raises InvalidArgument: an unknown compression or level."""
     compression = compression or PLAIN
     if compression == "estargz":
         raise InvalidArgument("compression estargz is not supported: use gzip, zstd or uncompressed")
@@ -97,27 +105,36 @@ def _sink(out: Writer, form: Form) -> _Sink:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer of an image to be: its blob, what it unpacks to, the snapshot it is."""
+class NewLayer:
+    """One layer of the new image: its blob, its diff id, its snapshot."""
 
     blob: Descriptor
     diff_id: Digest
     chain_id: Digest
 
 
+def _all(jobs: Sequence[Future[LayerRow]]) -> list[LayerRow]:
+    """Wait for all of them, so that no work is left running; then raise the first failure."""
+    for job in jobs:
+        job.exception()
+    return [job.result() for job in jobs]
+
+
 class Layers:
     """Safe to use from any thread."""
 
-    def __init__(self, cache: BuildCache, images: ImageStore, threads: ThreadPoolExecutor) -> None:
-        self._cache, self._images, self._threads = cache, images, threads
+    def __init__(self, cache: BuildCache, images: ImageStore) -> None:
+        self._cache, self._images = cache, images
 
-    def make(self, snapshots: Sequence[str], below: Digest | None, form: Form, lease: Lease) -> list[Layer]:
-        """Layers of snapshots, each on the one before it, the first on the chain ``below``. Blocks.
+    def make(
+        self, snapshots: Sequence[str], below: Digest | None, form: Form, lease: Lease
+    ) -> list[NewLayer]:
+        """Layers of snapshots, each on top of the one before it, the first on the chain ``below``. Blocks.
 
         :raises Unavailable: the disk is full.
         """
-        written = list(self._threads.map(lambda one: self._written(one, form, lease), snapshots))
-        found: list[Layer] = []
+        written = _all([threads.disk.submit(self._written, one, form, lease) for one in snapshots])
+        found: list[NewLayer] = []
         chain = below
         for snapshot, row in zip(snapshots, written, strict=True):
             chain = digests.chain_id(chain, row.diff_id)
@@ -126,7 +143,7 @@ class Layers:
                 self._cache.publish(snapshot, chain)
             self._cache.rows.put_layer(chain if form.epoch is None else Digest(snapshot), form.key, row)
             found.append(
-                Layer(
+                NewLayer(
                     Descriptor(media_type=row.media_type, digest=row.digest, size=row.size),
                     row.diff_id,
                     chain,
@@ -136,9 +153,12 @@ class Layers:
 
     def _written(self, snapshot: str, form: Form, lease: Lease) -> LayerRow:
         known = self._cache.rows.layer(Digest(snapshot), form.key)
-        if known is not None and self._images.content.keep(known.digest, lease.id):
+        if known is not None and (form.is_remade or self._images.content.keep(known.digest, lease.id)):
             return known
         try:
+            if form.is_remade:
+                plain = diff.write_layer(self._cache.snapshotter, snapshot, diff.Nowhere())
+                return LayerRow(plain.diff_id, plain.diff_id, plain.size, oci.LAYER)
             with self._images.content.ingest() as writer:
                 sink = _sink(writer, form)
                 written = diff.write_layer(

@@ -1,8 +1,8 @@
-"""The mounts of a RUN, made ready for the OCI runtime below ``<task>/mounts``.
+"""The mounts of a RUN, prepared for the OCI runtime below ``<task>/mounts``.
 
-A path within a stage, a context or a cache is found by the kernel beneath its root (openat2(2)) and staged by
-that descriptor: no link of theirs leads anywhere else, and nothing can be swapped between look and mount.
-Secrets are files in memory. What is written to a bind mount goes away with it.
+A path in a stage, a context or a cache is resolved by the kernel beneath its root (openat2(2)), and bound by
+that descriptor. So none of its links leads outside, and nothing can be swapped between the check and the
+mount. Secrets are files in memory. What a RUN writes to a bind mount is discarded.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wherry.build.graph import MountOp, RunOp
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import mounts, syscalls, trees
 from wherry.model.mount import Mount
 from wherry.runtime.spec import OciMount
+from wherry.solver.graph import MountOp, RunOp
 
 _IN_ROOT = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 @dataclass
-class Mounted:
-    """``env`` are variables that hold secrets."""
+class MountedSources:
+    """``env``: variables that contain secrets."""
 
     mounts: list[OciMount] = field(default_factory=list)
     env: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Mounted:
 
 
 Source = Callable[[int, bool, ExitStack], Mount]
-"""The mount of a vertex's source by its index, writable or not; what it takes is given back by the stack."""
+"""Mounts a source of the vertex, given its index and whether it is writable; the stack undoes it."""
 Cache = Callable[[MountOp, ExitStack], Path]
 
 
@@ -57,9 +57,9 @@ class MountMaker:
         self._source, self._cache = source, cache
         self._secrets, self._agents = secrets_, agents
 
-    def make(self, op: RunOp, task: Path, undo: ExitStack) -> Mounted:
-        """:raises InvalidArgument: a source is not there, a required secret was not given."""
-        made = Mounted()
+    def make(self, op: RunOp, task: Path, undo: ExitStack) -> MountedSources:
+        """:raises InvalidArgument: a source does not exist, or a required secret is missing."""
+        made = MountedSources()
         self._task, self._undo = task, undo
         (task / "mounts").mkdir(mode=0o700)
         for mount in op.mounts:
@@ -70,7 +70,7 @@ class MountMaker:
         made.mounts.sort(key=lambda m: m.destination.count("/"))
         return made
 
-    def _one(self, mount: MountOp, made: Mounted) -> None:
+    def _one(self, mount: MountOp, made: MountedSources) -> None:
         if mount.type == "bind":
             tree = self._mounted(self._source(mount.source, not mount.readonly, self._undo))
             place = self._stage(tree, mount.path, mount)
@@ -106,7 +106,7 @@ class MountMaker:
         return place
 
     def _stage(self, base: Path, path: str, mount: MountOp) -> Path:
-        """``path`` below ``base``, bound where nobody else can move it."""
+        """``path`` below ``base``, bound to a place where nobody else can move it."""
         base_fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             found = syscalls.openat2(base_fd, path.strip("/") or ".", os.O_PATH, resolve=_IN_ROOT)
@@ -130,7 +130,7 @@ class MountMaker:
             os.close(found)
         return place
 
-    def _secret(self, mount: MountOp, made: Mounted) -> None:
+    def _secret(self, mount: MountOp, made: MountedSources) -> None:
         value = self._secrets.get(mount.id)
         if value is None:
             if mount.required:
@@ -144,7 +144,7 @@ class MountMaker:
             made.mounts.append(OciMount(mount.target, "bind", str(place), ("bind", "ro", "nosuid", "nodev")))
 
     def _file(self, content: bytes, uid: int, gid: int, mode: int) -> Path:
-        """In memory, never on a disk."""
+        """A file in memory; it is never written to a disk."""
         store = self._task / "secrets"
         if not store.exists():
             store.mkdir(mode=0o700)
@@ -156,7 +156,7 @@ class MountMaker:
         place.chmod(mode)
         return place
 
-    def _agent(self, mount: MountOp, made: Mounted) -> None:
+    def _agent(self, mount: MountOp, made: MountedSources) -> None:
         path = self._agents.get(mount.id)
         if path is None:
             if mount.required:
@@ -169,7 +169,8 @@ class MountMaker:
 
 
 def scratch_overlay(root: Path, lower: str, undo: ExitStack) -> Mount:
-    """A writable look at a directory: what is written goes away. :param root: on the disk of the layers."""
+    """A writable view of a directory; what is written is discarded.
+    :param root: on the disk of the layers."""
     place = root / f"scratch-{secrets.token_hex(6)}"
     undo.callback(trees.remove, place)
     for name in ("upper", "work"):

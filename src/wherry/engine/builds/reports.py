@@ -1,29 +1,32 @@
-"""What a build says while it goes on: as the legacy builder's lines, or step by step for our own client.
+"""Progress of a build: as the legacy builder's lines, or step by step for our own client.
 
-Steps run side by side; lines are for reading. So the legacy form tells of one step after the other, in the
-Dockerfile's order, and holds back what a later one says meanwhile.
+Steps run in parallel, but lines are read in sequence. So the legacy form reports one step after the other, in
+the Dockerfile's order, and holds back the messages of later steps.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from wherry.build.graph import ImageOp, LocalOp, Plan, ScratchOp, Vertex, walk
-from wherry.build.instructions import Location
-from wherry.build.solve import Result
+from wherry.dockerfile import instructions as ins
+from wherry.dockerfile.checktypes import CheckFinding
 from wherry.errors import WherryError
 from wherry.model.digest import Digest
 from wherry.model.images import Image
+from wherry.solver.graph import ImageOp, LocalOp, Location, Plan, ScratchOp, Vertex, walk
+from wherry.solver.solve import Result
 
 Send = Callable[[dict[str, Any]], None]
 _HELD = 1 << 20
+_SAID = 1 << 20
 _ID = 12
 
 
 class Step:
-    """What became of a vertex. Times in nanoseconds since the epoch."""
+    """The progress of a vertex. Times in nanoseconds since the epoch."""
 
     def __init__(self, number: int, vertex: Vertex) -> None:
         self.number, self.vertex = number, vertex
@@ -34,24 +37,40 @@ class Step:
         self.error = ""
         self.cause: BaseException | None = None
 
+    @property
+    def context(self) -> str | None:
+        """The context that the step waits for; ``None`` for other steps."""
+        return self.vertex.op.name if isinstance(self.vertex.op, LocalOp) else None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing is done: ``FROM scratch``."""
+        return isinstance(self.vertex.op, ScratchOp)
+
 
 class Report:
-    """Keeps what became of every step; see :class:`wherry.build.solve.Progress`."""
+    """Records the progress of every step; see :class:`wherry.solver.solve.Progress`."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.steps: dict[Vertex, Step] = {}
         self.plans: Sequence[Plan] = ()
+        self.names: dict[Vertex, str] = {}
         self.warnings: list[str] = []
+        self.said: list[tuple[int, int, bytes]] = []
+        """The output of steps, for the history: the step's number, the time (ns), the text. Bounded."""
+        self._room = _SAID
 
     def begin(self, plans: Sequence[Plan], bases: Mapping[Digest, Image]) -> None:
-        """The plans are known, one a platform."""
-        self.plans = plans
+        """The plans are known, one for each platform."""
+        self.plans = [*self.plans, *plans]
+        self.names.update(_names(plans))
         for vertex in walk([stage.vertex for plan in plans for stage in plan.stages]):
-            self.steps[vertex] = Step(len(self.steps) + 1, vertex)
+            if vertex not in self.steps:
+                self.steps[vertex] = Step(len(self.steps) + 1, vertex)
 
     def location_of(self, error: BaseException) -> Location | None:
-        """Where the step stands that failed so."""
+        """The location, in the Dockerfile, of the step that failed with this error."""
         return next((s.vertex.location for s in self.steps.values() if s.cause is error), None)
 
     def started(self, vertex: Vertex) -> None:
@@ -68,6 +87,11 @@ class Report:
                 self._changed(step)
 
     def log(self, vertex: Vertex, data: bytes) -> None:
+        if self._room > 0:
+            self._room -= len(data) + 32
+            clipped = self._room <= 0
+            text = b"[output clipped: the history keeps 1MiB of a build]\n" if clipped else data
+            self.said.append((self.steps[vertex].number, time.time_ns(), text))
         self._said(self.steps[vertex], data)
 
     def finished(self, vertex: Vertex, result: Result) -> None:
@@ -86,14 +110,29 @@ class Report:
         self._changed(step)
 
     def end(self) -> None:
-        """Everything went well."""
+        """The build was successful."""
 
     def pulling(self, message: dict[str, Any]) -> None:
-        """A line of a pull's."""
+        """A progress line of a pull."""
         self._send(message)
 
+    @contextmanager
+    def task(self, name: str) -> Iterator[Send]:
+        """Work that is not a step: resolving an image, a push. Yields the receiver for its pull's lines."""
+        yield self.pulling
+
+    def found(self, findings: Sequence[CheckFinding], dockerfile: ins.Dockerfile) -> None:
+        """The results of the checks of the Dockerfile."""
+        self.warnings += [f"{one.rule}: {one.detail} (line {one.location.first})" for one in findings]
+
+    def receiving(self, name: str) -> None:
+        """A context is being requested."""
+
+    def received(self, name: str) -> None:
+        """The context has arrived."""
+
     def tell(self, message: dict[str, Any]) -> None:
-        """Something for the client itself."""
+        """A message for the client itself."""
         self._send(message)
 
     def _changed(self, step: Step) -> None: ...
@@ -177,18 +216,17 @@ class LegacyReport(Report):
 
 
 class StepReport(Report):
-    """``{"step": {…}}`` for every change of a step, ``{"log": …}`` for what it prints."""
+    """``{"step": {…}}`` for every change of a step, ``{"log": …}`` for its output."""
 
     def begin(self, plans: Sequence[Plan], bases: Mapping[Digest, Image]) -> None:
         super().begin(plans, bases)
-        self._names = _names(plans)
         shown = [self._entry(step) for step in self.steps.values()]
         self._send({"steps": shown})
 
     def _entry(self, step: Step) -> dict[str, Any]:
         return {
             "Number": step.number,
-            "Name": self._names.get(step.vertex) or f"[internal] {step.vertex.text}",
+            "Name": self.names.get(step.vertex) or f"[internal] {step.vertex.text}",
             "Inputs": [self.steps[one].number for one in step.vertex.inputs],
         }
 
@@ -207,15 +245,15 @@ class StepReport(Report):
 
 
 class QuietReport(Report):
-    """Says nothing."""
+    """Reports nothing."""
 
     def pulling(self, message: dict[str, Any]) -> None:
         return
 
 
 def _names(plans: Sequence[Plan]) -> dict[Vertex, str]:
-    """``[build 2/4] RUN make``; with one stage without a name ``[2/4] RUN make``; of several platforms
-    with it.
+    """``[build 2/4] RUN make``; if there is only one stage ``[2/4] RUN make``; with the platform if there are
+    several.
     """
     names: dict[Vertex, str] = {}
     several = len(plans) > 1
@@ -225,18 +263,18 @@ def _names(plans: Sequence[Plan]) -> dict[Vertex, str]:
         )
         own = [v for v in own if v not in names]
         for number, vertex in enumerate(own, 1):
-            label = "" if alone and stage.name.startswith("stage-") else f"{stage.name} "
+            label = "" if alone else f"{stage.name} "
             platform = f"{vertex.platform} " if several else ""
             names[vertex] = f"[{platform}{label}{number}/{len(own)}] {vertex.text}"
     return names
 
 
 def step_documents(report: Report) -> Sequence[dict[str, Any]]:
-    """For the history: what became of every step."""
-    names = _names(report.plans)
+    """For the history: the progress of every step."""
     return [
         {
-            "Name": names.get(step.vertex) or f"[internal] {step.vertex.text}",
+            "Number": step.number,
+            "Name": report.names.get(step.vertex) or f"[internal] {step.vertex.text}",
             "Status": step.status,
             "Started": step.started,
             "Finished": step.finished,
@@ -244,3 +282,17 @@ def step_documents(report: Report) -> Sequence[dict[str, Any]]:
         }
         for step in report.steps.values()
     ]
+
+
+__all__ = [
+    "CheckFinding",
+    "LegacyReport",
+    "Plan",
+    "QuietReport",
+    "Report",
+    "Send",
+    "Step",
+    "StepReport",
+    "ins",
+    "step_documents",
+]

@@ -1,55 +1,87 @@
-"""What a client asks of a build, decoded and checked."""
+"""A client's build request, decoded and checked."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wherry.build.plan import NamedContext
+from wherry.dockerfile.requests import NamedContext
 from wherry.engine.builds.layers import Form, form_of
-from wherry.engine.builds.runner import Limits
+from wherry.engine.builds.runner import BuildLimits
 from wherry.errors import InvalidArgument, NotImplemented_
-from wherry.model.credentials import Credentials
-from wherry.model.oci import Platform
+from wherry.model.oci import Platform, parse_platform
 from wherry.model.reference import Reference
 
 IMAGE, LOCAL, TAR, OCI, DOCKER, CACHE_ONLY = "image", "local", "tar", "oci", "docker", "cacheonly"
 _KINDS = (IMAGE, LOCAL, TAR, OCI, DOCKER, CACHE_ONLY)
 _ATTRIBUTES = frozenset(
     "name push store unpack compression compression-level force-compression rewrite-timestamp oci-mediatypes "
-    "name-canonical dest tar platform-split".split()
+    "name-canonical dest tar platform-split push-by-digest prefer-image-digest load".split()
 )
 
 _FIXED = {
     "store": True,
-    "unpack": True,
+    "load": True,
+    "prefer-image-digest": True,
     "force-compression": False,
-    "name-canonical": False,
     "platform-split": True,
     "oci-mediatypes": True,
 }
-"""Attributes that may be said, and have one value here."""
+"""Attributes that are accepted, but with one value only."""
+
+
+MANIFEST, INDEX = "manifest", "index"
+MANIFEST_DESCRIPTOR, INDEX_DESCRIPTOR = "manifest-descriptor", "index-descriptor"
+_LEVELS = (MANIFEST, INDEX, MANIFEST_DESCRIPTOR, INDEX_DESCRIPTOR)
+_ANNOTATION = re.compile(r"annotation(?:-(?P<level>[a-z-]+?))?(?:\[(?P<platform>[^\]]+)\])?\.(?P<key>.+)")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An annotation for one of the levels of an image: its manifest, its index, or the descriptor of either.
+    ``platform`` is ``""`` for all platforms.
+    """
+
+    level: str
+    key: str
+    value: str
+    platform: str = ""
+
+
+def annotations_of(
+    found: Sequence[Annotation], level: str, platform: Platform | None = None
+) -> dict[str, str]:
+    """The annotations of one level, for an image of one platform."""
+    text = "" if platform is None else str(platform.normalised())
+    return {one.key: one.value for one in found if one.level == level and one.platform in ("", text)}
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where the result goes. ``names`` are an image's besides the request's tags."""
+    """Where the result goes. ``names``: the image's names besides the request's tags. ``tar``: an OCI image
+    is one archive, not blobs in a directory. ``by_digest``: pushed without a tag, and gets no tag here.
+    """
 
     kind: str = IMAGE
     names: tuple[str, ...] = ()
     push: bool = False
     form: Form = field(default_factory=Form)
     rewrite: bool = False
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Sequence[Annotation] = ()
+    tar: bool = True
+    by_digest: bool = False
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What is to be built. ``dockerfile`` is its path in the context, ``text`` itself where it is none of it.
+    """A build request. ``dockerfile`` is its path in the context; ``text`` its content, if it is not in the
+    context.
 
-    ``remote`` is a context to be fetched. ``cache_from`` and ``cache_to`` have a ``type`` each.
-    ``attestations`` are attributes by kind (``provenance``, ``sbom``). ``name`` is for who wants to end it.
+    ``remote`` is a context to fetch. Each of ``cache_from`` and ``cache_to`` has a ``type``. ``attestations``
+    are attributes by kind (``provenance``, ``sbom``). ``name`` identifies the build for a client that wants
+    to cancel it. ``legacy`` is set for clients of the builder before BuildKit: the history has its words.
     """
 
     dockerfile: str = "Dockerfile"
@@ -59,6 +91,7 @@ class BuildRequest:
     target: str = ""
     platforms: Sequence[Platform] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)
+    valueless_args: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
     no_cache: bool = False
@@ -66,7 +99,7 @@ class BuildRequest:
     pull: bool = False
     network: str = "default"
     entitlements: frozenset[str] = frozenset()
-    limits: Limits = field(default_factory=Limits)
+    limits: BuildLimits = field(default_factory=BuildLimits)
     outputs: Sequence[Output] = (Output(),)
     annotations: Mapping[str, str] = field(default_factory=dict)
     squash: bool = False
@@ -75,13 +108,13 @@ class BuildRequest:
     attestations: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
     debug: bool = False
-    credentials: Sequence[Credentials] = ()
+    legacy: bool = False
 
 
 def outputs(asked: Sequence[Mapping[str, Any]]) -> Sequence[Output]:
-    """``[{"Type": "moby", "Attrs": {"type": "image", …}}]``, as the API has it; none means an image.
+    """``[{"Type": "moby", "Attrs": {"type": "image", …}}]``, as in the API; an empty list means an image.
 
-    :raises InvalidArgument: an unknown type or attribute. :raises NotImplemented_: one that is not there.
+    :raises InvalidArgument: an unknown type or attribute. :raises NotImplemented_: one that is not supported.
     """
     return tuple(_output(one) for one in asked) or (Output(),)
 
@@ -95,10 +128,10 @@ def _output(asked: Mapping[str, Any]) -> Output:
         kind, attributes["push"] = IMAGE, "true"
     if kind not in _KINDS:
         raise InvalidArgument(f"unsupported output type: {kind}")
-    annotations: dict[str, str] = {}
+    annotations: list[Annotation] = []
     for key in list(attributes):
-        if key.startswith(("annotation.", "annotation-manifest.")):
-            annotations[key.partition(".")[2]] = attributes.pop(key)
+        if key.startswith("annotation"):
+            annotations.append(_annotation(key, attributes.pop(key)))
         elif key not in _ATTRIBUTES:
             raise InvalidArgument(f"unknown attribute {key!r} of output {kind}")
     for key, value in _FIXED.items():
@@ -115,8 +148,20 @@ def _output(asked: Mapping[str, Any]) -> Output:
         _true(attributes.get("push", "false")),
         form_of(attributes.get("compression", ""), attributes.get("compression-level", ""), None),
         rewrite,
-        annotations,
+        tuple(annotations),
+        _true(attributes.get("tar", "true")),
+        _true(attributes.get("push-by-digest", "false")),
     )
+
+
+def _annotation(key: str, value: str) -> Annotation:
+    """From ``annotation[-LEVEL][[PLATFORM]].KEY``."""
+    found = _ANNOTATION.fullmatch(key)
+    level = (found["level"] or MANIFEST) if found is not None else ""
+    if found is None or level not in _LEVELS:
+        raise InvalidArgument(f"invalid annotation {key[:200]!r}")
+    platform = str(parse_platform(found["platform"]).normalised()) if found["platform"] else ""
+    return Annotation(level, found["key"], value, platform)
 
 
 def _true(text: str) -> bool:
@@ -125,4 +170,4 @@ def _true(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-__all__ = ["BuildRequest", "Limits", "NamedContext", "Output", "outputs"]
+__all__ = ["BuildLimits", "BuildRequest", "NamedContext", "Output", "outputs"]

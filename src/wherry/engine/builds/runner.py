@@ -1,17 +1,17 @@
-"""RUN: one command in a container that is nobody's, straight below the daemon.
+"""RUN: one command in a container that has no row, as a child of the daemon.
 
-It needs no conmon, as nobody attaches to it and it does not outlive the build. Its bundle is a task like any
-other below ``<run>/tasks``, with an id of the same form, so the next start of a killed daemon ends and
-removes it (see engine.reconcile). Networks are pooled: steps of a build that follow each other use the same
+It needs no conmon: nobody attaches to it, and it does not outlive the build. Its bundle is a task like any
+other below ``<run>/tasks``, with an id of the same form. So if the daemon is killed, its next start ends and
+removes the task (see engine.upkeep.reconcile). Networks are pooled: consecutive steps of a build use the same
 one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import secrets
-import socket
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -20,94 +20,67 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from wherry.build.graph import RunOp
-from wherry.build.solve import Log
-from wherry.engine import mountpoints
-from wherry.engine.builds.mounts import Mounted, MountMaker
+from wherry import threads
+from wherry.engine.builds.mounts import MountedSources, MountMaker
+from wherry.engine.builds.networks import BuildNamespace
+from wherry.engine.builds.networks import NamespacePool as NamespacePool
 from wherry.engine.builds.stubs import Stubs
-from wherry.engine.bundle import Joined, make_workdir
-from wherry.engine.devices import Devices
-from wherry.engine.etcfiles import hosts_file, resolv_conf
+from wherry.engine.containers.bundle import make_workdir
+from wherry.engine.containers.devices import Devices
+from wherry.engine.containers.etcfiles import hosts_file, resolv_conf
+from wherry.engine.containers.joined import Joined
+from wherry.engine.containers.sandboxes import Sandboxes
+from wherry.engine.mounts import targets
 from wherry.engine.settings import Settings
 from wherry.errors import InvalidArgument, WherryError
-from wherry.linux import cgroups, files, mounts, users
+from wherry.linux import cgroups, descriptors, files, mounts, users
 from wherry.linux.process import Child
 from wherry.model import oci
 from wherry.model.container import Container, ContainerConfig, DeviceRequest, HostConfig
 from wherry.model.digest import Digest
 from wherry.model.mount import Mount
-from wherry.network.manager import NetworkManager
+from wherry.network.room import NetworkRoom
 from wherry.runtime.cdi import Injection
+from wherry.runtime.security import parse_security_options
 from wherry.runtime.spec import (
     Namespaces,
     OciMount,
     Process,
     SpecRequest,
     build,
-    parse_security_options,
 )
 from wherry.runtime.task import Runtime
+from wherry.solver.graph import RunOp
+from wherry.solver.solve import Log
 
 _TAIL = 4096
-_HOSTNAME = "buildkitsandbox"
-"""The name that builds have always had: programs write it into what they make."""
+"""The host name that builds have always had: programs write it into their results."""
 
 
 class RunFailed(InvalidArgument):
-    """The command ended with another status than 0. ``tail`` is the end of its output."""
+    """The command exited with a status other than 0. ``tail`` is the end of its output."""
 
-    def __init__(self, message: str, exit_code: int, tail: str) -> None:
-        super().__init__(message)
-        self.exit_code, self.tail = exit_code, tail
+    def __init__(self, command: str, exit_code: int, tail: str) -> None:
+        super().__init__(f"The command '{command}' returned a non-zero code: {exit_code}")
+        self.command, self.exit_code, self.tail = command, exit_code, tail
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a build asks for each of its RUNs, as Docker's query has it."""
+class BuildLimits:
+    """A build's limits for each RUN, as in Docker's query parameters."""
 
     host: HostConfig = field(default_factory=HostConfig)
     hostname: str = ""
 
 
 @dataclass
-class Started:
-    """A running command, and what takes it all back."""
+class StartedCommand:
+    """A running command, and the undo of everything that was made for it."""
 
     id: str
     child: Child
     undo: ExitStack
     directory: Path
-
-
-class Networks:
-    """The network namespaces of one build: made when needed, used by one step at a time, gone at its end."""
-
-    def __init__(self, network: NetworkManager) -> None:
-        self._network = network
-        self._idle: dict[str, list[tuple[str, str, str]]] = {}
-        self._all: list[str] = []
-
-    def take(self, mode: str) -> tuple[str, str, str]:
-        """(sandbox id, address, gateway). Blocks."""
-        idle = self._idle.setdefault(mode, [])
-        if idle:
-            return idle.pop()
-        identifier = secrets.token_hex(32)
-        self._all.append(identifier)
-        sandbox = self._network.create_sandbox(identifier, name="build", network_mode=mode)
-        endpoint = sandbox.endpoints[0] if sandbox.endpoints else None
-        return identifier, endpoint.ip if endpoint else "", endpoint.gateway if endpoint else ""
-
-    def give_back(self, mode: str, sandbox: tuple[str, str, str], *, clean: bool) -> None:
-        """:param clean: nothing in it can have been changed."""
-        if clean:
-            self._idle[mode].append(sandbox)
-
-    def close(self) -> None:
-        """Blocks."""
-        for identifier in self._all:
-            self._network.delete_sandbox(identifier)
-        self._all, self._idle = [], {}
 
 
 class Runner:
@@ -116,17 +89,30 @@ class Runner:
         *,
         settings: Settings,
         runtimes: Mapping[str, Runtime],
-        network: NetworkManager,
+        network: NetworkRoom,
+        sandboxes: Sandboxes,
         devices: Devices,
     ) -> None:
         self._settings = settings
         self._runtime = runtimes[settings.default_runtime]
         self._network = network
+        self._sandboxes = sandboxes
         self._devices = devices
+        # The operator's system calls count for builds too. A step may still gain privileges, as in Docker.
+        self._security = dataclasses.replace(settings.security, no_new_privileges=False)
 
-    def networks(self) -> Networks:
-        """For one build."""
-        return Networks(self._network)
+    def networks(self) -> NamespacePool:
+        """The network namespaces for one build."""
+        settings = self._settings
+        return NamespacePool(self._network, self._sandboxes, settings.run / "netns", settings.dns)
+
+    def host_gateway(self) -> str:
+        """An address of the host that commands on the builds' network can reach; ``""`` if there is none."""
+        for network in self._network.networks.list():
+            for subnet in network.subnets:
+                if self._network.networks.publishes(network) and subnet.family == 4 and subnet.gateway:
+                    return str(subnet.gateway)
+        return ""
 
     async def run(
         self,
@@ -135,23 +121,24 @@ class Runner:
         *,
         maker: MountMaker,
         platform: str,
-        networks: Networks,
-        limits: Limits,
+        networks: NamespacePool,
+        limits: BuildLimits,
         log: Log,
     ) -> None:
-        """Run a command on the files that ``root`` mounts. Cancelled, it ends what it began.
+        """Run a command on the files that ``root`` mounts. If cancelled, the command is ended.
 
-        :raises RunFailed: it ended with another status than 0. :raises InvalidArgument: it cannot be run.
+        :raises RunFailed: the command exited with a status other than 0. :raises InvalidArgument: it cannot
+        be run.
         """
         starting = asyncio.ensure_future(
-            asyncio.to_thread(self._start, op, root, maker, platform, networks, limits)
+            threads.runtime(self._start, op, root, maker, platform, networks, limits)
         )
         try:
             started = await asyncio.shield(starting)
         except asyncio.CancelledError:
             await asyncio.wait([starting])
             if starting.exception() is None:
-                await asyncio.to_thread(self._end, starting.result(), True)
+                await threads.runtime(self._end, starting.result(), True)
             raise
         output = _Output(started.child, log)
         loop = asyncio.get_running_loop()
@@ -165,15 +152,14 @@ class Runner:
         finally:
             loop.remove_reader(started.child.output)
             loop.remove_reader(started.child.pidfd)
-            code = await asyncio.shield(asyncio.to_thread(self._end, started, killed, output))
+            code = await asyncio.shield(threads.runtime(self._end, started, killed, output))
         if code:
             self._failed(op, code, output)
 
     @staticmethod
     def _failed(op: RunOp, code: int, output: _Output) -> None:
         command = " ".join(op.args)
-        text = f"The command '{command}' returned a non-zero code: {code}"
-        raise RunFailed(text, code, output.tail())
+        raise RunFailed(command, code, output.tail())
 
     # ---- on a thread ---------------------------------------------------------------------------------------
 
@@ -183,9 +169,10 @@ class Runner:
         root: Mount,
         maker: MountMaker,
         platform: str,
-        networks: Networks,
-        limits: Limits,
-    ) -> Started:
+        networks: NamespacePool,
+        limits: BuildLimits,
+    ) -> StartedCommand:
+        descriptors.require("run a command")
         identifier = secrets.token_hex(32)
         directory = self._settings.task_directory(identifier)
         threading.Thread(target=cgroups.ease_attach, daemon=True).start()
@@ -194,26 +181,17 @@ class Runner:
             rootfs = directory / "rootfs"
             rootfs.mkdir(parents=True, mode=0o700)
             directory.chmod(0o700)
+            self._settings.mark(directory)
             undo.callback(mounts.unmount, rootfs)
             mounts.mount(root, rootfs)
-            network, address, gateway = self._join(op, networks, undo)
-            self._write_spec(
-                op, identifier, directory, maker, platform, limits, (network, address, gateway), undo
-            )
+            place = networks.take(op.network)
+            undo.callback(networks.give_back, op.network, place, clean=op.security == "sandbox")
+            self._write_spec(op, identifier, directory, maker, platform, limits, place, undo)
             cgroup = self._cgroup(identifier, limits.host)
             undo.callback(_remove_cgroup, cgroup)
             undo.callback(self._runtime.delete, identifier)
             child = self._runtime.run_bundle(identifier, directory)
-            return Started(identifier, child, undo.pop_all(), directory)
-
-    def _join(self, op: RunOp, networks: Networks, undo: ExitStack) -> tuple[str, str, str]:
-        """The path of the network namespace, the address in it, the gateway."""
-        if op.network == "host":
-            return "host", "", ""
-        mode = "bridge" if op.network == "default" else op.network
-        sandbox = networks.take(mode)
-        undo.callback(networks.give_back, mode, sandbox, clean=op.security == "sandbox")
-        return str(self._settings.run / "netns" / sandbox[0]), sandbox[1], sandbox[2]
+            return StartedCommand(identifier, child, undo.pop_all(), directory)
 
     def _write_spec(
         self,
@@ -222,24 +200,24 @@ class Runner:
         directory: Path,
         maker: MountMaker,
         platform: str,
-        limits: Limits,
-        network: tuple[str, str, str],
+        limits: BuildLimits,
+        place: BuildNamespace,
         undo: ExitStack,
     ) -> None:
         insecure = op.security == "insecure"
         host = replace(limits.host, privileged=insecure)
-        name = limits.hostname or (socket.gethostname() if op.network == "host" else _HOSTNAME)
-        joined = Joined(network[0], hostname=name)
+        name = limits.hostname or place.joined.hostname
+        joined = dataclasses.replace(place.joined, hostname=name)
         record = _record(identifier, host, name)
         mounted = maker.make(op, directory, undo)
         taken = {m.destination for m in mounted.mounts}
-        sources = [*_etc(record, joined, self._settings, directory, network, taken), *mounted.mounts]
+        sources = [*_etc(record, joined, self._settings, directory, place, taken), *mounted.mounts]
         devices = self._inject(op)
         root_fd = os.open(directory / "rootfs", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         undo.callback(os.close, root_fd)
-        mountpoints.check_targets(root_fd, directory / "rootfs", [m.destination for m in sources])
+        targets.check_targets(root_fd, directory / "rootfs", [m.destination for m in sources])
         user = users.lookup(root_fd, op.user)
-        make_workdir(root_fd, op.cwd, directory / "rootfs", user, [m.destination for m in sources])
+        make_workdir(root_fd, op.cwd, user, [m.destination for m in sources])
         stubs = Stubs(root_fd)
         undo.callback(stubs.remove)
         stubs.make([(d, True) for d in ("/proc", "/sys", "/dev")])
@@ -252,9 +230,13 @@ class Runner:
             rootfs=str(directory / "rootfs"),
             process=Process(args=op.args, env=_environment(op, user, mounted), cwd=op.cwd, user=user),
             host=host,
-            namespaces=Namespaces(network=network[0], uts="host" if op.network == "host" else "", cgroup=""),
+            namespaces=Namespaces(
+                network=joined.network, uts="host" if op.network == "host" else "", cgroup=""
+            ),
             cgroup_path=self._cgroup(identifier, host),
-            security=parse_security_options(host.security_opt or (), privileged=insecure),
+            security=parse_security_options(
+                host.security_opt or (), privileged=insecure, defaults=self._security
+            ),
             architecture=platform.split("/")[1] if "/" in platform else oci.host().architecture,
             mounts=sources + [OciMount(*m) for m in devices.mounts],
             devices=devices,
@@ -267,15 +249,15 @@ class Runner:
 
     def _cgroup(self, identifier: str, host: HostConfig) -> str:
         parent = host.cgroup_parent or self._settings.cgroup_parent
-        return f"/{parent.strip('/')}/{identifier}"
+        return cgroups.child(parent, identifier)
 
-    def _end(self, started: Started, killed: bool, output: _Output | None = None) -> int:
-        """Take everything back; the exit code. Blocks."""
+    def _end(self, started: StartedCommand, killed: bool, output: _Output | None = None) -> int:
+        """Undo everything; returns the exit code. Blocks."""
         if killed:
             try:
                 self._runtime.delete(started.id)
             except WherryError:
-                pass  # what is left of it ends with its cgroup below
+                pass  # the rest of it is ended with its cgroup below
         if output is not None:
             output.read()
         code = started.child.close()
@@ -288,11 +270,11 @@ def _remove_cgroup(path: str) -> None:
         cgroups.kill(path)
         cgroups.remove(path)
     except (OSError, TimeoutError):
-        return  # it holds a process that does not end; the next start tries again
+        return  # a process that does not end still uses it; the next start tries again
 
 
 def _record(identifier: str, host: HostConfig, hostname: str) -> Container:
-    """As much of a container as the files in ``/etc`` need."""
+    """The part of a container's record that the files in ``/etc`` need."""
     return Container(
         id=identifier,
         created=0,
@@ -315,12 +297,12 @@ def _etc(
     joined: Joined,
     settings: Settings,
     directory: Path,
-    network: tuple[str, str, str],
+    place: BuildNamespace,
     taken: set[str],
 ) -> list[OciMount]:
     texts = {
         "resolv.conf": resolv_conf(record, joined, settings),
-        "hosts": hosts_file(record, joined, network[1], network[2]),
+        "hosts": hosts_file(record, joined, place.addresses, settings.host_gateway_ip or place.gateway),
         "hostname": f"{joined.hostname}\n",
     }
     found = []
@@ -332,15 +314,15 @@ def _etc(
     return found
 
 
-def _environment(op: RunOp, user: users.User, mounted: Mounted) -> list[str]:
-    """What the command sees: its own, proxies, secrets, HOME where nobody said."""
+def _environment(op: RunOp, user: users.User, mounted: MountedSources) -> list[str]:
+    """The command's environment: its own, proxies, secrets; HOME if it is not set."""
     merged = dict(entry.partition("=")[::2] for entry in (*op.secret_env, *op.env, *mounted.env))
     merged.setdefault("HOME", user.home)
     return [f"{key}={value}" for key, value in merged.items()]
 
 
 class _Output:
-    """What the command prints, handed on as it comes; the end of it is kept for the error."""
+    """The command's output, passed on as it arrives; the end of it is kept for the error message."""
 
     def __init__(self, child: Child, log: Log) -> None:
         self._child, self._log = child, log
@@ -348,7 +330,7 @@ class _Output:
         self._loop = asyncio.get_running_loop()
 
     def read(self) -> None:
-        """Until there is nothing to read now; from the loop, and at the end from a thread."""
+        """Read all that is available now; called from the loop, and at the end from a thread."""
         rounds = 0
         while chunk := self._child.read():
             self._tail = (self._tail + chunk)[-_TAIL:]
@@ -357,7 +339,7 @@ class _Output:
                 self._log(chunk)
                 rounds += 1
                 if rounds > 16:
-                    return  # others want the loop as well
+                    return  # let other work of the loop run
             except RuntimeError:
                 self._loop.call_soon_threadsafe(self._log, chunk)
 

@@ -1,21 +1,20 @@
-"""What a client says before it builds: contexts that it keeps up to date, secrets, a Dockerfile of its own.
+"""What a client sends before a build: contexts that are kept in sync, secrets, a Dockerfile of its own.
 
-A session lives in memory alone, for one build; one that no build takes is forgotten after a while.
+A session exists only in memory, for one build. A session that no build uses is dropped after a while.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
-from functools import partial
 
+from wherry import threads
 from wherry.engine.builds.cache import BuildCache
-from wherry.engine.builds.threads import in_thread
-from wherry.engine.builds.worker import Inputs
+from wherry.engine.builds.given import Given
 from wherry.errors import Conflict, InvalidArgument, NotFound
-from wherry.storage.contexts import SyncedContext
+from wherry.storage.confined.children import Ending
+from wherry.storage.contexts import SyncedContext, release_all
 
 _MOST = 64
 _IDLE = 600.0
@@ -23,25 +22,27 @@ _SECRETS_MAX = 512 << 10
 
 
 @dataclass
-class Session:
+class BuildSession:
     id: str
-    inputs: Inputs
+    given: Given
     synced: dict[str, SyncedContext] = field(default_factory=dict)
+    coming: set[str] = field(default_factory=set)
+    """Contexts that a request is using at this moment."""
     used: float = field(default_factory=time.monotonic)
 
 
-class Sessions:
+class BuildSessions:
     """Used on the loop."""
 
     def __init__(self, cache: BuildCache) -> None:
         self._cache = cache
-        self._all: dict[str, Session] = {}
+        self._all: dict[str, BuildSession] = {}
 
     async def open(
         self, values: dict[str, bytes], agents: dict[str, str], dockerfile: bytes | None = None
     ) -> str:
         """:param values: secrets by id. :param agents: sockets of SSH agents on this host, by id.
-        :param dockerfile: itself, where it is no file of a context.
+        :param dockerfile: its content, if it is not a file of the context.
 
         :raises Conflict: too many sessions. :raises InvalidArgument: too large.
         """
@@ -52,13 +53,13 @@ class Sessions:
             await self.close(session.id)
         if len(self._all) >= _MOST:
             raise Conflict("too many build sessions are open")
-        session = Session(
-            secrets.token_hex(16), Inputs(secrets=dict(values), agents=dict(agents), dockerfile=dockerfile)
+        session = BuildSession(
+            secrets.token_hex(16), Given(secrets=dict(values), agents=dict(agents), text=dockerfile)
         )
         self._all[session.id] = session
         return session.id
 
-    def _get(self, session: str) -> Session:
+    def _get(self, session: str) -> BuildSession:
         found = self._all.get(session)
         if found is None:
             raise NotFound(f"No such build session: {session}")
@@ -66,44 +67,58 @@ class Sessions:
         return found
 
     async def compare(self, session: str, name: str, key: str, manifest: bytes) -> list[int] | None:
-        """Which files of a context the client must send; ``None`` if it is as it was."""
+        """The files of a context that the client must send; ``None`` if nothing has changed."""
         held = self._get(session)
         if name in held.synced:
             raise Conflict(f"build context {name!r} was sent already")
-        context = await asyncio.to_thread(self._cache.contexts.synced, key)
+        context = await threads.short(self._cache.contexts.synced, key)
         held.synced[name] = context
-        need = await asyncio.to_thread(context.begin, manifest)
+        held.coming.add(name)
+        try:
+            need = await threads.disk(context.begin, manifest)
+        except BaseException:
+            # Do not wait for it: the client may try again with a valid manifest.
+            held.synced.pop(name, None)
+            await threads.disk.surely(context.release)
+            raise
+        finally:
+            held.coming.discard(name)
         if context.is_current:
-            await asyncio.to_thread(self._ready, held, name, context)
+            await threads.disk(self._ready, held, name, context)
             return None
         return need
 
     async def receive(self, session: str, name: str, stream: int) -> None:
-        """Take the files that were missing. :raises InvalidArgument: not those."""
+        """Receive the files that were missing. :raises InvalidArgument: other files were sent."""
         held = self._get(session)
         context = held.synced.get(name)
-        if context is None or name in held.inputs.contexts:
+        if context is None or name in held.given.contexts or name in held.coming:
             raise Conflict(f"build context {name!r} is not waited for")
-        await in_thread(partial(context.receive, stream))
-        await asyncio.to_thread(self._ready, held, name, context)
+        ending = Ending()
+        held.coming.add(name)
+        try:
+            await threads.waits.until(ending.end, context.receive, stream, ending)
+            await threads.disk(self._ready, held, name, context)
+        finally:
+            held.coming.discard(name)
 
-    def _ready(self, held: Session, name: str, context: SyncedContext) -> None:
+    def _ready(self, held: BuildSession, name: str, context: SyncedContext) -> None:
         if context.is_current:
             context.settle()
-        held.inputs.contexts[name] = context
+        held.given.contexts[name] = context
         self._cache.note_context(context.id, "local source for context", context.tree.size)
 
-    def take(self, session: str) -> Inputs:
-        """For a build; the session must be closed after it. :raises Conflict: a context has not come."""
+    def take(self, session: str) -> Given:
+        """Use a session for a build, and close it afterwards. :raises Conflict: a context has not arrived."""
         held = self._get(session)
-        if missing := set(held.synced) - set(held.inputs.contexts):
+        if missing := set(held.synced) - set(held.given.contexts):
             raise Conflict(f"build context {min(missing)!r} did not come")
-        return held.inputs
+        return held.given
 
     async def close(self, session: str) -> None:
-        """Forget it."""
+        """Drop the session."""
         held = self._all.pop(session, None)
         if held is not None:
-            held.inputs.secrets.clear()
-            for context in held.synced.values():
-                await asyncio.to_thread(context.release)
+            held.given.secrets.clear()
+            contexts = list(held.synced.values())
+            await threads.disk.surely(release_all, contexts)

@@ -1,7 +1,7 @@
-"""Mount points that a RUN needs and its files lack: made before, gone afterwards, as if they had never been.
+"""Mount points that a RUN needs and its files lack: made before it and removed after it, without a trace.
 
-What the command has put in the place meanwhile stays. Nothing is found by name twice: the directory a stub
-is in is held open, so wherever the command moves it, only what was made there is removed.
+If the command has put something in such a place, that stays. No name is looked up twice: the directory of a
+stub is held open. So wherever the command moves that directory, only what was made there is removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wherry.linux import syscalls
 
 
 class Stubs:
-    """For one root, by its descriptor."""
+    """The stubs in one root, given by its descriptor."""
 
     def __init__(self, root: int) -> None:
         self._root = root
@@ -65,7 +65,7 @@ class Stubs:
         os.utime(above, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def remove(self) -> None:
-        """Take back what is still as it was made. Call it once the mounts are gone."""
+        """Remove the stubs that are unchanged. Call it once the mounts are gone."""
         for above, name in reversed(self._made):
             try:
                 before = os.fstat(above)

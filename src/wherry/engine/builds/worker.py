@@ -1,16 +1,28 @@
-"""Who carries vertices out: files by confined children, commands by the runner, results into the cache."""
+"""Carries out vertices: files by confined children, commands by the runner; results go into the cache."""
 
 from __future__ import annotations
 
 import asyncio
 import platform as machine
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from wherry.build.graph import (
+from wherry import threads
+from wherry.engine.builds import git
+from wherry.engine.builds.agents import Agents
+from wherry.engine.builds.cache import BuildCache
+from wherry.engine.builds.cachemounts import CacheMounts
+from wherry.engine.builds.clients import BuildClient, Source
+from wherry.engine.builds.fetching import Fetched, SourceFetcher
+from wherry.engine.builds.mounts import MountMaker, scratch_overlay
+from wherry.engine.builds.runner import BuildLimits, NamespacePool, Runner
+from wherry.errors import InvalidArgument, NotFound
+from wherry.model import oci, paths
+from wherry.model.mount import Mount
+from wherry.solver.graph import (
     CopyOp,
     FetchOp,
     LocalOp,
@@ -19,20 +31,12 @@ from wherry.build.graph import (
     RunOp,
     Vertex,
 )
-from wherry.build.solve import Log, Result
-from wherry.engine.builds.cache import BuildCache
-from wherry.engine.builds.cachemounts import CacheMounts
-from wherry.engine.builds.fetching import Fetched, Fetcher
-from wherry.engine.builds.mounts import MountMaker, scratch_overlay
-from wherry.engine.builds.runner import Limits, Networks, Runner
-from wherry.engine.builds.threads import T, in_thread
-from wherry.errors import InvalidArgument, NotFound
-from wherry.model import oci
-from wherry.model.mount import Mount
-from wherry.storage import build_files, selection
-from wherry.storage.build_files import CopyJob, MissingSource, Part
-from wherry.storage.children import Ending
-from wherry.storage.contexts import Context
+from wherry.solver.solve import Log, Result
+from wherry.storage import selection
+from wherry.storage.confined import build_files
+from wherry.storage.confined.build_files import CopyJob, MissingSource, Part
+from wherry.storage.confined.children import Ending
+from wherry.storage.contexts import BuildContext
 from wherry.storage.leases import Lease
 from wherry.storage.selection import NotThere, Wanted
 
@@ -41,18 +45,24 @@ _NOT_SENT = "file not found in build context or excluded by .dockerignore: "
 
 @dataclass
 class Inputs:
-    """What one build brings along. Secrets are bytes by id, agents paths of sockets by id."""
+    """What one solve works with: the contexts that have arrived, and the client to ask for others.
 
-    contexts: dict[str, Context] = field(default_factory=dict)
-    secrets: dict[str, bytes] = field(default_factory=dict)
-    agents: dict[str, str] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
+    :ivar hidden: files that were sent but are hidden from COPY, by the context's name.
+    """
+
+    client: BuildClient
+    agents: Agents
+    contexts: dict[str, BuildContext] = field(default_factory=dict)
+    hidden: dict[str, Sequence[str]] = field(default_factory=dict)
+    limits: BuildLimits = field(default_factory=BuildLimits)
     epoch: int | None = None
-    dockerfile: bytes | None = None
+
+
+T = TypeVar("T")
 
 
 class BuildWorker:
-    """See :class:`wherry.build.solve.Worker`; for one build."""
+    """See :class:`wherry.solver.solve.Worker`; for one build."""
 
     def __init__(
         self,
@@ -60,28 +70,29 @@ class BuildWorker:
         cache: BuildCache,
         runner: Runner,
         mounts: CacheMounts,
-        fetcher: Fetcher,
-        threads: ThreadPoolExecutor,
+        fetcher: SourceFetcher,
         inputs: Inputs,
         lease: Lease,
-        networks: Networks,
+        networks: NamespacePool,
     ) -> None:
         self._cache, self._runner, self._mounts, self._fetcher = cache, runner, mounts, fetcher
-        self._threads, self._inputs, self._lease, self._networks = threads, inputs, lease, networks
+        self._inputs, self._lease, self._networks = inputs, lease, networks
         self._fetched: dict[FetchOp, Fetched] = {}
         self._held: list[str] = []
 
     def close(self) -> None:
-        """Let go of what the build held. Blocks."""
+        """Release what the build held. Blocks."""
         self._cache.release(self._held)
         self._cache.rows.touch(self._held)
 
-    # ---- what is known -------------------------------------------------------------------------------------
+    # ---- facts about sources -------------------------------------------------------------------------------
 
     def local(self, name: str, op: CopyOp, part: int) -> str:
         try:
             context = self._context(name)
-            return selection.checksum(context.tree, _wanted(op, part, context.hidden), owners=False)
+            return selection.checksum(
+                context.tree, _wanted(op, part, self._inputs.hidden.get(name, ())), owners=False
+            )
         except NotThere as e:
             raise MissingSource(str(e), _NOT_SENT) from e
 
@@ -93,7 +104,7 @@ class BuildWorker:
         wanted = Wanted(["/" + real.decode("utf-8", "surrogateescape")], into=False)
         return selection.checksum(tree, wanted, owners=False)
 
-    def _context(self, name: str) -> Context:
+    def _context(self, name: str) -> BuildContext:
         try:
             return self._inputs.contexts[name]
         except KeyError as e:
@@ -104,6 +115,7 @@ class BuildWorker:
 
     async def prepare(self, vertices: Sequence[Vertex]) -> None:
         wanted = list(dict.fromkeys(v.op for v in vertices if isinstance(v.op, FetchOp)))
+        await asyncio.gather(*map(self._check, wanted))
         found = await asyncio.gather(*(self._fetcher.fetch(op) for op in wanted), return_exceptions=True)
         for op, one in zip(wanted, found, strict=True):
             if isinstance(one, Fetched):
@@ -112,6 +124,17 @@ class BuildWorker:
         for one in found:
             if isinstance(one, BaseException):
                 raise one
+
+    async def _check(self, op: FetchOp) -> None:
+        source = source_of(op)
+
+        async def more() -> Source:
+            found = await self._fetcher.fetch(op)
+            self._held.append(found.record)
+            checksum = found.commit or f"sha256:{found.digest}"
+            return replace(source, checksum=checksum)
+
+        await self._inputs.client.check(source, more)
 
     # ---- the cache -----------------------------------------------------------------------------------------
 
@@ -124,7 +147,7 @@ class BuildWorker:
         return Result(keys[0], record=row.id, created=row.created)
 
     def hold(self, result: Result) -> None:
-        """A record that was made for this build elsewhere is let go of with the others."""
+        """Add a record that was held for this build elsewhere; it is released with the others."""
         self._held.append(result.record)
 
     def join(self, result: Result) -> None:
@@ -151,9 +174,9 @@ class BuildWorker:
                 path = op.mounts[number].path
                 return build_files.checksum_at(mount, path, what=vertex.text, ending=ending)[0]
 
-        return await self._in_thread(work)
+        return await _in_child(work)
 
-    # ---- doing ---------------------------------------------------------------------------------------------
+    # ---- carrying out --------------------------------------------------------------------------------------
 
     async def execute(
         self, vertex: Vertex, parent: Result | None, sources: Sequence[Result], keys: Sequence[str], log: Log
@@ -163,16 +186,16 @@ class BuildWorker:
             return Result(keys[0], record=self._fetched[op].record)
         if isinstance(op, RunOp):
             _check_platform(vertex.platform)
-        key, mount = await self._in_thread(lambda _ending: self._cache.prepare(parent))
+        key, mount = await threads.child.to_end(self._cache.prepare, parent)
         try:
             if isinstance(op, RunOp):
                 await self._run(op, vertex, mount, sources, log)
                 changed = True
             else:
-                changed = await self._in_thread(lambda ending: self._files(vertex, mount, sources, ending))
-            return await self._in_thread(lambda _ending: self._keep(vertex, key, parent, keys, changed))
+                changed = await _in_child(lambda ending: self._files(vertex, mount, sources, ending))
+            return await threads.child.to_end(self._keep, vertex, key, parent, keys, changed)
         except BaseException:
-            await asyncio.shield(self._in_thread(lambda _ending: self._drop(key)))
+            await asyncio.shield(threads.child(self._drop, key))
             raise
 
     def _keep(
@@ -194,7 +217,7 @@ class BuildWorker:
         try:
             self._cache.discard(key)
         except NotFound:
-            return  # it was committed before the build was broken off
+            return  # it was committed before the build was cancelled
 
     def _files(self, vertex: Vertex, mount: Mount, sources: Sequence[Result], ending: Ending) -> bool:
         op = vertex.op
@@ -206,6 +229,7 @@ class BuildWorker:
                 Part(
                     self._source(vertex.sources[part.source], sources[part.source], undo),
                     _wanted(op, number, self._hidden(vertex.sources[part.source])),
+                    part.unpack,
                 )
                 for number, part in enumerate(op.parts)
             ]
@@ -217,7 +241,6 @@ class BuildWorker:
                 chown=op.chown,
                 chmod=op.chmod,
                 owners=op.owners,
-                unpack=op.unpack,
                 strict=op.link,
                 mtime=(self._inputs.epoch or 0) * 10**9,
             )
@@ -225,10 +248,10 @@ class BuildWorker:
         return True
 
     def _hidden(self, vertex: Vertex) -> Sequence[str]:
-        return self._context(vertex.op.name).hidden if isinstance(vertex.op, LocalOp) else ()
+        return self._inputs.hidden.get(vertex.op.name, ()) if isinstance(vertex.op, LocalOp) else ()
 
     def _source(self, vertex: Vertex, result: Result, undo: ExitStack) -> Mount:
-        """For reading."""
+        """Mount a source for reading."""
         if isinstance(vertex.op, LocalOp):
             return self._context(vertex.op.name).mount
         if isinstance(vertex.op, FetchOp):
@@ -236,6 +259,14 @@ class BuildWorker:
         key, mount = self._cache.view(result)
         undo.callback(self._cache.discard, key)
         return mount
+
+    def _seed(self, vertex: Vertex, result: Result, mount: MountOp) -> str:
+        """The key of the source's files that a cache mount shows."""
+        if isinstance(vertex.op, LocalOp):
+            return self.local_at(vertex.op.name, mount.path)
+        if isinstance(vertex.op, FetchOp):
+            return self._fetched[vertex.op].digest
+        return result.record or result.snapshot or "nothing"
 
     async def _run(
         self, op: RunOp, vertex: Vertex, mount: Mount, sources: Sequence[Result], log: Log
@@ -251,7 +282,11 @@ class BuildWorker:
             undo.callback(self._cache.discard, key)
             return writable_mount
 
-        async with self._mounts.locked(op) as chosen:
+        def seed(one: MountOp) -> str:
+            return "" if one.source < 0 else self._seed(vertex.sources[one.source], sources[one.source], one)
+
+        given, agents = await self._asked(op)
+        async with self._mounts.locked(op, seed) as chosen:
 
             def cache(one: MountOp, undo: ExitStack) -> Path:
                 first = None
@@ -259,9 +294,7 @@ class BuildWorker:
                     first = lambda: self._source(vertex.sources[one.source], sources[one.source], undo)  # noqa: E731
                 return chosen.directory(one, first)
 
-            maker = MountMaker(
-                source=source, cache=cache, secrets_=self._inputs.secrets, agents=self._inputs.agents
-            )
+            maker = MountMaker(source=source, cache=cache, secrets_=given, agents=agents)
             await self._runner.run(
                 op,
                 mount,
@@ -272,8 +305,26 @@ class BuildWorker:
                 log=log,
             )
 
-    async def _in_thread(self, work: Callable[[Ending], T]) -> T:
-        return await in_thread(work, self._threads)
+    async def _asked(self, op: RunOp) -> tuple[dict[str, bytes], dict[str, str]]:
+        """The secrets and agents' sockets that a step's mounts name, as far as the client has them."""
+        given: dict[str, bytes] = {}
+        agents: dict[str, str] = {}
+        for mount in op.mounts:
+            if mount.type == "secret" and mount.id not in given:
+                value = await self._inputs.client.secret(mount.id)
+                if value is not None:
+                    given[mount.id] = value
+            elif mount.type == "ssh" and mount.id not in agents:
+                path = await self._inputs.agents.socket(mount.id)
+                if path is not None:
+                    agents[mount.id] = path
+        return given, agents
+
+
+async def _in_child(work: Callable[[Ending], T]) -> T:
+    """Run a confined child in the given function; if cancelled, the child is ended and waited for."""
+    ending = Ending()
+    return await threads.child.until(ending.end, work, ending)
 
 
 def _wanted(op: CopyOp, part: int, hidden: Sequence[str] = ()) -> Wanted:
@@ -281,13 +332,26 @@ def _wanted(op: CopyOp, part: int, hidden: Sequence[str] = ()) -> Wanted:
     return Wanted(paths, into=op.into, parents=op.parents, exclude=op.exclude, hidden=hidden)
 
 
+def source_of(op: FetchOp) -> Source:
+    """The source in the form that policies use."""
+    if op.kind != "git":
+        return Source(op.url, checksum=op.checksum)
+    repository = git.parse(op.url)
+    rest = repository.address.partition("://")[2] or repository.address.removeprefix("git@").replace(
+        ":", "/", 1
+    )
+    part = repository.ref + (f":{repository.subdir}" if repository.subdir else "")
+    return Source(f"git://{rest}" + (f"#{part}" if part else ""), checksum=op.checksum)
+
+
 def _check_platform(text: str) -> None:
-    """:raises InvalidArgument: this host cannot run programs of that architecture, and nothing translates."""
+    """:raises InvalidArgument: this host cannot run programs of that architecture, not even by emulation."""
     wanted = oci.parse_platform(text) if text else oci.host()
     if wanted.architecture in (oci.host().architecture, "386" if machine.machine() == "x86_64" else ""):
         return
     names = {"amd64": "x86_64", "arm64": "aarch64", "386": "i386"}
-    handler = Path("/proc/sys/fs/binfmt_misc") / f"qemu-{names.get(wanted.architecture, wanted.architecture)}"
+    name = f"qemu-{names.get(wanted.architecture, wanted.architecture)}"
+    handler = paths.below(Path("/proc/sys/fs/binfmt_misc"), name, what="architecture")
     if not handler.exists():
         raise InvalidArgument(
             f"cannot run programs of {wanted}: this host is {oci.host()}, and no binfmt_misc handler "

@@ -1,4 +1,4 @@
-"""What all log drivers share: whom they speak of, how they are asked, and when they try again."""
+"""The common part of all log drivers: the container's facts, the sink's interface, retries."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
-from wherry.logs.messages import Message
-from wherry.logs.tags import Facts
+from wherry.logs.messages import LogMessage
+from wherry.logs.tags import ContainerFacts
 
 
 @dataclass(frozen=True)
-class Target:
-    """A container as a driver names it: the tag made whole, and the labels and variables chosen for it."""
+class LogTarget:
+    """A container's facts for a driver: the rendered tag, and the selected labels and variables."""
 
-    facts: Facts
+    facts: ContainerFacts
     tag: str
     attributes: Mapping[str, str] = field(default_factory=dict)
     hostname: str = ""
@@ -25,8 +25,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Retry:
-    """Seconds until the first further try, which doubles up to ``longest``; after ``limit`` failures the
-    batch is given up (``None``: never)."""
+    """Seconds until the first retry; the delay doubles up to ``longest``. After ``limit`` failures the batch
+    is dropped (``None``: never)."""
 
     first: float = 0.1
     longest: float = 10.0
@@ -34,25 +34,25 @@ class Retry:
 
 
 class Sink(Protocol):
-    """Where messages go. One call at a time."""
+    """The receiver of messages. One call at a time."""
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
-        """Hand over all of them, in order.
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
+        """Deliver all messages, in order.
 
-        :raises OSError: not all arrived (a timeout is one); the caller tries them all again.
+        :raises OSError: not all arrived (a timeout counts); the caller tries all of them again.
         """
 
     def state(self) -> dict[str, int]:
-        """What :meth:`resume` needs to deliver nothing twice; empty where a protocol cannot know."""
+        """The state that :meth:`resume` needs to deliver nothing twice; empty if a protocol cannot know."""
 
     def resume(self, state: Mapping[str, int]) -> None:
-        """Called once before the first delivery, with what was saved last."""
+        """Called once before the first delivery, with the state that was saved last."""
 
     async def close(self) -> None: ...
 
 
 class Stateless:
-    """For sinks that remember nothing."""
+    """For sinks without state."""
 
     def state(self) -> dict[str, int]:
         return {}

@@ -18,9 +18,9 @@ import msgspec
 
 from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.logs import values
-from wherry.logs.drivers.base import Retry, Stateless, Target, split_time
-from wherry.logs.drivers.transport import Address, Stream, parse_address
-from wherry.logs.messages import Message
+from wherry.logs.drivers.base import LogTarget, Retry, Stateless, split_time
+from wherry.logs.drivers.transport import LogAddress, LogConnection, parse_address
+from wherry.logs.messages import LogMessage
 
 _EVENT_TIME = 0
 _ACK_TIMEOUT = 30.0
@@ -28,10 +28,10 @@ _FOR_EVER = (1 << 32) - 1
 
 
 @dataclass(frozen=True)
-class Settings:
+class FluentdSettings:
     """``reconnect`` and ``ack_timeout`` in seconds; 0 for never."""
 
-    address: Address
+    address: LogAddress
     sub_second: bool = False
     ack: bool = False
     ack_timeout: float = _ACK_TIMEOUT
@@ -39,8 +39,8 @@ class Settings:
     retry: Retry = field(default_factory=Retry)
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> Settings:
-        """:raises InvalidArgument: what makes no sense."""
+    def of(cls, options: Mapping[str, str]) -> FluentdSettings:
+        """:raises InvalidArgument: an invalid value."""
         text = options.get("fluentd-address", "") or "127.0.0.1:24224"
         if "://" not in text:
             text = f"tcp://{text}"
@@ -65,14 +65,14 @@ class Settings:
 
 
 class FluentdSink(Stateless):
-    def __init__(self, settings: Settings, target: Target) -> None:
+    def __init__(self, settings: FluentdSettings, target: LogTarget) -> None:
         self._settings = settings
         self._target = target
         secure = settings.address.scheme == "tls"
-        self._stream = Stream(settings.address, ssl.create_default_context if secure else None)
+        self._stream = LogConnection(settings.address, ssl.create_default_context if secure else None)
         self._connected_at = 0.0
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
         settings = self._settings
         now = time.monotonic()
         if settings.reconnect and now - self._connected_at > settings.reconnect:
@@ -102,10 +102,12 @@ class FluentdSink(Stateless):
         await self._stream.close()
 
 
-def encode(messages: Sequence[Message], target: Target, settings: Settings, chunk: str = "") -> bytes:
+def encode(
+    messages: Sequence[LogMessage], target: LogTarget, settings: FluentdSettings, chunk: str = ""
+) -> bytes:
     """``[tag, [[time, record], …], option]``."""
     fixed: dict[str, Any] = {
-        # Attributes first: an image chooses its labels, and none of them may pass for what we say.
+        # Attributes first: labels come from the image, and must not override our own fields.
         **target.attributes,
         "container_id": target.facts.id,
         "container_name": f"/{target.facts.name}",

@@ -16,12 +16,12 @@ import msgspec
 
 from wherry.errors import InvalidArgument
 from wherry.logs import values
-from wherry.logs.drivers.base import Retry, Stateless, Target, split_time
-from wherry.logs.drivers.transport import Address, Datagrams, Stream, Transport, parse_address
-from wherry.logs.messages import Message
+from wherry.logs.drivers.base import LogTarget, Retry, Stateless, split_time
+from wherry.logs.drivers.transport import Datagrams, LogAddress, LogConnection, Transport, parse_address
+from wherry.logs.messages import LogMessage
 
 _CHUNK = 1420 - 12
-"""Bytes of a chunk after its header, so that a datagram fits an Ethernet frame."""
+"""Bytes in a chunk after its header: then a datagram fits into an Ethernet frame."""
 _CHUNKS_MAX = 128
 _MAGIC = b"\x1e\x0f"
 _ERROR, _INFO = 3, 6
@@ -29,15 +29,15 @@ _WINDOWS = {"gzip": 31, "zlib": 15}
 
 
 @dataclass(frozen=True)
-class Settings:
-    address: Address
+class GelfSettings:
+    address: LogAddress
     compression: str = "gzip"
     level: int = 1
     retry: Retry = field(default_factory=Retry)
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> Settings:
-        """:raises InvalidArgument: what makes no sense."""
+    def of(cls, options: Mapping[str, str]) -> GelfSettings:
+        """:raises InvalidArgument: an invalid value."""
         text = options.get("gelf-address", "")
         if not text:
             raise InvalidArgument("gelf-address is a required parameter")
@@ -61,13 +61,15 @@ class Settings:
 
 
 class GelfSink(Stateless):
-    def __init__(self, settings: Settings, target: Target) -> None:
+    def __init__(self, settings: GelfSettings, target: LogTarget) -> None:
         self._settings = settings
         self._fixed = fixed_fields(target)
         self._udp = settings.address.scheme == "udp"
-        self._transport: Transport = Datagrams(settings.address) if self._udp else Stream(settings.address)
+        self._transport: Transport = (
+            Datagrams(settings.address) if self._udp else LogConnection(settings.address)
+        )
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
         pieces: list[bytes] = []
         for message in messages:
             if not message.line:
@@ -91,11 +93,11 @@ class GelfSink(Stateless):
         await self._transport.close()
 
 
-def fixed_fields(target: Target) -> dict[str, Any]:
-    """What is the same in every message."""
+def fixed_fields(target: LogTarget) -> dict[str, Any]:
+    """The fields that are the same in every message."""
     facts = target.facts
     return {
-        # First, as an image chooses its labels: none of them may pass for what we say. "_id" is not
+        # First, because labels come from the image: they must not override our own fields. "_id" is not
         # allowed (GELF Payload Specification).
         **{f"_{k}": v for k, v in target.attributes.items() if k != "id"},
         "version": "1.1",
@@ -110,7 +112,7 @@ def fixed_fields(target: Target) -> dict[str, Any]:
     }
 
 
-def encode(message: Message, fixed: Mapping[str, Any]) -> bytes:
+def encode(message: LogMessage, fixed: Mapping[str, Any]) -> bytes:
     seconds, nanoseconds = split_time(message.stamp)
     return msgspec.json.encode(
         {
@@ -124,8 +126,8 @@ def encode(message: Message, fixed: Mapping[str, Any]) -> bytes:
 
 
 def chunks(document: bytes) -> list[bytes]:
-    """A datagram, or the chunks of one that is too large for a frame. One that needs more than 128 chunks
-    cannot be sent at all, which a message of at most 16 KiB never does unless its attributes are huge."""
+    """A datagram, or chunks if it is too large for a frame. A message that needs more than 128 chunks cannot
+    be sent. That happens only with huge attributes, because a line has at most 16 KiB."""
     if len(document) <= _CHUNK + 12:
         return [document]
     count = -(-len(document) // _CHUNK)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wherry.errors import Unavailable
-from wherry.logs.drivers.base import Stateless, Target
-from wherry.logs.drivers.transport import Address, Datagrams
-from wherry.logs.messages import Message
+from wherry.logs.drivers.base import LogTarget, Stateless
+from wherry.logs.drivers.transport import Datagrams, LogAddress
+from wherry.logs.messages import LogMessage
 
 SOCKET = Path("/run/systemd/journal/socket")
 _ERROR, _INFO = b"3", b"6"
@@ -26,18 +26,18 @@ def check(path: Path = SOCKET) -> None:
 
 
 class JournalSink(Stateless):
-    def __init__(self, target: Target, path: Path = SOCKET) -> None:
+    def __init__(self, target: LogTarget, path: Path = SOCKET) -> None:
         self._fixed = b"".join(field(k, v.encode()) for k, v in fixed_fields(target).items())
-        self._transport = Datagrams(Address("unixgram", path=str(path)))
+        self._transport = Datagrams(LogAddress("unixgram", path=str(path)))
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
         await self._transport.send([entry(m, self._fixed) for m in messages if m.line])
 
     async def close(self) -> None:
         await self._transport.close()
 
 
-def fixed_fields(target: Target) -> Mapping[str, str]:
+def fixed_fields(target: LogTarget) -> Mapping[str, str]:
     facts = target.facts
     named = {
         "CONTAINER_ID": facts.id[:12],
@@ -61,7 +61,7 @@ def field(name: str, value: bytes) -> bytes:
     return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
 
 
-def entry(message: Message, fixed: bytes) -> bytes:
+def entry(message: LogMessage, fixed: bytes) -> bytes:
     data = field("MESSAGE", message.line) + field("PRIORITY", _ERROR if message.stderr else _INFO) + fixed
     data += field("SYSLOG_TIMESTAMP", message.stamp)
     if message.part is not None:

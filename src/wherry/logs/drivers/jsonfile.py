@@ -5,13 +5,12 @@
     <id>-json.log          the newest
     <id>-json.log.1[.gz]   the one before, and so on
 
-What is written follows from what is read, byte for byte, so a daemon that was killed knows by the file's size
-how far it had come, and writes nothing twice.
+The output depends only on the input, byte for byte. So after a kill, the file's size tells how much was
+written, and nothing is written twice.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
@@ -21,16 +20,17 @@ from pathlib import Path
 
 import msgspec
 
+from wherry import threads
 from wherry.logs import values
-from wherry.logs.drivers.base import Target
+from wherry.logs.drivers.base import LogTarget
 from wherry.logs.files import gzipped
-from wherry.logs.messages import Message
+from wherry.logs.messages import LogMessage
 
 _MODE = 0o640
 
 
 @dataclass(frozen=True)
-class Settings:
+class JsonFileSettings:
     """``max_size`` in bytes, 0 for no bound."""
 
     max_size: int
@@ -38,7 +38,7 @@ class Settings:
     compress: bool
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> Settings:
+    def of(cls, options: Mapping[str, str]) -> JsonFileSettings:
         unlimited = options.get("max-size") == "-1"
         return cls(
             0 if unlimited else values.size(options, "max-size", values.MAX_SIZE),
@@ -55,26 +55,26 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 
 class JsonFileSink:
-    def __init__(self, path: Path, settings: Settings, target: Target) -> None:
+    def __init__(self, path: Path, settings: JsonFileSettings, target: LogTarget) -> None:
         self._path = path
         self._settings = settings
         self._attributes = dict(target.attributes) or None
-        # Who waits for a delivery may be cancelled; its thread still writes, and must not find another file
-        # behind its descriptor.
+        # The caller of a delivery may be cancelled while its thread still writes: the thread must not find
+        # another file behind its descriptor.
         self._lock = threading.Lock()
         self._fd = -1
         self._size = self._inode = 0
         self._skip = 0
-        """How many of the bytes to come are in the file already."""
+        """How many of the coming bytes are in the file already."""
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
-        await asyncio.to_thread(self._write_alone, messages)
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
+        await threads.short(self._write_alone, messages)
 
-    def _write_alone(self, messages: Sequence[Message]) -> None:
+    def _write_alone(self, messages: Sequence[LogMessage]) -> None:
         with self._lock:
             self._write(messages)
 
-    def _write(self, messages: Sequence[Message]) -> None:
+    def _write(self, messages: Sequence[LogMessage]) -> None:
         known, put = self._skip, 0
         buffer = bytearray()
         most = self._settings.max_size
@@ -87,7 +87,7 @@ class JsonFileSink:
                 if over == len(line):
                     continue
                 line = line[over:]
-                # Never in the middle of a line that was cut.
+                # Never in the middle of a line.
                 if most and not over and self._size + len(buffer) >= most:
                     while buffer:
                         put += self._put(buffer)
@@ -100,7 +100,7 @@ class JsonFileSink:
             self._close()
             raise
 
-    def _lines(self, messages: Sequence[Message]) -> Iterator[bytes]:
+    def _lines(self, messages: Sequence[LogMessage]) -> Iterator[bytes]:
         encode = msgspec.json.Encoder().encode
         attributes = self._attributes
         for message in messages:
@@ -145,15 +145,15 @@ class JsonFileSink:
         try:
             gzipped(path, path.with_name(f"{path.name}.gz"))
         except OSError:
-            return  # No room: it stays as it is.
+            return  # No room: the file stays uncompressed.
         path.unlink()
 
     def state(self) -> dict[str, int]:
         return {"inode": self._inode, "size": self._size - self._skip}
 
     def resume(self, state: Mapping[str, int]) -> None:
-        """What was written after ``state`` was saved lies in the file that was current then, and in newer
-        ones. The file is there from now on, for tools that look for it."""
+        """Output that was written after ``state`` was saved is in the file that was current then, and in
+        newer ones. From now on the file exists, for tools that look for it."""
         with contextlib.suppress(OSError):
             self._path.touch(_MODE)
         beyond = 0
@@ -168,7 +168,7 @@ class JsonFileSink:
                 return
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._close_alone)
+        await threads.short(self._close_alone)
 
     def _close_alone(self) -> None:
         with self._lock:

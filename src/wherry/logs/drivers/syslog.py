@@ -14,9 +14,16 @@ from pathlib import Path
 
 from wherry.errors import InvalidArgument, Unavailable
 from wherry.logs import values
-from wherry.logs.drivers.base import Stateless, Target, split_time
-from wherry.logs.drivers.transport import Address, Datagrams, Local, Stream, Transport, parse_address
-from wherry.logs.messages import Message
+from wherry.logs.drivers.base import LogTarget, Stateless, split_time
+from wherry.logs.drivers.transport import (
+    Datagrams,
+    LocalSocket,
+    LogAddress,
+    LogConnection,
+    Transport,
+    parse_address,
+)
+from wherry.logs.messages import LogMessage
 
 LOCAL = ("/dev/log", "/var/run/syslog", "/var/run/log")
 FORMATS = ("", "rfc3164", "rfc5424", "rfc5424micro")
@@ -29,10 +36,10 @@ _FACILITIES = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class SyslogSettings:
     """``address`` is ``None`` for this host's own syslog."""
 
-    address: Address | None
+    address: LogAddress | None
     facility: int
     format: str
     ca: str = ""
@@ -41,8 +48,8 @@ class Settings:
     skip_verify: bool = False
 
     @classmethod
-    def of(cls, options: Mapping[str, str]) -> Settings:
-        """:raises InvalidArgument: what makes no sense."""
+    def of(cls, options: Mapping[str, str]) -> SyslogSettings:
+        """:raises InvalidArgument: an invalid value."""
         text = options.get("syslog-address", "")
         schemes = ("udp", "tcp", "tcp+tls", "unix", "unixgram")
         address = None
@@ -73,7 +80,7 @@ class Settings:
                 raise InvalidArgument(f"cannot use the TLS options of log driver syslog: {e}") from e
 
     def context(self) -> ssl.SSLContext:
-        """Reads the certificates. :raises OSError: they are not there or no certificates."""
+        """Reads the certificates. :raises OSError: they do not exist, or are not certificates."""
         context = ssl.create_default_context(cafile=self.ca or None)
         if self.skip_verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -93,22 +100,22 @@ def _facility(text: str) -> int:
 
 
 class SyslogSink(Stateless):
-    def __init__(self, settings: Settings, target: Target) -> None:
+    def __init__(self, settings: SyslogSettings, target: LogTarget) -> None:
         self._format = formatter(settings, target)
         self._frame = _framer(settings)
         self._transport, self._framed = self._open(settings)
 
-    def _open(self, settings: Settings) -> tuple[Transport, bool]:
+    def _open(self, settings: SyslogSettings) -> tuple[Transport, bool]:
         address = settings.address
         if address is None:
-            return Local(LOCAL, _newline), False
+            return LocalSocket(LOCAL, _newline), False
         if address.scheme in ("udp", "unixgram"):
             return Datagrams(address), False
         if address.scheme == "unix":
-            return Local([address.path], _newline), False
-        return Stream(address, settings.context if address.scheme == "tcp+tls" else None), True
+            return LocalSocket([address.path], _newline), False
+        return LogConnection(address, settings.context if address.scheme == "tcp+tls" else None), True
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
         formatted = [self._format(m) for m in messages]
         await self._transport.send([self._frame(f) for f in formatted] if self._framed else formatted)
 
@@ -117,7 +124,7 @@ class SyslogSink(Stateless):
 
 
 def _newline(message: bytes) -> bytes:
-    # A newline in a message would end it; there is none but in binary output.
+    # A newline inside a message would end it; only binary output has one.
     return message.replace(b"\n", b" ") + b"\n"
 
 
@@ -125,7 +132,7 @@ def _counted(message: bytes) -> bytes:
     return b"%d %s" % (len(message), message)
 
 
-def _framer(settings: Settings) -> Callable[[bytes], bytes]:
+def _framer(settings: SyslogSettings) -> Callable[[bytes], bytes]:
     counts = (
         settings.address is not None
         and settings.address.scheme == "tcp+tls"
@@ -134,8 +141,8 @@ def _framer(settings: Settings) -> Callable[[bytes], bytes]:
     return _counted if counts else _newline
 
 
-def formatter(settings: Settings, target: Target) -> Callable[[Message], bytes]:
-    """A function from message to what is sent, without framing.
+def formatter(settings: SyslogSettings, target: LogTarget) -> Callable[[LogMessage], bytes]:
+    """A function that formats a message for sending, without framing.
 
     Without a format it is RFC 3164 without the host's name, which is what syslog(3) sends.
     """
@@ -144,7 +151,7 @@ def formatter(settings: Settings, target: Target) -> Callable[[Message], bytes]:
     tag = target.tag.encode() or b"-"
     hostname = (target.hostname or "-").encode()
 
-    def rfc3164(message: Message) -> bytes:
+    def rfc3164(message: LogMessage) -> bytes:
         seconds, _ = split_time(message.stamp)
         host = hostname + b" " if settings.format == "rfc3164" else b""
         head = b"<%d>%s %s%s[%d]: " % (priorities[message.stderr], _short_time(seconds), host, tag, pid)
@@ -154,7 +161,7 @@ def formatter(settings: Settings, target: Target) -> Callable[[Message], bytes]:
     name, message_id = _printable(tag, 48), _printable(tag, 32)
     digits = 26 if settings.format == "rfc5424micro" else 19
 
-    def rfc5424(message: Message) -> bytes:
+    def rfc5424(message: LogMessage) -> bytes:
         moment = message.stamp[:digits] + b"Z"
         priority = priorities[message.stderr]
         head = b"<%d>1 %s %s %s %d %s - " % (

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from wherry import threads
 from wherry.errors import InvalidArgument
 
 CONNECT_TIMEOUT = SEND_TIMEOUT = 10.0
@@ -22,8 +23,8 @@ CONNECT_TIMEOUT = SEND_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
-class Address:
-    """``scheme`` as the option had it; ``path`` for unix sockets, ``host`` and ``port`` for the others."""
+class LogAddress:
+    """``scheme`` as in the option; ``path`` for unix sockets, ``host`` and ``port`` for the others."""
 
     scheme: str
     host: str = ""
@@ -31,11 +32,11 @@ class Address:
     path: str = ""
 
 
-def parse_address(text: str, option: str, schemes: Sequence[str], port: int) -> Address:
+def parse_address(text: str, option: str, schemes: Sequence[str], port: int) -> LogAddress:
     """``udp://host:514``, ``unix:///dev/log``. :raises InvalidArgument: anything else."""
     try:
         url = urlsplit(text)
-        found = Address(url.scheme, url.hostname or "", url.port or port, url.path)
+        found = LogAddress(url.scheme, url.hostname or "", url.port or port, url.path)
     except ValueError as e:
         raise InvalidArgument(f"invalid {option}: {text!r}: {e}") from e
     if found.scheme not in schemes:
@@ -54,8 +55,8 @@ _lookups: dict[tuple[int, str, int], asyncio.Future[list[Found]]] = {}
 
 
 async def resolve(host: str, port: int) -> list[Found]:
-    """Where a host is. Names are looked up on threads of their own, one for each name: name servers that do
-    not answer must not hold the daemon's workers, however many containers log to one host.
+    """The addresses of a host. Each name is resolved on its own thread: name servers that do not answer must
+    not occupy the daemon's workers, however many containers log to one host.
 
     :raises OSError: it is unknown.
     """
@@ -75,7 +76,7 @@ async def resolve(host: str, port: int) -> list[Found]:
 def _looked_up(key: tuple[int, str, int], done: asyncio.Future[list[Found]]) -> None:
     _lookups.pop(key, None)
     if not done.cancelled():
-        done.exception()  # Whoever asked may have given up by now.
+        done.exception()  # The caller may have been cancelled meanwhile.
 
 
 def _look_up(
@@ -102,9 +103,9 @@ def _look_up(
 
 
 async def _open_stream(
-    address: Address, context: ssl.SSLContext | None
+    address: LogAddress, context: ssl.SSLContext | None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """By the first of the host's addresses that answers."""
+    """Connect to the first of the host's addresses that answers."""
     failure: OSError = OSError(f"no address of {address.host}")
     for _, where in await resolve(address.host, address.port):
         try:
@@ -118,18 +119,18 @@ async def _open_stream(
 
 class Transport(Protocol):
     async def send(self, pieces: Sequence[bytes]) -> None:
-        """:raises OSError: not all of it was taken."""
+        """:raises OSError: not everything was accepted."""
 
     async def close(self) -> None: ...
 
 
-class Stream:
-    """A connection made when there is something to send, and again after a failure.
+class LogConnection:
+    """A connection that is made when there is something to send, and again after a failure.
 
-    ``context`` is asked for at each connection, as certificates change.
+    ``context`` is called at each connection, because certificates change.
     """
 
-    def __init__(self, address: Address, context: Callable[[], ssl.SSLContext] | None = None) -> None:
+    def __init__(self, address: LogAddress, context: Callable[[], ssl.SSLContext] | None = None) -> None:
         self._address = address
         self._context = context
         self._reader: asyncio.StreamReader | None = None
@@ -139,7 +140,7 @@ class Stream:
         await self.exchange(b"".join(pieces))
 
     async def exchange(self, data: bytes) -> asyncio.StreamReader:
-        """Send, and return where an answer can be read."""
+        """Send, and return a reader for the answer."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 reader, writer = await self._connected()
@@ -153,7 +154,7 @@ class Stream:
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._reader is not None and self._reader.at_eof():
-            await self.close()  # The other side has left; what is sent now would only be lost.
+            await self.close()  # The peer has closed the connection; data sent now would be lost.
         if self._reader is None or self._writer is None:
             address = self._address
             if address.path:
@@ -161,10 +162,10 @@ class Stream:
             else:
                 context = None
                 if self._context is not None:
-                    context = await asyncio.to_thread(self._context)
+                    context = await threads.short(self._context)
                 opened = await _open_stream(address, context)
             self._reader, self._writer = opened
-            # drain() then waits until the kernel has it all.
+            # drain() then waits until the kernel has all of it.
             self._writer.transport.set_write_buffer_limits(high=0)
         return self._reader, self._writer
 
@@ -175,14 +176,14 @@ class Stream:
     async def close(self) -> None:
         writer, self._writer, self._reader = self._writer, None, None
         if writer is not None:
-            # Not a graceful end: a server that does not answer must not be waited for.
+            # Not a graceful close: a server that does not answer must not be waited for.
             writer.transport.abort()
 
 
 class Datagrams:
-    """A socket connected to where its datagrams go, so that a refusal comes back as an error."""
+    """A connected datagram socket, so that a refusal is reported as an error."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: LogAddress) -> None:
         self._address = address
         self._socket: socket.socket | None = None
 
@@ -229,8 +230,8 @@ class Datagrams:
             opened.close()
 
 
-class Local:
-    """The first of some unix sockets that is there, be it for datagrams or streams (as syslog(3) does)."""
+class LocalSocket:
+    """The first existing one of some unix sockets, whether for datagrams or streams (as syslog(3) does)."""
 
     def __init__(self, paths: Sequence[str], frame: Callable[[bytes], bytes]) -> None:
         self._paths = paths
@@ -244,9 +245,9 @@ class Local:
             return
         failure: OSError = FileNotFoundError(errno.ENOENT, "no such socket", self._paths[0])
         for path in self._paths:
-            for kind in (Datagrams, Stream):
-                self._framed = kind is Stream
-                transport: Transport = kind(Address("unix", path=path))
+            for kind in (Datagrams, LogConnection):
+                self._framed = kind is LogConnection
+                transport: Transport = kind(LogAddress("unix", path=path))
                 try:
                     await self._send_by(transport, pieces)
                 except OSError as e:

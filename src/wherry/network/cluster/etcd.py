@@ -1,7 +1,7 @@
 """etcd by its own JSON gateway (etcd.io, "gRPC gateway"): ranges, transactions, leases, watches.
 
-Every call is one HTTP request on a connection of its own, to the first member that answers; a watch is one
-that does not end. Keys and values are text here and base64 on the wire, numbers are text on the wire.
+Every call is one HTTP request on its own connection, to the first member that answers; a watch is a request
+that does not end. Keys and values are text here and base64 on the wire; numbers are text on the wire.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 from wherry.errors import InvalidArgument, Unavailable
 
 _TIMEOUT = 5.0
-"""Seconds for a member to answer."""
+"""Seconds to wait for a member's answer."""
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 3), (socket.TCP_KEEPCNT, 3))
-"""A watch says nothing for as long as nothing happens: the kernel sees whether the other side is there."""
+"""A watch receives nothing while nothing changes: TCP keepalive detects a lost peer."""
 
 
 @dataclass(frozen=True)
-class Place:
+class EtcdAddress:
     host: str
     port: int
 
@@ -38,21 +38,21 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Change:
-    """``value`` is None for a key that is gone."""
+class KeyChange:
+    """``value`` is None if the key was deleted."""
 
     key: str
     value: str | None
 
 
 class Compacted(Exception):
-    """A watch asks for changes that the store does not remember any more."""
+    """A watch asked for changes that are too old: the store has discarded them."""
 
 
-def parse_places(text: str) -> tuple[Place, ...]:
+def parse_places(text: str) -> tuple[EtcdAddress, ...]:
     """``etcd://host:port[,host:port…]``.
 
-    :raises InvalidArgument: it is not that.
+    :raises InvalidArgument: malformed.
     """
     if not text.startswith("etcd://"):
         raise InvalidArgument(f"invalid cluster store {text[:80]!r}: expected etcd://host:port[,host:port]")
@@ -61,14 +61,14 @@ def parse_places(text: str) -> tuple[Place, ...]:
         host, colon, port = part.removeprefix("etcd://").rpartition(":")
         if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise InvalidArgument(f"invalid cluster store {text[:80]!r}: {part[:80]!r} is not host:port")
-        places.append(Place(host.strip("[]"), int(port)))
+        places.append(EtcdAddress(host.strip("[]"), int(port)))
     return tuple(places)
 
 
 class Etcd:
     """Safe to use from any thread."""
 
-    def __init__(self, places: Sequence[Place], context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, places: Sequence[EtcdAddress], context: ssl.SSLContext | None = None) -> None:
         """:param context: for TLS; None speaks plain HTTP."""
         self._places = list(places)
         self._context = context
@@ -84,7 +84,7 @@ class Etcd:
         return pairs, int(answer["header"]["revision"])
 
     def transact(self, conditions: Sequence[Any], changes: Sequence[Any]) -> bool:
-        """Carry out all changes if all conditions hold. :returns: whether they did."""
+        """Apply all changes if all conditions hold. :returns: whether they did."""
         body = {"compare": list(conditions), "success": list(changes)}
         return bool(self._call("/v3/kv/txn", body).get("succeeded"))
 
@@ -99,10 +99,11 @@ class Etcd:
 
     def watch(
         self, prefix: str, revision: int, opened: list[http.client.HTTPConnection]
-    ) -> Iterator[list[Change]]:
-        """Changes from ``revision`` on, as they come; first none, when the watch stands.
+    ) -> Iterator[list[KeyChange]]:
+        """Changes from ``revision`` on, as they arrive. An empty first item says that the watch is
+        established.
 
-        :param opened: gets the connection, which another thread may close to end the watch.
+        :param opened: gets the connection; another thread may close it to end the watch.
         :raises Unavailable: the connection is lost. :raises Compacted: see there.
         """
         create = {
@@ -150,7 +151,7 @@ class Etcd:
         return answer
 
     def _request(self, path: str, body: dict[str, Any]) -> tuple[Any, http.client.HTTPResponse]:
-        """Ask the members in turn; the one that answered is the first to be asked the next time."""
+        """Ask the members in turn; the next request starts with the one that answered."""
         data = json.dumps(body).encode()
         failure: Exception | None = None
         for place in list(self._places):
@@ -173,15 +174,15 @@ class Etcd:
             return connection, response
         raise Unavailable(f"cannot reach the cluster store {self.name}: {failure}") from failure
 
-    def _connection(self, place: Place) -> http.client.HTTPConnection:
+    def _connection(self, place: EtcdAddress) -> http.client.HTTPConnection:
         if self._context is None:
             return http.client.HTTPConnection(place.host, place.port, timeout=_TIMEOUT)
         return http.client.HTTPSConnection(place.host, place.port, timeout=_TIMEOUT, context=self._context)
 
 
 def _refusal(connection: http.client.HTTPConnection, failure: Exception) -> Exception:
-    """Why a TLS connection failed. In TLS 1.3 a client has said its part before the server looks at its
-    certificate: a refusal comes behind a handshake that went well, and may lie unread when writing fails."""
+    """Why a TLS connection failed. In TLS 1.3 the client finishes the handshake before the server checks its
+    certificate: so a refusal arrives after a successful handshake, and may be unread when a write fails."""
     if isinstance(failure, ConnectionError | ssl.SSLEOFError) and connection.sock is not None:
         try:
             connection.sock.recv(1)
@@ -197,7 +198,7 @@ def _refusal(connection: http.client.HTTPConnection, failure: Exception) -> Exce
 
 
 def put(key: str, value: str, lease: str = "0") -> dict[str, Any]:
-    """A change: a key has this value from now on, for as long as the lease lasts (``0``: for ever)."""
+    """A change: set a key's value, for as long as the lease lasts (``0``: for ever)."""
     return {"request_put": {"key": _b64(key), "value": _b64(value), "lease": lease}}
 
 
@@ -206,7 +207,7 @@ def delete(key: str) -> dict[str, Any]:
 
 
 def absent(key: str) -> dict[str, Any]:
-    """A condition: there is no such key."""
+    """A condition: the key does not exist."""
     return {"key": _b64(key), "target": "CREATE", "result": "EQUAL", "create_revision": "0"}
 
 
@@ -216,21 +217,21 @@ def nothing_below(prefix: str) -> dict[str, Any]:
 
 
 def unchanged(pair: Pair | None, key: str) -> dict[str, Any]:
-    """A condition: the key is as it was read, or still not there."""
+    """A condition: the key is as it was read, or still does not exist."""
     if pair is None:
         return absent(key)
     return {"key": _b64(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(pair.modified)}
 
 
 def after(prefix: str) -> str:
-    """The first key behind all that begin with ``prefix``."""
+    """The first key after all keys that begin with ``prefix``."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-def _change(event: dict[str, Any]) -> Change:
+def _change(event: dict[str, Any]) -> KeyChange:
     kv = event["kv"]
     gone = event.get("type") == "DELETE"
-    return Change(_text(kv["key"]), None if gone else _text(kv.get("value", "")))
+    return KeyChange(_text(kv["key"]), None if gone else _text(kv.get("value", "")))
 
 
 def _b64(text: str) -> str:

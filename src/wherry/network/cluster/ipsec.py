@@ -1,22 +1,25 @@
 """IPsec between the hosts of a cluster, for overlay networks that ask for it.
 
-Encrypted networks have their VXLAN packets on a UDP port of their own, which is never seen on a wire: to
-there, the kernel lets nothing pass that ESP does not carry (RFC 4303, transport mode, AES-GCM). Policies see
-to that for every peer there is or will be; the nft table does it once more, on its own (``ruleset``), should
-another program flush the policies. It alone stands on the loopback interface, where the kernel asks for none.
+Encrypted networks send their VXLAN packets to a separate UDP port. The kernel lets no packet to or from this
+port pass unless ESP carries it (RFC 4303, transport mode, AES-GCM). IPsec policies enforce this for all
+present and future peers. The nft table enforces it once more (``ruleset``), in case another program flushes
+the policies. On the loopback interface the nft table alone enforces it, because the kernel applies no
+policies there.
 
-Every association, one for each direction between two hosts, has a key that no other has or had:
+Each association (one per direction between two hosts) has a unique key that is never used again:
 
-- a host tells the others a public key (X25519, RFC 7748), the private part of which exists in its memory
-  alone. It takes a new one whenever it cannot vouch for where its sequence numbers stand: at its start, with
-  a new lease, after somebody removed its associations; and every half day.
-- who sees such a key makes the association for what comes *from* that host, ready to receive, and then its
-  offer: the SPI, and a public key made for this one purpose. Both sides derive the association's key from the
-  two (HKDF, RFC 5869).
-- the host, when it sees the offer that answers its key, makes its side and sends by it from then on.
+- A host publishes a public key (X25519, RFC 7748); the private key exists only in its memory. It makes a new
+  key whenever it cannot be sure of its sequence numbers: at its start, with a new lease, after somebody
+  removed its associations; and also every half day.
+- A host that sees such a key first makes the inbound association for packets *from* that host, so that it is
+  ready to receive. Then it publishes its offer: the SPI, and a public key made for this purpose only. Both
+  sides derive the association's key from the two key pairs (HKDF, RFC 5869).
+- When the first host sees the offer that answers its key, it makes the outbound association and uses it from
+  then on.
 
-So a packet is sent by a new key only when its receiver has that; former associations stay until the first one
-has come. What is in the store tells nobody the keys; who may write there could pretend to be a host.
+So a host sends with a new key only when the receiver has it. Former associations stay until the first packet
+has arrived on the new one. Reading the store reveals no association key; but who can write to the store could
+pretend to be a host.
 """
 
 from __future__ import annotations
@@ -37,10 +40,9 @@ from typing import Any
 from wherry.errors import Internal, Unavailable
 from wherry.linux import xfrm
 from wherry.linux.netlink import NetlinkError
-from wherry.linux.xfrm import Address, Association, Flow, Policy, XfrmSocket, XfrmWatch
-from wherry.network import options
+from wherry.linux.xfrm import Address, Association, Flow, XfrmPolicy, XfrmSocket, XfrmWatch
 from wherry.network.cluster.records import Host, Offer
-from wherry.network.types import Instance, Network
+from wherry.network.types import Instance
 
 _log = logging.getLogger(__name__)
 PORT = 4790
@@ -48,15 +50,15 @@ _PRIORITY = 100
 _CONTEXT = b"wherry overlay esp 1"
 _TRIES = 8
 _FORMER = 8
-"""Associations for what a host sends that are kept beside the present one until that has carried some."""
+"""Former inbound associations that are kept per host until the present one has carried a packet."""
 _PAUSE = 1.0
-"""Seconds between two keys, whatever happens."""
+"""Seconds until a new key is made in any case."""
 _PEERS = 1000
 
 
 @dataclass(frozen=True)
 class _Inbound:
-    """An association for what a peer sends, and what it was told of it."""
+    """An inbound association: for packets from a peer, with the offer that was made for it."""
 
     association: Association
     offer: Offer
@@ -65,9 +67,11 @@ class _Inbound:
 class Ipsec:
     """Safe to use from any thread."""
 
-    def __init__(self, instance: Instance, host: str, local: str, *, rekey: int) -> None:
+    def __init__(
+        self, instance: Instance, host: str, local: str, *, rekey: int, changed: Callable[[], None]
+    ) -> None:
         """:param host: this host's id. :param local: its address for the others. :param rekey: seconds after
-        which it takes a new key.
+        which it makes a new key. :param changed: called when the other hosts must be told something new.
         """
         self._host = host
         self._local: Address = ip_address(local)
@@ -79,30 +83,29 @@ class Ipsec:
         self._public = ""
         self._renewed = 0.0
         self._spent: set[tuple[str, int]] = set()
-        """Offers that were made use of under this key, by host and SPI: none is a second time."""
+        """Offers used with this key, by host and SPI: none is used a second time."""
         self._inbound: dict[str, _Inbound] = {}
         self._outbound: dict[str, Association] = {}
         self._peers: frozenset[Address] | None = None
-        """The other hosts' addresses, None before anything was heard of them."""
+        """The other hosts' addresses; None until they are known."""
         self._spoilt = False
-        """Whether an offer or an association is lost, so that another key has to be taken."""
+        """Whether an offer or an association is lost, so that a new key is needed."""
         self._failed = False
-        """Whether the kernel refused something, which is tried again."""
+        """Whether the kernel has refused something that must be tried again."""
         self._said: set[str] = set()
         self._watch: XfrmWatch | None = None
-        self.changed: Callable[[], None] = lambda: None
-        """Called when the other hosts have to be told something anew."""
+        self._changed = changed
 
     @property
     def public(self) -> str:
-        """This host's public key, ``""`` while it has no encrypted network."""
+        """This host's public key; ``""`` if it has no encrypted network."""
         with self._lock:
             return self._public
 
     # -- networks --------------------------------------------------------------------------------------
 
     def probe(self) -> None:
-        """:raises Unavailable: the kernel cannot do it."""
+        """:raises Unavailable: the kernel does not support it."""
         loop = Association(self._local, self._local, secrets.randbelow(1 << 24) + xfrm.SPI_FIRST, self._reqid)
         try:
             with XfrmSocket() as sock:
@@ -117,7 +120,7 @@ class Ipsec:
             raise Internal(f"cannot use IPsec: {e.strerror or e}") from e
 
     def require(self, network_id: str) -> None:
-        """An encrypted network is there from now on: nothing of it leaves or comes in the clear.
+        """An encrypted network exists: from now on none of its packets is sent or accepted unencrypted.
 
         :raises Unavailable, Internal: the kernel cannot, with the reason.
         """
@@ -135,10 +138,11 @@ class Ipsec:
             if first:
                 self._renew()
         if first:
-            self.changed()
+            self._changed()
 
     def release(self, network_id: str) -> None:
-        """An encrypted network is gone; with the last all of it is. :raises Internal: the kernel refuses."""
+        """An encrypted network was removed; with the last one all IPsec state goes.
+        :raises Internal: the kernel refuses."""
         with self._lock:
             if network_id not in self._users:
                 return
@@ -149,14 +153,14 @@ class Ipsec:
             self._private, self._public, self._peers = None, "", None
             self._inbound.clear()
             self._outbound.clear()
-        _close(watch)  # without the lock, which its thread may be waiting for
+        _close(watch)  # without the lock: its thread may be waiting for it
         try:
             self.sweep()
         finally:
-            self.changed()
+            self._changed()
 
     def sweep(self) -> None:
-        """Remove what is left in the kernel while there is no encrypted network, by a killed daemon too.
+        """Remove what is left in the kernel if there is no encrypted network.
 
         :raises Internal: the kernel refuses.
         """
@@ -165,7 +169,7 @@ class Ipsec:
                 _clear(self._reqid)
 
     def close(self) -> None:
-        """Look after nothing any more; what there is stays, for the containers that run on."""
+        """Stop all maintenance. The kernel's state stays, for containers that keep running."""
         with self._lock:
             watch, self._watch = self._watch, None
         _close(watch)
@@ -173,16 +177,16 @@ class Ipsec:
     # -- peers -----------------------------------------------------------------------------------------
 
     def start_over(self) -> None:
-        """The other hosts may have removed their sides: a new key and new offers, if there is use for any."""
+        """The other hosts may have removed their sides: make a new key and new offers, if any are needed."""
         with self._lock:
             if self._users:
                 self._inbound.clear()
                 self._renew()
 
     def settle(self, hosts: Iterable[Host], offers: Mapping[str, Offer]) -> list[Offer]:
-        """Make the associations that these hosts and what they offer allow, and remove those of others.
+        """Make the associations for these hosts and their offers, and remove those of other hosts.
 
-        :param offers: to this host, by the id of who made them. :returns: what this one offers.
+        :param offers: to this host, by the id of the host that made them. :returns: this host's offers.
         """
         with self._lock:
             if not self._users:
@@ -209,7 +213,7 @@ class Ipsec:
             return [i.offer for i in self._inbound.values()]
 
     def check(self) -> None:
-        """Put right what is not as it was left, and take a new key when it is time."""
+        """Repair what another program has changed, and make a new key when it is due."""
         with self._lock:
             if not self._users:
                 return
@@ -219,7 +223,7 @@ class Ipsec:
             except OSError as e:
                 self._fail([e])
         if anew:
-            self.changed()
+            self._changed()
 
     # -- with the lock held ----------------------------------------------------------------------------
 
@@ -229,13 +233,13 @@ class Ipsec:
         self._failed = bool(failures)
 
     def _say(self, message: str) -> None:
-        """Warn, once."""
+        """Log a warning, but each only once."""
         if message not in self._said:
             self._said.add(message)
             _log.warning("%s", message)
 
     def _peers_of(self, hosts: Iterable[Host]) -> dict[str, Host]:
-        """Those of the other hosts that can be spoken to, by id; one for an address."""
+        """The other hosts with a usable address, by id; one per address."""
         found: dict[Address, Host] = {}
         for host in sorted(hosts, key=lambda h: h.id):
             address = ip_address(host.address)
@@ -254,18 +258,19 @@ class Ipsec:
     def _flow(self, source: Address | None, destination: Address | None) -> Flow:
         return Flow(source, destination, PORT, self._local.version)
 
-    def _barriers(self) -> tuple[Policy, ...]:
-        """Nothing leaves but by a peer's own policy, and nothing comes in but by ESP to the one address that
-        the other hosts know: both count before what blocks. Whose a block is, its priority tells."""
+    def _barriers(self) -> tuple[XfrmPolicy, ...]:
+        """Block everything that no peer's policy allows to leave, and everything that does not arrive by ESP
+        at the address that the other hosts know. Both allowing policies have precedence over the blocks. A
+        block's priority shows which daemon owns it."""
         return (
-            Policy("out", self._flow(None, None), self._reqid, block=True),
-            Policy("in", self._flow(None, None), self._reqid, block=True),
-            Policy("in", self._flow(None, self._local), _PRIORITY, self._reqid),
+            XfrmPolicy("out", self._flow(None, None), self._reqid, block=True),
+            XfrmPolicy("in", self._flow(None, None), self._reqid, block=True),
+            XfrmPolicy("in", self._flow(None, self._local), _PRIORITY, self._reqid),
         )
 
-    def _outward(self, association: Association) -> Policy:
+    def _outward(self, association: Association) -> XfrmPolicy:
         flow = self._flow(self._local, association.destination)
-        return Policy("out", flow, _PRIORITY, self._reqid, association.spi)
+        return XfrmPolicy("out", flow, _PRIORITY, self._reqid, association.spi)
 
     def _bar(self, sock: XfrmSocket) -> None:
         present = sock.policies(PORT)
@@ -285,10 +290,11 @@ class Ipsec:
             if offer is not None and offer.answers == self._public:
                 self._spoilt |= not self._send(sock, peer, offer)
         except ValueError as e:
-            self._say(f"host {peer.id[:64]!r} of the cluster has a key that is none: {e}")
+            self._say(f"host {peer.id[:64]!r} of the cluster announced an invalid public key: {e}")
 
     def _receive(self, sock: XfrmSocket, peer: Host) -> None:
-        """Be ready for what a peer sends by its present key. :raises ValueError: that is none."""
+        """Prepare to receive what a peer sends with its present key.
+        :raises ValueError: an invalid public key."""
         address = ip_address(peer.address)
         current = self._inbound.get(peer.id)
         if current and current.offer.answers == peer.key:
@@ -310,9 +316,10 @@ class Ipsec:
         raise OSError(errno.EEXIST, "no SPI is free")
 
     def _send(self, sock: XfrmSocket, peer: Host, offer: Offer) -> bool:
-        """Send to a peer as it offers. :returns: whether the offer could be used, else a new one is needed.
+        """Send to a peer with the key of its offer. :returns: whether the offer could be used; if not, a new
+        one is needed.
 
-        :raises ValueError: the offer's key is none.
+        :raises ValueError: the offer has an invalid public key.
         """
         address = ip_address(peer.address)
         current = self._outbound.get(peer.id)
@@ -340,10 +347,10 @@ class Ipsec:
         return True
 
     def _tidy(self, sock: XfrmSocket) -> None:
-        """Remove associations and policies that nobody needs any more.
+        """Remove associations and policies that are no longer needed.
 
-        Of a peer whose new association has carried nothing yet the former ones stay, as it may still send by
-        any of them; so does what a daemon before this one has left, until there is another.
+        While a peer's new inbound association has carried no packet, the former ones stay, because the peer
+        may still use any of them. Those of an earlier daemon also stay until there is a new one.
         """
         peers = self._peers or frozenset()
         inbound = {i.association.spi for i in self._inbound.values()}
@@ -371,7 +378,7 @@ class Ipsec:
                 sock.remove_policy(policy)
 
     def _repair(self) -> bool:
-        """:returns: whether the others have to be told something anew."""
+        """:returns: whether the other hosts must be told something new."""
         with XfrmSocket() as sock:
             self._bar(sock)
             there = {(a.destination, a.spi) for a in sock.associations(self._reqid)}
@@ -393,21 +400,36 @@ class Ipsec:
             if self._peers is not None:
                 self._tidy(sock)
             if lost_in or lost_out:
-                _log.warning("another program has removed IPsec associations of ours: made anew")
+                _log.warning("another program has removed our IPsec associations; they were restored")
         return bool(lost_in or renewing)
 
 
 def clear(instance: Instance) -> None:
-    """Remove what a daemon has left that was part of a cluster. :raises Internal: the kernel refuses."""
+    """Remove the IPsec state of an earlier daemon that was in a cluster.
+    :raises Internal: the kernel refuses."""
     _clear(_reqid(instance))
 
 
+def count(instance: Instance) -> int:
+    """The number of this daemon's associations and policies in the kernel."""
+    reqid = _reqid(instance)
+    try:
+        with XfrmSocket() as sock:
+            ours = [policy for policy in sock.policies(PORT) if _is_ours(policy, reqid)]
+            return len(sock.associations(reqid)) + len(ours)
+    except OSError as e:
+        if not xfrm.unsupported(e):
+            raise Internal(f"cannot list IPsec associations: {e.strerror or e}") from e
+        return 0
+
+
 def _reqid(instance: Instance) -> int:
-    """What is ours in a kernel that other programs use as well; the upper half is no common default's."""
+    """The mark of our entries in a kernel that other programs use too.
+    Its upper half is no common program's default."""
     return 0x57480000 | zlib.crc32(instance.key.encode()) & 0xFFFF
 
 
-def _is_ours(policy: Policy, reqid: int) -> bool:
+def _is_ours(policy: XfrmPolicy, reqid: int) -> bool:
     return reqid in (policy.reqid, policy.priority if policy.block else 0)
 
 
@@ -424,18 +446,13 @@ def _clear(reqid: int) -> None:
             raise Internal(f"cannot remove IPsec associations: {e.strerror or e}") from e
 
 
-def wanted(network: Network) -> bool:
-    """Whether a network is to be encrypted."""
-    return network.driver == "overlay" and options.overlay(network.options).encrypted
-
-
 def derive(
     private: Any, public: str, spi: int, *, sender: tuple[str, str], receiver: tuple[str, str]
 ) -> bytes:
-    """The key of one association, the same from either side's private key.
+    """The key of one association; both sides derive the same from their own private key.
 
-    :param sender: id and public key of the host that sends by it, ``receiver`` likewise.
-    :raises ValueError: ``public`` is no key, or one that yields no secret.
+    :param sender: id and public key of the host that sends with it; ``receiver`` likewise.
+    :raises ValueError: ``public`` is an invalid public key, or one that yields no secret.
     """
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
     from cryptography.hazmat.primitives.hashes import SHA256
@@ -448,7 +465,7 @@ def derive(
 
 
 def _new_key() -> tuple[Any, str]:
-    """A private key, and its public one in base64."""
+    """A private key, and its public key in base64."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     private = X25519PrivateKey.generate()

@@ -1,9 +1,9 @@
-"""This daemon as one of several: what it tells the others, and what it knows of them.
+"""This daemon as a member of a cluster: what it publishes, and what it knows about the other hosts.
 
-One thread keeps the lease, under which everything of this host is told, and the other follows the store: a
-full reading first, then every change; whenever that breaks, all of it again. As long as the store is away
-nothing is taken back that was known, so that traffic goes on. What could not be told meanwhile, or taken
-back, is put right by the next full reading.
+One thread keeps the lease; everything that this host publishes is bound to it. The other thread follows the
+store: first it reads everything, then every change; after an error it reads everything again. While the store
+cannot be reached, the last known state stays in use, so that traffic goes on. Whatever could not be published
+or withdrawn meanwhile is corrected by the next full read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from wherry.errors import Conflict, Forbidden, Unavailable
 from wherry.network.cluster import etcd, records
-from wherry.network.cluster.etcd import Change, Compacted, Etcd, Pair
+from wherry.network.cluster.etcd import Compacted, Etcd, KeyChange, Pair
 from wherry.network.cluster.records import Host, Offer, Remote
 from wherry.network.create import OVERLAPS
 from wherry.network.options import VNI_OPTION
@@ -28,44 +28,44 @@ from wherry.network.types import Endpoint, Network
 
 _log = logging.getLogger(__name__)
 TTL = 30
-"""Seconds after which a host that says nothing is forgotten."""
+"""Seconds of silence after which a host is considered gone."""
 _RETRY, _SOON = 1.0, 0.05
-"""Seconds until all is read again: after something broke, and when that is asked for."""
+"""Seconds until everything is read again: after an error, and after a request to do so."""
 _VNI_FIRST, _VNI_LAST = 4096, (1 << 24) - 1
 _TRIES = 8
 _AT_ONCE = 100
-"""Changes in one transaction; etcd takes 128 by default."""
+"""Changes in one transaction; etcd's default limit is 128."""
 
 
-class Listener(Protocol):
-    """Who acts on what the other hosts say. Calls come from the cluster's thread, one after another."""
+class ClusterListener(Protocol):
+    """Acts on what other hosts publish. It is called on the cluster's thread, one call at a time."""
 
     def networks_are(self, networks: Mapping[str, Network]) -> None:
-        """These are the networks there are, by id."""
+        """The cluster's networks, by id."""
 
     def endpoints_are(self, network_id: str, remotes: Sequence[Remote]) -> None:
-        """These are the places on a network that other hosts have."""
+        """The endpoints that other hosts have on a network."""
 
     def local_endpoints(self) -> Sequence[Endpoint]:
-        """The places on overlay networks that this host has."""
+        """The endpoints of this host on overlay networks."""
 
     def public_key(self) -> str:
-        """This host's, for encrypted networks; ``""`` while it has none."""
+        """This host's public key for encrypted networks; ``""`` if it has none."""
 
     def starts_over(self) -> None:
-        """The other hosts may have forgotten this one: what was agreed with them is void."""
+        """The other hosts may have dropped this one: agreements with them are void."""
 
     def hosts_are(self, hosts: Sequence[Host], offers: Mapping[str, Offer]) -> Sequence[Offer]:
-        """These are the other hosts, and by host what they offer this one. :returns: what it offers."""
+        """The other hosts, and each one's offer to this host. :returns: this host's offers."""
 
     def look_after(self) -> None:
-        """Called now and then, from the thread of the lease."""
+        """Called regularly, on the thread that keeps the lease."""
 
 
 class Member:
     """Safe to use from any thread."""
 
-    def __init__(self, store: Etcd, host: Host, listener: Listener, *, ttl: int = TTL) -> None:
+    def __init__(self, store: Etcd, host: Host, listener: ClusterListener, *, ttl: int = TTL) -> None:
         self._store = store
         self._host = host
         self._listener = listener
@@ -76,11 +76,11 @@ class Member:
         self._remotes: dict[str, Remote] = {}
         self._hosts: dict[str, Host] = {}
         self._offers: dict[str, Offer] = {}
-        """What other hosts offer this one, by key."""
+        """The offers of other hosts to this one, by key."""
         self._offered: dict[str, str] = {}
-        """What the store says that this host offers, by key."""
+        """This host's offers according to the store, by key."""
         self._claimed: set[str] = set()
-        """Addresses that were claimed for places that are not announced yet."""
+        """Addresses that were claimed for endpoints that are not announced yet."""
         self._stopping = threading.Event()
         self._again = threading.Event()
         self._watching: list[http.client.HTTPConnection] = []
@@ -96,40 +96,41 @@ class Member:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Say no more; the lease ends by itself, unless this daemon is back before."""
+        """Stop publishing. The lease expires, unless this daemon comes back before that."""
         self._stopping.set()
         self.resync()
         for thread in self._threads:
             thread.join()
 
     def resync(self) -> None:
-        """Tell all and read all again: ends the watch, also one that is about to begin."""
+        """Publish and read everything again: ends the watch, even one that is just about to begin."""
         self._again.set()
         for connection in list(self._watching):
-            sock = connection.sock  # once, as the thread that watches takes it away
+            sock = connection.sock  # read it once: the watching thread resets it
             if sock is not None:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
     @property
     def hosts(self) -> list[Host]:
-        """Every host there is, this one included."""
+        """All hosts, including this one."""
         with self._lock:
             return sorted({**self._hosts, self._host.id: self._host}.values(), key=lambda h: h.id)
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Those that all hosts have, as far as this one has heard."""
+        """The networks of the cluster, as far as this host knows."""
         with self._lock:
             return dict(self._networks)
 
     # -- networks --------------------------------------------------------------------------------------
 
     def create(self, network: Network, vni: int) -> tuple[Network, int]:
-        """Make a network known to all. :param vni: 0 for any that is free. :returns: it, and its number.
+        """Publish a network to all hosts. :param vni: 0: any free number. :returns: the network, and its
+        number.
 
-        :raises Unavailable: the store is away. :raises Conflict, Forbidden: another has its name, subnet or
-            number.
+        :raises Unavailable: the store cannot be reached. :raises Conflict, Forbidden: another network has its
+        name, subnet or number.
         """
         for _ in range(_TRIES):
             pairs, _revision = self._store.range(records.ROOT)
@@ -150,7 +151,8 @@ class Member:
         raise Unavailable(f"cannot make network {network.name}: too many are made at the same time")
 
     def remove(self, network: Network) -> None:
-        """:raises Unavailable: the store is away. :raises Forbidden: a container of some host is on it."""
+        """:raises Unavailable: the store cannot be reached.
+        :raises Forbidden: a container on some host uses it."""
         key = records.network_key(network.id)
         conditions = [etcd.nothing_below(f"{records.ENDPOINTS}{network.id}/")]
         if not self._store.transact(conditions, [etcd.delete(key), etcd.put(records.GUARD, network.id)]):
@@ -158,13 +160,14 @@ class Member:
                 f"error while removing network: network {network.name} has active endpoints on another host"
             )
 
-    # -- places on them --------------------------------------------------------------------------------
+    # -- endpoints -------------------------------------------------------------------------------------
 
     def claim(self, network: Network, choose: Callable[[set[str]], str]) -> str:
-        """Have an address that no host has handed out.
+        """Claim an address that no host has assigned.
 
         :param choose: returns one, given those that are known to be taken.
-        :raises Unavailable: the store is away. :raises Conflict: what was chosen is taken, twice the same.
+        :raises Unavailable: the store cannot be reached. :raises Conflict: it chose the same taken address
+        twice.
         """
         with self._lock:
             taken = {
@@ -190,20 +193,20 @@ class Member:
         raise Conflict(f"no available addresses on this network's address pools: {network.name}")
 
     def unclaim(self, network_id: str, addresses: Iterable[str]) -> None:
-        """Give addresses back; where the store is away the next full reading does."""
+        """Release addresses. If the store cannot be reached, the next full read does it."""
         keys = [records.address_key(network_id, a) for a in addresses if a]
         with self._lock:
             self._claimed.difference_update(keys)
         self._later([etcd.delete(key) for key in keys])
 
     def announce(self, endpoint: Endpoint) -> None:
-        """Tell the other hosts of a place. :raises Unavailable: the store is away."""
+        """Publish an endpoint to the other hosts. :raises Unavailable: the store cannot be reached."""
         self._store.transact([], self._told(endpoint, self._leased()))
         with self._lock:
             self._claimed -= {records.address_key(endpoint.network_id, ip) for ip in endpoint.addresses}
 
     def withdraw(self, endpoint: Endpoint) -> None:
-        """A place is gone; where the store is away the next full reading says so."""
+        """Withdraw an endpoint. If the store cannot be reached, the next full read does it."""
         self.unclaim(endpoint.network_id, endpoint.addresses)
         self._later([etcd.delete(records.endpoint_key(endpoint))])
 
@@ -286,7 +289,8 @@ class Member:
             )
 
     def _read_all(self) -> int:
-        """Tell everything of this host, read everything of the others. :returns: the revision of that."""
+        """Publish everything of this host, and read everything of the others.
+        :returns: the revision of that."""
         local = list(self._listener.local_endpoints())
         with self._lock:
             lease = self._lease
@@ -310,7 +314,7 @@ class Member:
         return revision
 
     def _forget_own(self, pairs: Sequence[Pair], local: Sequence[Endpoint]) -> None:
-        """Take back what the store still says of this host and is not so any more."""
+        """Delete entries of this host that are no longer true."""
         mine = {records.endpoint_key(e) for e in local}
         mine |= {records.address_key(e.network_id, ip) for e in local for ip in e.addresses}
         with self._lock:
@@ -351,10 +355,10 @@ class Member:
             self._tell_endpoints(network_id)
         self._tell_hosts()
 
-    def _apply(self, changes: Sequence[Change]) -> None:
+    def _apply(self, changes: Sequence[KeyChange]) -> None:
         touched: set[str] = set()
         networks_changed = hosts_changed = False
-        forgotten = Change(f"{records.HOSTS}{self._host.id}", None) in changes
+        forgotten = KeyChange(f"{records.HOSTS}{self._host.id}", None) in changes
         with self._lock:
             lease = self._lease
             for change in changes:
@@ -377,7 +381,7 @@ class Member:
         if forgotten and lease:
             self._lose_lease(lease)
 
-    def _apply_network(self, change: Change) -> bool:
+    def _apply_network(self, change: KeyChange) -> bool:
         network_id = change.key.removeprefix(records.NETWORKS)
         network = records.read_network(change.value) if change.value is not None else None
         before = self._networks.pop(network_id, None)
@@ -385,21 +389,21 @@ class Member:
             self._networks[network_id] = network
         return before != network
 
-    def _apply_endpoint(self, change: Change) -> set[str]:
+    def _apply_endpoint(self, change: KeyChange) -> set[str]:
         before = self._remotes.pop(change.key, None)
         remote = records.read_remote(change.value) if change.value is not None else None
         if remote is not None and remote.host != self._host.id:
             self._remotes[change.key] = remote
         return {r.endpoint.network_id for r in (before, self._remotes.get(change.key)) if r is not None}
 
-    def _apply_host(self, change: Change) -> bool:
+    def _apply_host(self, change: KeyChange) -> bool:
         host = records.read_host(change.key, change.value) if change.value is not None else None
         before = self._hosts.pop(change.key.removeprefix(records.HOSTS), None)
         if host is not None:
             self._hosts[host.id] = host
         return before != host
 
-    def _apply_offer(self, change: Change) -> bool:
+    def _apply_offer(self, change: KeyChange) -> bool:
         if change.key.startswith(self._own_offers):
             if change.value is None:
                 self._offered.pop(change.key, None)
@@ -417,18 +421,18 @@ class Member:
         return f"{records.OFFERS}{self._host.id}/"
 
     def _offer(self, key: str, text: str) -> Offer | None:
-        """An offer to this host; those to others are not read."""
+        """Take in an offer to this host; offers to others are ignored."""
         offer = records.read_offer(key, text) if key.endswith(f"/{self._host.id}") else None
         return offer if offer is not None and offer.to == self._host.id else None
 
     def _tell_hosts(self) -> None:
-        """Have the listener act on the other hosts and what they offer, and offer them what it says."""
+        """Let the listener act on the other hosts and their offers; publish the offers that it returns."""
         with self._lock:
             hosts = [h for h in self._hosts.values() if h.id != self._host.id]
             offers = {o.host: o for o in self._offers.values()}
             offered, lease = dict(self._offered), self._lease
         if not lease:
-            return  # it has ended: all is told again in a moment
+            return  # the lease has ended: everything will be published again soon
         mine = {records.offer_key(o): records.write(o) for o in self._listener.hosts_are(hosts, offers)}
         changes = [etcd.put(k, v, lease) for k, v in mine.items() if offered.get(k) != v]
         changes += [etcd.delete(k) for k in offered.keys() - mine.keys()]
@@ -444,7 +448,7 @@ class Member:
 
 
 def _check(network: Network, vni: int, others: Sequence[Network]) -> int:
-    """A number for a network beside the others. Raises as :meth:`Member.create`."""
+    """Check a network against the others; returns its number. Raises what :meth:`Member.create` raises."""
     if any(o.name == network.name for o in others):
         raise Conflict(f"network with name {network.name} already exists")
     for subnet in network.subnets:

@@ -1,4 +1,4 @@
-"""What daemons tell each other, and under which keys.
+"""The records that daemons share through the store, and their keys.
 
     /wherry/1/guard                      changed by every change of networks: one at a time
     /wherry/1/hosts/<host>               Host                            for as long as its lease lasts
@@ -7,7 +7,7 @@
     /wherry/1/endpoints/<id>/<endpoint>  Remote                          lease of the host
     /wherry/1/offers/<host>/<other>      Offer, of a host to another     lease of the host
 
-Values come from other machines: what cannot be read is left out, and said once.
+Values come from other machines: a value that cannot be read is ignored, with one log message.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from wherry.network import options
 from wherry.network.create import check_name
 from wherry.network.types import Endpoint, Network
 
+DRIVER = "overlay"
+"""The driver of the networks that are shared."""
 _log = logging.getLogger(__name__)
 
 ROOT = "/wherry/1/"
@@ -34,8 +36,8 @@ HOSTS, NETWORKS, ADDRESSES, ENDPOINTS, OFFERS = (
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """A daemon: where its VXLAN packets go, and its machine's name; with encrypted networks its public key
-    besides, in base64 (``ipsec``)."""
+    """A daemon: the address for its VXLAN packets, its machine's name and, with encrypted networks, its
+    public key in base64 (``ipsec``)."""
 
     id: str
     address: str
@@ -44,8 +46,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """How a host is ready to receive from another, as an answer to that one's key: the SPI of an IPsec
-    association, and a public key for that alone."""
+    """How a host is ready to receive from another, in answer to that host's key: the SPI of an IPsec
+    association, and a public key for this association only."""
 
     host: str
     to: str
@@ -55,7 +57,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remote(msgspec.Struct, frozen=True, kw_only=True):
-    """A container's place on an overlay network, on whichever host."""
+    """A container's endpoint on an overlay network, on any host."""
 
     host: str
     address: str
@@ -90,14 +92,14 @@ def read_network(text: str) -> Network | None:
     except (msgspec.MsgspecError, ValueError, WherryError) as e:
         _log.warning("a network in the cluster store cannot be read: %s", e)
         return None
-    if network.driver != "overlay":
+    if network.driver != DRIVER:
         return None
-    # the interface's name is ours to choose: another host's must not lead to one that is there for others
+    # this host chooses the interface's name: another host's could clash with an existing interface
     return msgspec.structs.replace(network, bridge_name=f"br-{network.id[:12]}", pools={}, config_only=False)
 
 
 def check_address(text: str) -> None:
-    """Whether a host can have this address for the others. :raises ValueError: it cannot."""
+    """Check an address that a host gives to the others. :raises ValueError: not usable as such."""
     address = ip_address(text)
     six = address if isinstance(address, IPv6Address) else None
     if address.is_unspecified or address.is_multicast or address.is_loopback or text == "255.255.255.255":

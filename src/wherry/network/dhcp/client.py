@@ -1,4 +1,4 @@
-"""One exchange with the DHCP servers of a container's network, from inside its namespace."""
+"""DHCP exchanges for one container, from inside its network namespace."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from wherry.errors import Unavailable
 from wherry.linux import netns, rtnetlink
 from wherry.network.dhcp import message
-from wherry.network.dhcp.message import Lease, Reply
+from wherry.network.dhcp.message import DhcpLease, DhcpReply
 from wherry.network.types import Endpoint
 
 _ETH_IP = 0x0800
 _TRIES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds to wait for an answer before the question is asked again."""
+"""Seconds to wait for an answer before the request is sent again."""
 
 
-class Refused(Exception):
-    """The server takes the address back."""
+class LeaseRefused(Exception):
+    """The server refuses the address, or takes it back."""
 
 
-class Exchange:
-    """A socket on the container's interface; it hears only what comes there."""
+class DhcpExchange:
+    """A socket on the container's interface; it receives only from there."""
 
     def __init__(self, path: Path, endpoint: Endpoint, hostname: str = "") -> None:
         """:raises OSError: the namespace or the interface is gone."""
@@ -43,42 +43,42 @@ class Exchange:
             raise
         return sock
 
-    def __enter__(self) -> Exchange:
+    def __enter__(self) -> DhcpExchange:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def obtain(self, wanted: IPv4Address | None = None) -> Lease:
-        """A lease on an address, on ``wanted`` if a server gives it.
+    def obtain(self, wanted: IPv4Address | None = None) -> DhcpLease:
+        """Obtain a lease; on ``wanted`` if a server grants it.
 
-        :raises Unavailable: nobody answers. :raises Refused: the chosen server changed its mind.
+        :raises Unavailable: no answer. :raises Refused: the chosen server has withdrawn its offer.
         """
         offer = self._ask(message.DISCOVER, {message.OFFER}, wanted=wanted).lease
         return self._granted(
             self._ask(message.REQUEST, {message.ACK, message.NAK}, wanted=offer.address, server=offer.server)
         )
 
-    def renew(self, lease: Lease) -> Lease:
-        """:raises Unavailable: nobody answers. :raises Refused: the address is not ours any more."""
+    def renew(self, lease: DhcpLease) -> DhcpLease:
+        """:raises Unavailable: no answer. :raises Refused: the address is no longer ours."""
         return self._granted(
             self._ask(message.REQUEST, {message.ACK, message.NAK}, current=lease.address, tries=_TRIES[:2])
         )
 
-    def again(self, address: IPv4Address, *, patient: bool = True) -> Lease:
-        """Ask for an address that was ours before (RFC 2131, INIT-REBOOT). Raises as :meth:`renew`."""
+    def again(self, address: IPv4Address, *, patient: bool = True) -> DhcpLease:
+        """Ask again for a former address (RFC 2131, INIT-REBOOT). Raises what :meth:`renew` raises."""
         tries = _TRIES if patient else _TRIES[:1]
         return self._granted(
             self._ask(message.REQUEST, {message.ACK, message.NAK}, wanted=address, tries=tries)
         )
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lease: DhcpLease) -> None:
         self._send(message.RELEASE, current=lease.address, server=lease.server)
 
     @staticmethod
-    def _granted(reply: Reply) -> Lease:
+    def _granted(reply: DhcpReply) -> DhcpLease:
         if reply.kind == message.NAK or not reply.lease.seconds:
-            raise Refused
+            raise LeaseRefused
         return reply.lease
 
     def _send(
@@ -109,7 +109,7 @@ class Exchange:
         wanted: IPv4Address | None = None,
         server: IPv4Address | None = None,
         tries: tuple[float, ...] = _TRIES,
-    ) -> Reply:
+    ) -> DhcpReply:
         for patience in tries:
             self._send(kind, current=current, wanted=wanted, server=server)
             deadline = time.monotonic() + patience

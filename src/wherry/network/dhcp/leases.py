@@ -1,4 +1,4 @@
-"""Leases of running containers: obtained at the start, renewed while they run, given back at the end."""
+"""DHCP leases of running containers: obtained at the start, renewed while they run, released at the end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 
 from wherry.errors import Internal, Unavailable, WherryError
-from wherry.network.dhcp.client import Exchange, Refused
-from wherry.network.dhcp.message import Lease
+from wherry.network.dhcp.client import DhcpExchange, LeaseRefused
+from wherry.network.dhcp.message import DhcpLease
 from wherry.network.types import Endpoint
 
 _log = logging.getLogger(__name__)
 RETRY = 30.0
-"""Seconds until a renewal that nobody answered is tried again."""
+"""Seconds until a renewal without an answer is tried again."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class _Held:
     path: Path
     endpoint: Endpoint
     hostname: str
-    lease: Lease
+    lease: DhcpLease
     renew_at: float
     ends_at: float
 
@@ -35,10 +35,10 @@ class _Held:
 Moved = Callable[[Endpoint, Endpoint], None]
 
 
-class Leases:
-    """Safe to use from any thread; renewals happen on one of its own, which sleeps until the next is due.
+class DhcpLeases:
+    """Safe to use from any thread. Renewals run on their own thread, which sleeps until the next one is due.
 
-    :param moved: called with an endpoint as it was and as it is, when a server gave it another address.
+    :param moved: called with an endpoint before and after the change, when a server gave it another address.
     """
 
     def __init__(self, moved: Moved) -> None:
@@ -49,14 +49,14 @@ class Leases:
         self._closing = False
 
     def obtain(self, path: Path, endpoint: Endpoint, hostname: str, wanted: str = "") -> Endpoint:
-        """Get a lease for an endpoint whose interface is up. :returns: it with its address.
+        """Obtain a lease for an endpoint whose interface is up. :returns: the endpoint with its address.
 
-        :raises Internal: nobody gives one.
+        :raises Internal: no server grants one.
         """
         try:
-            with Exchange(path, endpoint, hostname) as exchange:
+            with DhcpExchange(path, endpoint, hostname) as exchange:
                 lease = exchange.obtain(IPv4Address(wanted) if wanted else None)
-        except (OSError, WherryError, Refused) as e:
+        except (OSError, WherryError, LeaseRefused) as e:
             reason = e.message if isinstance(e, WherryError) else str(e) or "the DHCP server refused"
             raise Internal(f"cannot get an address on network {endpoint.network_name}: {reason}") from e
         found = with_lease(endpoint, lease)
@@ -64,33 +64,33 @@ class Leases:
         return found
 
     def adopt(self, path: Path, endpoint: Endpoint, hostname: str) -> None:
-        """Renew from now on the lease of a container that ran before this process; at once, as nobody knows
-        how long it still lasts."""
-        unknown = Lease(IPv4Address(endpoint.ip), endpoint.prefix_len, None, IPv4Address(0), 0)
+        """Take over the lease of a container that ran before this process. It is renewed at once, because its
+        remaining time is unknown."""
+        unknown = DhcpLease(IPv4Address(endpoint.ip), endpoint.prefix_len, None, IPv4Address(0), 0)
         self._hold(path, endpoint, hostname, unknown)
 
     def release(self, endpoint: Endpoint) -> None:
-        """Give an address back; its namespace must still be there. One that has none is fine."""
+        """Release an address; its namespace must still exist. An endpoint without a lease is no error."""
         with self._changed:
             held = self._held.pop(endpoint.id, None)
         if held is None:
             return
         try:
-            with Exchange(held.path, held.endpoint, held.hostname) as exchange:
+            with DhcpExchange(held.path, held.endpoint, held.hostname) as exchange:
                 known = held.lease.seconds > 0
                 exchange.release(held.lease if known else exchange.again(held.lease.address, patient=False))
-        except (OSError, Unavailable, Refused):
-            pass  # the interface or the server has gone: the lease ends by itself
+        except (OSError, Unavailable, LeaseRefused):
+            pass  # the interface or the server is gone: the lease expires by itself
 
     def close(self) -> None:
-        """Containers keep their addresses; the next process renews them."""
+        """Stop renewing. Containers keep their addresses; the next process renews them."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
 
-    def _hold(self, path: Path, endpoint: Endpoint, hostname: str, lease: Lease) -> None:
+    def _hold(self, path: Path, endpoint: Endpoint, hostname: str, lease: DhcpLease) -> None:
         now = time.monotonic()
         with self._changed:
             self._held[endpoint.id] = _Held(
@@ -121,7 +121,7 @@ class Leases:
     def _renew(self, held: _Held) -> None:
         try:
             lease = self._renewed(held)
-        except (OSError, WherryError, Refused) as e:
+        except (OSError, WherryError, LeaseRefused) as e:
             with self._changed:
                 held.renew_at = time.monotonic() + RETRY
             _log.warning(
@@ -143,19 +143,19 @@ class Leases:
                 _log.error("cannot give container %s its new address: %s", before.container_id[:12], e)
 
     @staticmethod
-    def _renewed(held: _Held) -> Lease:
-        with Exchange(held.path, held.endpoint, held.hostname) as exchange:
+    def _renewed(held: _Held) -> DhcpLease:
+        with DhcpExchange(held.path, held.endpoint, held.hostname) as exchange:
             try:
                 if not held.lease.seconds:
                     return exchange.again(held.lease.address)
                 if time.monotonic() < held.ends_at:
                     return exchange.renew(held.lease)
-            except Refused:
+            except LeaseRefused:
                 pass
             return exchange.obtain()
 
 
-def with_lease(endpoint: Endpoint, lease: Lease) -> Endpoint:
+def with_lease(endpoint: Endpoint, lease: DhcpLease) -> Endpoint:
     return msgspec.structs.replace(
         endpoint,
         ip=str(lease.address),

@@ -1,5 +1,5 @@
-"""DHCP messages (RFC 2131, options in RFC 2132), in the frames of IP and UDP that a client without an address
-has to make by itself."""
+"""DHCP messages (RFC 2131, options in RFC 2132),
+with the IP and UDP headers that a client without an address must write itself."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ ANY = IPv4Address("0.0.0.0")
 
 
 @dataclass(frozen=True)
-class Lease:
-    """What a server grants. ``seconds`` from the moment of the request."""
+class DhcpLease:
+    """What a server grants. ``seconds`` count from the time of the request."""
 
     address: IPv4Address
     prefix_len: int
@@ -46,10 +46,10 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Reply:
+class DhcpReply:
     kind: int
     transaction: int
-    lease: Lease
+    lease: DhcpLease
 
 
 def request(
@@ -62,7 +62,7 @@ def request(
     wanted: IPv4Address | None = None,
     server: IPv4Address | None = None,
 ) -> bytes:
-    """A client's message as an IP packet, to everybody.
+    """A client's message as a broadcast IP packet.
 
     :param current: the address the client has and uses. :param wanted: the one it asks for.
     :param server: the one it chose.
@@ -104,7 +104,7 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def read(packet: bytes, mac: bytes) -> Reply | None:
+def read(packet: bytes, mac: bytes) -> DhcpReply | None:
     """A server's answer to the client with ``mac``; None for anything else on the wire."""
     if len(packet) < _IP.size or packet[0] >> 4 != 4 or packet[9] != _PROTO_UDP:
         return None
@@ -123,14 +123,14 @@ def read(packet: bytes, mac: bytes) -> Reply | None:
         return None
     kind = options[_KIND][0]
     server = _address(options.get(_SERVER)) or IPv4Address(packet[12:16])
-    lease = Lease(
+    lease = DhcpLease(
         address=IPv4Address(bootp[8]),
         prefix_len=_prefix(options.get(_MASK)),
         gateway=_address(options.get(_ROUTER)),
         server=server,
         seconds=int.from_bytes(options.get(_LEASE, b"")[:4], "big"),
     )
-    return Reply(kind, bootp[4], lease)
+    return DhcpReply(kind, bootp[4], lease)
 
 
 def _options(data: bytes) -> dict[int, bytes]:

@@ -1,9 +1,8 @@
-"""Questions about other names, passed on: to all upstream servers at the same time, the first good answer
-wins.
+"""Forwards queries for other names to all upstream servers at the same time; the first good answer wins.
 
-What is being asked already is not asked again; whoever asks the same meanwhile waits for the same answer.
-That also ends a loop, where an upstream asks us back. That a name does not exist is remembered for as long
-as its zone says, a minute at most.
+Equal queries share one request: a later one waits for the same answer. This also breaks a loop in which an
+upstream asks us. A negative answer ("no such name") is cached for as long as its zone allows, at most a
+minute.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from wherry.network.dns.message import Query
 Answer = Callable[[bytes], None]
 
 ASK_AGAIN, GIVE_UP = 1.5, 4.0
-"""Seconds; a resolver's own patience is 5 (resolv.conf(5), ``timeout``)."""
+"""Seconds; a resolver itself waits 5 (resolv.conf(5), ``timeout``)."""
 SERVERS_MAX = 8
 PENDING_MAX, PENDING_EACH = 4096, 512
-"""Questions under way: of all containers, of one."""
+"""The most queries under way: of all containers, of one."""
 NEGATIVE_MAX, NEGATIVE_TTL = 4096, 60
 _RECEIVE = 65535
 _RESOLV_CONF = Path("/etc/resolv.conf")
@@ -38,7 +37,7 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 
 @dataclass(frozen=True)
 class Way:
-    """Where a container's questions go. ``path`` is the namespace to ask from, None for the host's."""
+    """Where a container's queries go. ``path``: the namespace to ask from, None for the host's."""
 
     owner: str
     servers: tuple[str, ...]
@@ -60,7 +59,7 @@ class _Pending:
 
 
 class Forwarder:
-    """Used by the loop's thread alone."""
+    """Used only on the loop's thread."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
@@ -69,7 +68,7 @@ class Forwarder:
         self._negative: dict[tuple[tuple[str, ...], str, bytes], tuple[float, bytes]] = {}
 
     def ask(self, way: Way, query: Query, data: bytes, answer: Answer, *, tcp: bool) -> None:
-        """Have a query answered by somebody else; ``answer`` is called once, perhaps at once."""
+        """Forward a query; ``answer`` is called once, possibly at once."""
         remembered = self._remembered(way, query)
         if remembered is not None:
             answer(message.addressed(remembered, query))
@@ -123,7 +122,7 @@ class Forwarder:
         try:
             sock.send(pending.wire)
         except BlockingIOError:
-            pass  # it is asked once more
+            pass  # it will be sent again
         except OSError:
             self._failed(key, pending, sock, b"")
 
@@ -145,7 +144,7 @@ class Forwarder:
             data = sock.recv(_RECEIVE)
         except BlockingIOError:
             return
-        except OSError:  # nobody listens there
+        except OSError:  # nobody listens at that address
             self._failed(key, pending, sock, b"")
             return
         self._judge(key, pending, sock, data)
@@ -155,7 +154,7 @@ class Forwarder:
     ) -> None:
         reply = message.read_reply(data, pending.query, pending.ident)
         if reply is None:
-            return  # a late answer, or a forged one: the true one may still come
+            return  # a late or a forged answer: the real one may still arrive
         if reply.code not in (message.NOERROR, message.NXDOMAIN):
             self._failed(key, pending, sock, data)
             return
@@ -166,7 +165,7 @@ class Forwarder:
     def _failed(
         self, key: tuple[str, bytes, bool], pending: _Pending, sock: socket.socket, data: bytes
     ) -> None:
-        """One of the servers does not know; only when none does is that the answer."""
+        """One of the servers has failed. Only when all have failed, that is the answer."""
         pending.last = data or pending.last
         self._close(pending, sock)
         if not pending.sockets:
@@ -242,8 +241,8 @@ class Forwarder:
 
 
 def _open(way: Way, *, tcp: bool) -> list[socket.socket]:
-    """A socket of its own for every server and question, so that the port is another each time, and only
-    that server can answer."""
+    """Each server and query gets its own connected socket:
+    so the port is different each time, and only that server can answer."""
     make = partial(_connect_all, way.servers[:SERVERS_MAX], tcp)
     return make() if way.path is None else netns.inside(way.path, make)
 
@@ -272,7 +271,7 @@ def _connect_all(servers: Sequence[str], tcp: bool) -> list[socket.socket]:
 
 
 class HostServers:
-    """The servers of the host's own ``/etc/resolv.conf``, as it is now."""
+    """The servers in the host's own ``/etc/resolv.conf``, as it is now."""
 
     def __init__(self, path: Path = _RESOLV_CONF) -> None:
         self._path = path

@@ -1,9 +1,9 @@
 """A container's DNS sockets: 127.0.0.11 in its network namespace.
 
-Port 53 itself stays free for a server of the container's own, which may want it on every address. The
-sockets are on a port that the kernel chooses, and what is sent to 127.0.0.11:53 is rewritten on its way, as
-are the answers: without translation, and so without connection tracking, whose cost every packet of the
-container would bear.
+Port 53 itself stays free, because a server inside the container may want it on every address. The sockets use
+a port that the kernel chooses. Packets to 127.0.0.11:53 are rewritten on their way, and so are the answers.
+This is done without NAT, and so without connection tracking, which would cost time for every packet of the
+container.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Listeners:
 
 
 def open_inside(path: Path) -> Listeners:
-    """Open the sockets of the namespace at ``path``, in the place of those there were.
+    """Open the sockets in the namespace at ``path``; they replace earlier ones.
 
-    :raises OSError: it is no namespace, or its rules cannot be changed.
+    :raises OSError: it is not a namespace, or its rules cannot be changed.
     """
     return netns.inside(path, _open)
 
@@ -53,11 +53,11 @@ def _open() -> Listeners:
 
 
 def _pair(wanted: int) -> tuple[socket.socket, socket.socket]:
-    """One port for both, ``wanted`` if it is free."""
+    """A UDP and a TCP socket on one port, which is ``wanted`` if that is free."""
     for attempt in range(_TRIES):
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        # connections of the process before linger on it
+        # connections of the earlier process still linger on it
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             udp.bind((ADDRESS, wanted))

@@ -1,4 +1,4 @@
-"""The DNS server's one thread: sockets that become readable, moments that come, work from other threads."""
+"""The DNS server's event loop, on one thread: readable sockets, timers, calls from other threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Everything but :meth:`call`, :meth:`run_in` and :meth:`close` is for the loop's own thread."""
+    """All methods except :meth:`call`, :meth:`run_in` and :meth:`close` are for the loop's own thread."""
 
     def __init__(self, name: str) -> None:
         self._epoll = select.epoll()
@@ -31,12 +31,12 @@ class Loop:
         self._thread.start()
 
     def call(self, work: Callable[[], None]) -> None:
-        """Have ``work`` done on the loop's thread, soon."""
+        """Run ``work`` on the loop's thread, soon."""
         self._work.append(work)
         os.eventfd_write(self._wake, 1)
 
     def run_in(self, work: Callable[[], None]) -> None:
-        """As :meth:`call`, and wait until it is done."""
+        """As :meth:`call`, but wait until it has run."""
         done = threading.Event()
 
         def both() -> None:
@@ -58,7 +58,7 @@ class Loop:
         os.close(self._wake)
 
     def watch(self, fd: int, ready: Callable[[], None], *, write: bool = False) -> None:
-        """Call ``ready`` whenever the descriptor is readable (or writable). Replaces what was said before."""
+        """Call ``ready`` whenever the descriptor is readable (or writable). Replaces an earlier call."""
         events = select.EPOLLOUT if write else select.EPOLLIN
         if fd in self._ready:
             self._epoll.modify(fd, events)
@@ -67,7 +67,7 @@ class Loop:
         self._ready[fd] = ready
 
     def forget(self, fd: int) -> None:
-        """Before it is closed; that it is not watched is fine."""
+        """Call this before closing the descriptor. If it is not watched, nothing happens."""
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 

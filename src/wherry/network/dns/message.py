@@ -1,7 +1,7 @@
-"""DNS messages, as far as a server that answers from a table and passes the rest on needs them (RFC 1035,
-RFC 6891 for EDNS, RFC 2308 for how long a negative answer lasts).
+"""DNS messages: the parts that a server needs which answers from a table and forwards the rest (RFC 1035, RFC
+6891 for EDNS, RFC 2308 for the lifetime of negative answers).
 
-What comes in was written by anybody: every offset is checked, nothing recurses.
+Input can come from anybody: every offset is checked, and there is no recursion.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ HEADER = struct.Struct("!HHHHHH")
 _QR, _OPCODE, _AA, _TC, _RD, _RA, _CD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0080, 0x0010
 _RECORD = struct.Struct("!HHIH")
 PLAIN_MAX = 512
-"""Bytes of an answer over UDP to whom does not say more (RFC 1035, 4.2.1)."""
+"""The limit in bytes of a UDP answer to a client without EDNS (RFC 1035, 4.2.1)."""
 OUR_MAX = 1232
-"""Bytes that are not fragmented on any path (DNS flag day 2020); what we say that we take."""
+"""A size in bytes that is fragmented on no path (DNS flag day 2020); we advertise it as our limit."""
 TTL = 10
-"""Seconds: containers move."""
+"""Seconds; short, because containers move."""
 
 
-class Malformed(Exception):
-    """No question that can be answered."""
+class MalformedQuery(Exception):
+    """Not a query that can be answered."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question. ``name`` in lower case without the last dot; ``question`` are its bytes as asked;
-    ``limit`` how long an answer over UDP may be; ``edns`` that the asker speaks it."""
+    """One query. ``name``: lower case, without the last dot; ``question``: its bytes as received; ``limit``:
+    the most bytes of a UDP answer; ``edns``: whether the client supports EDNS."""
 
     id: int
     flags: int
@@ -45,32 +45,32 @@ class Query:
 
     @property
     def key(self) -> bytes:
-        """The same for the same question, however it is spelled; with what changes the answer's content."""
+        """Equal for equal queries, whatever the spelling; includes what changes the answer's content."""
         return self.question.lower() + bytes((bool(self.flags & _CD), self.edns))
 
 
 def parse(data: bytes) -> Query:
-    """:raises Malformed: no query, or not with one question."""
+    """:raises Malformed: not a query, or not with exactly one question."""
     if len(data) < HEADER.size:
-        raise Malformed
+        raise MalformedQuery
     ident, flags, questions, answers, authorities, additional = HEADER.unpack_from(data)
     if flags & (_QR | _OPCODE) or questions != 1 or answers or authorities:
-        raise Malformed
+        raise MalformedQuery
     labels: list[str] = []
     offset = HEADER.size
     while True:
         if offset >= len(data):
-            raise Malformed
+            raise MalformedQuery
         length = data[offset]
         offset += 1
         if length == 0:
             break
         if length > 63 or offset + length > len(data) or offset - HEADER.size > 255:
-            raise Malformed
+            raise MalformedQuery
         labels.append(data[offset : offset + length].decode("latin-1"))
         offset += length
     if offset + 4 > len(data):
-        raise Malformed
+        raise MalformedQuery
     kind, klass = struct.unpack_from("!HH", data, offset)
     offset += 4
     edns, limit = _edns(data, offset, additional)
@@ -88,7 +88,7 @@ def _edns(data: bytes, offset: int, additional: int) -> tuple[bool, int]:
 def answer(
     query: Query, code: int, records: Sequence[tuple[int, bytes]] = (), *, truncated: bool = False
 ) -> bytes:
-    """An answer of our own: ``records`` are types and their data, all of the question's name."""
+    """Our own answer: ``records`` are types and data, all for the query's name."""
     flags = _QR | _AA | _RA | (query.flags & (_RD | _CD)) | code | (_TC if truncated else 0)
     out = HEADER.pack(query.id, flags, 1, len(records), 0, int(query.edns)) + query.question
     for kind, data in records:
@@ -101,7 +101,7 @@ def _opt() -> bytes:
 
 
 def fitting(query: Query, reply: bytes) -> bytes:
-    """The reply, or where it is too long for the asker's UDP one that tells it to ask over TCP."""
+    """The reply; if it is too long for the client's UDP limit, a reply that makes it ask again over TCP."""
     if len(reply) <= query.limit:
         return reply
     code = reply[3] & 0x0F
@@ -109,7 +109,7 @@ def fitting(query: Query, reply: bytes) -> bytes:
 
 
 def malformed(data: bytes) -> bytes | None:
-    """The answer to what :func:`parse` refused; None for what is no query at all."""
+    """The answer to what :func:`parse` refused; None if it is not a query at all."""
     if len(data) < HEADER.size or data[2] & 0x80:
         return None
     ident, flags = struct.unpack_from("!HH", data)
@@ -122,7 +122,7 @@ def with_id(data: bytes, ident: int) -> bytes:
 
 
 def addressed(reply: bytes, query: Query) -> bytes:
-    """A reply to the same question of another asker, spelled as this one did."""
+    """The reply, adapted to another client's equal query and its spelling."""
     end = HEADER.size + len(query.question)
     return struct.pack("!H", query.id) + reply[2 : HEADER.size] + query.question + reply[end:]
 
@@ -133,7 +133,7 @@ def address_record(text: str) -> tuple[int, bytes]:
 
 
 def name_record(name: str) -> tuple[int, bytes]:
-    """A PTR record's content; labels that cannot be are left out."""
+    """The data of a PTR record; impossible labels are left out."""
     out = b""
     for label in name.split("."):
         raw = label.encode("latin-1", "replace")
@@ -143,7 +143,7 @@ def name_record(name: str) -> tuple[int, bytes]:
 
 
 def reversed_address(name: str) -> str:
-    """The address that a name below in-addr.arpa or ip6.arpa stands for, ``""`` for any other."""
+    """The address for a name below in-addr.arpa or ip6.arpa; ``""`` for any other name."""
     parts = name.split(".")
     try:
         if parts[-2:] == ["in-addr", "arpa"] and len(parts) == 6:
@@ -156,17 +156,17 @@ def reversed_address(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An upstream's answer. ``negative_ttl`` are the seconds for which it may be remembered that there is
-    nothing, 0 where there is something, or nothing is said."""
+class DnsReply:
+    """An upstream's answer. ``negative_ttl``: seconds for which a negative answer may be cached; 0 if it is a
+    positive answer, or if no time is given."""
 
     code: int
     truncated: bool
     negative_ttl: int
 
 
-def read_reply(data: bytes, query: Query, ident: int) -> Reply | None:
-    """None for what does not answer the query: another's, or a forger's."""
+def read_reply(data: bytes, query: Query, ident: int) -> DnsReply | None:
+    """None if it does not answer the query: an unrelated or forged answer."""
     if len(data) < HEADER.size + len(query.question):
         return None
     got, flags, questions, answers, authorities, _ = HEADER.unpack_from(data)
@@ -177,7 +177,7 @@ def read_reply(data: bytes, query: Query, ident: int) -> Reply | None:
     ttl = 0
     if not answers and code in (NOERROR, NXDOMAIN) and not flags & _TC:
         ttl = _negative_ttl(data, HEADER.size + len(query.question), authorities)
-    return Reply(code, bool(flags & _TC), ttl)
+    return DnsReply(code, bool(flags & _TC), ttl)
 
 
 def _negative_ttl(data: bytes, offset: int, count: int) -> int:
@@ -198,7 +198,7 @@ def _negative_ttl(data: bytes, offset: int, count: int) -> int:
 
 
 def _skip_name(data: bytes, offset: int) -> int:
-    """Behind the name at ``offset``; -1 where it does not end."""
+    """The offset after the name at ``offset``; -1 if the name does not end."""
     while offset < len(data):
         length = data[offset]
         if length == 0:

@@ -1,12 +1,12 @@
-"""The DNS server of containers on networks where they have names: 127.0.0.11 inside each of them.
+"""The DNS server for containers on networks that resolve names: 127.0.0.11 inside each of them.
 
-    a name of a container on one of the asker's networks    answered from the table
+    a name of a container on one of the client's networks    answered from the table
     host.docker.internal                                     the gateway's address
-    an address of one of its networks, backwards             the name there, or that there is none
-    everything else                                          passed on, as the container was set up
+    an address of one of its networks, backwards             the name there, or "no such name"
+    everything else                                          forwarded, as configured for the container
 
-A container whose networks are all internal gets no answer about the rest of the world: what it asks would
-leave it by way of the host.
+If all networks of a container are internal, its queries are not forwarded: otherwise it could send data to
+the outside by way of the host.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from wherry.network.dns import message
 from wherry.network.dns.forward import Forwarder, HostServers, Way
 from wherry.network.dns.listen import ADDRESS, Listeners, open_inside
 from wherry.network.dns.loop import Loop
-from wherry.network.dns.message import Malformed, Query
+from wherry.network.dns.message import MalformedQuery, Query
 from wherry.network.dns.zone import Zone
 from wherry.network.types import Endpoint, Network, Owner, Resolving
 
 _BATCH = 64
-"""Questions read from one container before others get their turn."""
+"""Queries read from one container before the others get their turn."""
 _RECEIVE = 4096
 _WINDOW, _MOST = 0.25, 5000
-"""Seconds, and questions that one container may ask within them; then it waits, so that the rest of the
-daemon is not kept from its work."""
+"""Seconds, and the queries that one container may send in that time. Beyond that it must wait, so that the
+daemon has time for other work."""
 _CONNECTIONS = 64
 _IDLE = 10.0
-"""Seconds that a connection may be silent."""
+"""Seconds that a connection may be idle."""
 
 
 @dataclass
 class _Client:
-    """A container's end."""
+    """A container as a client of the server."""
 
     container_id: str
     path: Path
@@ -54,8 +54,8 @@ class _Client:
 
 
 class DnsServer:
-    """:meth:`join`, :meth:`leave`, :meth:`adopt`, :meth:`close` may be called from any thread; those for one
-    container come one after another."""
+    """:meth:`join`, :meth:`leave`, :meth:`adopt`, :meth:`close` may be called from any thread, but for each
+    container only one call at a time."""
 
     def __init__(
         self,
@@ -67,6 +67,8 @@ class DnsServer:
         self._zone = Zone(networks, host_gateway)
         self._host_servers = host_servers or HostServers()
         self._clients: dict[str, _Client] = {}
+        self._known: set[str] = set()
+        """Containers that others can find, and that have no sockets yet."""
         self._loop: Loop | None = None
         self._forwarder: Forwarder | None = None
 
@@ -77,7 +79,7 @@ class DnsServer:
         self._started()
 
     def join(self, container_id: str, path: Path, owner: Owner, endpoints: Sequence[Endpoint]) -> None:
-        """A container is on these networks now, and on no others.
+        """Set the networks that a container is on; they replace the former ones.
 
         :raises Internal: its sockets cannot be opened.
         """
@@ -95,6 +97,7 @@ class DnsServer:
                 ) from e
             client = _Client(container_id, path, owner.resolving, opened)
             self._clients[container_id] = client
+            self._known.discard(container_id)
         loop = self._started()
 
         def update() -> None:
@@ -104,8 +107,19 @@ class DnsServer:
 
         loop.run_in(update)
 
+    def know(self, container_id: str, endpoints: Sequence[Endpoint]) -> None:
+        """Let others find the names of a container that ran before this process; its own sockets are opened
+        later, by :meth:`adopt`."""
+        if any(self._has_names(e) for e in endpoints):
+            self._known.add(container_id)
+
+            def put() -> None:
+                self._zone.put(container_id, endpoints)
+
+            self._started().run_in(put)
+
     def adopt(self, container_id: str, path: Path, owner: Owner, endpoints: Sequence[Endpoint]) -> list[str]:
-        """As :meth:`join`, for a container that ran before this process. :returns: what failed, in words."""
+        """As :meth:`join`, for a container that ran before this process. :returns: failures, as text."""
         try:
             self.join(container_id, path, owner, endpoints)
         except Internal as e:
@@ -113,21 +127,23 @@ class DnsServer:
         return []
 
     def leave(self, container_id: str) -> None:
-        """A container is gone; one that never joined is fine."""
+        """A container is gone. If it never joined, nothing happens."""
         client = self._clients.pop(container_id, None)
-        if client is None or self._loop is None:
+        if self._loop is None or (client is None and container_id not in self._known):
             return
+        self._known.discard(container_id)
 
         def forget() -> None:
             self._zone.drop(container_id)
             if self._forwarder is not None:
                 self._forwarder.forget(container_id)
-            self._shut(client)
+            if client is not None:
+                self._shut(client)
 
         self._loop.run_in(forget)
 
     def remote(self, added: Sequence[Endpoint], removed: Sequence[Endpoint]) -> None:
-        """Containers of other hosts have come and gone."""
+        """The containers on other hosts have changed."""
         loop = self._started()
 
         def update() -> None:
@@ -195,7 +211,8 @@ class DnsServer:
             self._one_datagram(client, udp, data, asker)
 
     def _pause(self, client: _Client, seconds: float) -> None:
-        """Leave a container's questions where they are for a moment; what does not fit there is lost."""
+        """Stop reading a container's queries for a moment;
+        those that overflow its socket's buffer are lost."""
         loop, udp = self._loop, client.listeners.udp
         if loop is None:
             return
@@ -210,7 +227,7 @@ class DnsServer:
     def _one_datagram(self, client: _Client, udp: socket.socket, data: bytes, asker: tuple[str, int]) -> None:
         try:
             query = message.parse(data)
-        except Malformed:
+        except MalformedQuery:
             reply = message.malformed(data)
             if reply is not None:
                 _send(udp, reply, asker)
@@ -222,7 +239,7 @@ class DnsServer:
         self._pass_on(client, query, data, lambda r: _send(udp, message.fitting(query, r), asker), tcp=False)
 
     def _own_answer(self, client: _Client, query: Query) -> bytes | None:
-        """None for a question that others have to answer."""
+        """None for a query that must be forwarded."""
         if query.klass != message.IN:
             return message.answer(query, message.REFUSED)
         if query.kind == message.PTR:
@@ -309,7 +326,7 @@ class DnsServer:
         reply = partial(self._write, client, sock)
         try:
             query = message.parse(data)
-        except Malformed:
+        except MalformedQuery:
             answer = message.malformed(data)
             if answer is None:
                 self._hang_up(client, sock)
@@ -323,7 +340,7 @@ class DnsServer:
             self._pass_on(client, query, data, reply, tcp=True)
 
     def _write(self, client: _Client, sock: socket.socket, reply: bytes) -> None:
-        """A client that does not read what it asked for is hung up on."""
+        """Close the connection of a client that does not read its answers."""
         if client.connections.get(sock.fileno()) is not sock:
             return
         whole = struct.pack("!H", len(reply)) + reply
@@ -339,4 +356,4 @@ def _send(udp: socket.socket, reply: bytes, asker: tuple[str, int]) -> None:
     try:
         udp.sendto(reply, asker)
     except OSError:
-        pass  # it has gone, or takes no more; it will ask again
+        pass  # it is gone, or accepts no more; it will ask again

@@ -1,6 +1,6 @@
-"""Who is called what on which network, and what a container on some of them gets to hear.
+"""The names on each network, and the answers for a container on some of them.
 
-An answer comes from one network that the asker itself is on; names of other networks are not there for it.
+An answer comes from one network that the client itself is on. Names on other networks do not exist for it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from wherry.network.endpoints import gateway_of
 from wherry.network.types import Endpoint, Network
 
 HOST_NAMES = ("host.docker.internal", "host.containers.internal")
-"""What people call the host itself."""
+"""Names for the host itself."""
 
 
 @dataclass(frozen=True)
-class View:
-    """A container's places, the one that leads outside first."""
+class ZoneView:
+    """A container's endpoints; the one that leads outside comes first."""
 
     endpoints: tuple[Endpoint, ...]
     gateway4: str = ""
@@ -29,10 +29,10 @@ class View:
         return bool(self.gateway4 or self.gateway6)
 
 
-def view_of(endpoints: Sequence[Endpoint]) -> View:
+def view_of(endpoints: Sequence[Endpoint]) -> ZoneView:
     by4, by6 = gateway_of(endpoints, 4), gateway_of(endpoints, 6)
     ordered = sorted(endpoints, key=lambda e: (-e.gw_priority, e.network_name))
-    return View(
+    return ZoneView(
         tuple(ordered),
         by4.gateway if by4 is not None else "",
         by6.gateway6 if by6 is not None else "",
@@ -40,7 +40,7 @@ def view_of(endpoints: Sequence[Endpoint]) -> View:
 
 
 class Zone:
-    """Used by the DNS server's thread alone."""
+    """Used only on the DNS server's thread."""
 
     def __init__(self, networks: Callable[[], Mapping[str, Network]], host_gateway: str = "") -> None:
         self._networks = networks
@@ -48,11 +48,11 @@ class Zone:
         self._names: dict[str, dict[str, dict[str, Endpoint]]] = {}
         """network id -> name in lower case -> endpoint id -> endpoint"""
         self._addresses: dict[tuple[str, str], Endpoint] = {}
-        self._views: dict[str, View] = {}
+        self._views: dict[str, ZoneView] = {}
         self._turn = 0
 
-    def put(self, container_id: str, endpoints: Sequence[Endpoint]) -> View:
-        """What a container is called from now on, instead of what it was."""
+    def put(self, container_id: str, endpoints: Sequence[Endpoint]) -> ZoneView:
+        """Set a container's names; they replace the former ones."""
         self.drop(container_id)
         view = view_of(endpoints)
         self._views[container_id] = view
@@ -66,7 +66,7 @@ class Zone:
             self.remove(endpoint)
 
     def add(self, endpoint: Endpoint) -> None:
-        """An endpoint others can ask for; of another host's container it is all there is."""
+        """An endpoint that others can resolve. Of another host's container only this is known."""
         names = self._names.setdefault(endpoint.network_id, {})
         for name in endpoint.dns_names:
             names.setdefault(name.lower(), {})[endpoint.id] = endpoint
@@ -86,12 +86,12 @@ class Zone:
             if self._addresses.get((endpoint.network_id, ip), endpoint).id == endpoint.id:
                 self._addresses.pop((endpoint.network_id, ip), None)
 
-    def view(self, container_id: str) -> View | None:
+    def view(self, container_id: str) -> ZoneView | None:
         return self._views.get(container_id)
 
     def addresses(self, container_id: str, name: str, family: int) -> list[str] | None:
-        """The addresses of a name, another one first each time; ``[]`` if it has none of this family, and
-        None if there is no such name."""
+        """The addresses of a name, rotated at each call; ``[]`` if it has none of this family, and None if
+        there is no such name."""
         view = self._views.get(container_id)
         if view is None:
             return None
@@ -108,13 +108,13 @@ class Zone:
             return self._host(view, family)
         return None
 
-    def _host(self, view: View, family: int) -> list[str]:
+    def _host(self, view: ZoneView, family: int) -> list[str]:
         if self._host_gateway:
             return [self._host_gateway] if ip_address(self._host_gateway).version == family else []
         return [g for g in (view.gateway6 if family == 6 else view.gateway4,) if g]
 
     def _on(self, place: Endpoint, name: str) -> list[Endpoint] | None:
-        """Who is called so on the network of one of the asker's own places."""
+        """The endpoints with this name on the network of one of the client's endpoints."""
         names = self._names.get(place.network_id)
         if names is None:
             return None
@@ -126,8 +126,8 @@ class Zone:
         return None
 
     def name(self, container_id: str, address: str) -> str | None:
-        """Who has an address: its name with its network's, ``""`` if it is one of a network that the asker
-        is on and nobody's, None if it is not for us to say."""
+        """The name for an address, with its network's name; ``""`` if the address is on one of the client's
+        networks but unused; None if it must be forwarded."""
         view = self._views.get(container_id)
         for endpoint in view.endpoints if view is not None else ():
             holder = self._addresses.get((endpoint.network_id, address))

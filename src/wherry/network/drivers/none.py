@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wherry.errors import Forbidden
-from wherry.network.drivers import Local, Namespace
+from wherry.network.drivers import Namespace, SingleHostDriver, Traits
 from wherry.network.types import Endpoint, Network
 
 
-class NoneDriver(Local):
-    """The loopback interface is the sandbox's own, so there is nothing to do."""
+class NoneDriver(SingleHostDriver):
+    """The sandbox itself has the loopback interface, so the driver does nothing."""
 
     name = "null"
-
-    publishes = False
+    traits = Traits(interface=False, names=False, shared=False)
 
     def check(self, network: Network, others: Sequence[Network]) -> Network:
         raise Forbidden(f'only one instance of "{self.name}" network is allowed')
@@ -26,10 +25,4 @@ class NoneDriver(Local):
         pass
 
     def attach(self, network: Network, endpoint: Endpoint, namespace: Namespace) -> None:
-        pass
-
-    def adopt(self, network: Network, endpoint: Endpoint) -> bool:
-        return True
-
-    def detach(self, network: Network, endpoint: Endpoint) -> None:
         pass

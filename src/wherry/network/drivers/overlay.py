@@ -1,15 +1,16 @@
 """``overlay``: one network on several hosts, by VXLAN (RFC 7348).
 
-On each host a bridge, as of a bridge network, with the gateway's address, so that every host is the way out
-for its own containers; and on it a VXLAN device ``vx-<id>`` that learns and floods nothing: which host has
-which container is told to it, from what the hosts tell each other (``cluster``). The device of an encrypted
-network has another UDP port, where nothing passes that IPsec does not carry (``cluster/ipsec.py``).
+On each host there is a bridge, as for a bridge network. It has the gateway's address, so each host is the way
+out for its own containers. A VXLAN device ``vx-<id>`` is attached to it. The device does not learn and does
+not flood: it is told which host has which container, as published by the hosts (``cluster``). The device of
+an encrypted network uses another UDP port, which only IPsec packets may pass (``cluster/ipsec.py``).
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 import msgspec
@@ -17,34 +18,48 @@ import msgspec
 from wherry.errors import Forbidden, Internal, Unavailable
 from wherry.linux import rtkinds as kinds
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
 from wherry.network import options
 from wherry.network.cluster import ipsec
 from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.cluster.member import number_of
-from wherry.network.cluster.records import Remote
+from wherry.network.cluster.records import DRIVER, Remote
+from wherry.network.drivers import NotShared, Sharing, Traits
 from wherry.network.drivers.bridge import BridgeDriver
 from wherry.network.ipam import mac_for
+from wherry.network.ruleset import Bridged
 from wherry.network.types import Endpoint, Instance, Network
 
 PORT = 4789
 _OVERHEAD = {4: 50, 6: 70}
-"""Bytes that VXLAN, UDP, IP and Ethernet add to a packet."""
+"""Bytes that VXLAN, UDP, IP and Ethernet headers add to a packet."""
 _ESP_HEADER, _ESP_TAIL, _ESP_UNIT = 16, 2 + 16, 4
-"""Bytes that ESP adds besides (RFC 4303, 4106): SPI, sequence number and IV before; padding's length, next
-header and check value behind, with what is enciphered filled up to a multiple of the unit."""
+"""Bytes that ESP adds besides (RFC 4303, 4106): SPI, sequence number and IV in front; pad length, next header
+and check value behind. The encrypted part is padded to a multiple of the unit."""
 
 
 class OverlayDriver(BridgeDriver):
-    name = "overlay"
+    name = DRIVER
+    traits = Traits(publishes=True, scopes=("global",))
 
-    def __init__(self, instance: Instance, advertise: str = "", ipsec: Ipsec | None = None) -> None:
-        """:param advertise: this host's address for the others, ``""`` where it is part of no cluster.
-        :param ipsec: for encrypted networks, where it is part of one.
+    def __init__(
+        self,
+        instance: Instance,
+        advertise: str = "",
+        ipsec: Ipsec | None = None,
+        sharing: Sharing | None = None,
+    ) -> None:
+        """:param advertise: this host's address for the others, ``""`` if it is in no cluster.
+        :param ipsec: for encrypted networks, if it is in a cluster. :param sharing: publishes to the others.
         """
         super().__init__(instance)
+        self.sharing = sharing or NotShared()
         self._advertise = advertise
         self._ipsec = ipsec
+
+    def options(self, network: Network) -> options.BridgeOptions:
+        """Users cannot choose the bridge's own options here."""
+        return options.BridgeOptions()
 
     def check(self, network: Network, others: Sequence[Network]) -> Network:
         if not self._advertise:
@@ -52,7 +67,7 @@ class OverlayDriver(BridgeDriver):
                 f"cannot make overlay network {network.name}: this daemon is part of no cluster "
                 "(--cluster-store etcd://host:port --cluster-advertise ADDRESS)"
             )
-        if self._ipsec is not None and ipsec.wanted(network):
+        if self._ipsec is not None and encrypted(network):
             try:
                 self._ipsec.probe()
             except Unavailable as e:
@@ -60,6 +75,10 @@ class OverlayDriver(BridgeDriver):
         return msgspec.structs.replace(
             network, bridge_name=f"br-{network.id[:12]}", scope="global", attachable=True
         )
+
+    def bridged(self, network: Network) -> Bridged | None:
+        found = super().bridged(network)
+        return replace(found, sealed=encrypted(network)) if found is not None else None
 
     def mtu(self, network: Network) -> int:
         asked = options.overlay(network.options)
@@ -81,7 +100,7 @@ class OverlayDriver(BridgeDriver):
             raise Unavailable(
                 f"cannot set up network {network.name}: this daemon is part of no cluster any more"
             )
-        if self._ipsec is not None and ipsec.wanted(network):
+        if self._ipsec is not None and encrypted(network):
             self._ipsec.require(network.id)
         super().start(network)
         try:
@@ -95,14 +114,14 @@ class OverlayDriver(BridgeDriver):
         local = ip_address(self._advertise)
         link = rt.link(sock, name)
         if link is not None and kinds.vxlan_local(sock, name) != local:
-            sock.transact(rt.delete_link(link.index))  # this host had another address for the others
+            sock.transact(rt.delete_link(link.index))  # this host had another address for the others before
             link = None
         if link is None:
             message = kinds.create_vxlan(
                 name,
                 number=number_of(network),
                 local=local,
-                port=ipsec.PORT if ipsec.wanted(network) else PORT,
+                port=ipsec.PORT if encrypted(network) else PORT,
                 mtu=self.mtu(network),
                 mac=mac_for(network.subnets[0].gateway)[:-2] + "fe"
                 if network.subnets
@@ -134,19 +153,21 @@ class OverlayDriver(BridgeDriver):
         super().stop(network)
         if self._ipsec is not None:
             self._ipsec.release(network.id)
-        elif ipsec.wanted(network) and not self._some_left():
+
+    def sweep(self, networks: Sequence[Network], *, strays: bool) -> None:
+        if any(map(encrypted, networks)):
+            return
+        if self._ipsec is not None:
+            self._ipsec.sweep()
+        elif strays:  # otherwise IPsec is not asked: many kernels would load it just for that
             ipsec.clear(self._instance)
 
-    def _some_left(self) -> bool:
-        """Whether there are devices of networks of a cluster that this daemon is no part of any more."""
-        with NetlinkSocket() as sock:
-            return any(
-                link.name.startswith("vx-") and link.alias.startswith(self._instance.alias_prefix)
-                for link in rt.links(sock)
-            )
+    def remains(self) -> list[str]:
+        count = ipsec.count(self._instance)
+        return [f"{count} IPsec associations and policies"] if count else []
 
     def reach(self, network: Network, remotes: Iterable[Remote]) -> None:
-        """These are the containers on other hosts; what the device knows besides is forgotten.
+        """Given the containers on other hosts: set the device's entries, and remove all others.
 
         :raises Internal: the kernel refuses, with the reason.
         """
@@ -182,12 +203,19 @@ class OverlayDriver(BridgeDriver):
             ) from e
 
 
-def _each(sock: NetlinkSocket, make: Callable[[str, str], Message], pairs: set[tuple[str, str]]) -> None:
+def encrypted(network: Network) -> bool:
+    """Whether traffic to containers on other hosts goes through IPsec."""
+    return options.overlay(network.options).encrypted
+
+
+def _each(
+    sock: NetlinkSocket, make: Callable[[str, str], NetlinkMessage], pairs: set[tuple[str, str]]
+) -> None:
     for one, other in sorted(pairs):
         try:
             sock.transact(make(one, other))
         except NetlinkError as e:
-            if e.errno not in (errno.ENOENT, errno.ESRCH):  # gone in this very moment
+            if e.errno not in (errno.ENOENT, errno.ESRCH):  # it went in this moment
                 raise
 
 

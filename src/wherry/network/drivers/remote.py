@@ -1,8 +1,8 @@
 """A network driver that is a plugin: Docker's remote driver protocol (github.com/moby/libnetwork,
 ``docs/remote.md``).
 
-The plugin makes the interface, on the host; it is moved into the container's namespace, given its name and
-its addresses there, as any other. Ports of containers on such networks are not published.
+The plugin makes the interface on the host. Then it is moved into the container's namespace and gets its name
+and addresses there, like any other. Ports of containers on such networks are not published.
 """
 
 from __future__ import annotations
@@ -18,21 +18,17 @@ from wherry.errors import Internal, WherryError
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import NetlinkSocket
 from wherry.linux.plugins import Plugin
-from wherry.network.drivers import Namespace
+from wherry.network.drivers import Namespace, NotShared, SingleHostDriver, Traits
 from wherry.network.types import Endpoint, Network, Subnet
 
 
-class RemoteDriver:
-    publishes = False
+class _Told(NotShared):
+    """Tells the plugin about networks; the plugin remembers them itself."""
 
     def __init__(self, plugin: Plugin) -> None:
-        self.name = plugin.name
         self._plugin = plugin
 
-    def check(self, network: Network, others: Sequence[Network]) -> Network:
-        return network
-
-    def create(self, network: Network) -> None:
+    def create(self, network: Network) -> Network:
         body = {
             "NetworkID": network.id,
             "Options": {
@@ -44,13 +40,28 @@ class RemoteDriver:
             "IPv4Data": [_data(s) for s in network.subnets_of(4)],
             "IPv6Data": [_data(s) for s in network.subnets_of(6)],
         }
-        self._call("CreateNetwork", body)
+        self._plugin.call("NetworkDriver.CreateNetwork", body)
+        return network
 
     def remove(self, network: Network) -> None:
-        self._call("DeleteNetwork", {"NetworkID": network.id})
+        """If the plugin is not running, it must find out by itself."""
+        with suppress(WherryError):
+            self._plugin.call("NetworkDriver.DeleteNetwork", {"NetworkID": network.id})
+
+
+class RemoteDriver(SingleHostDriver):
+    traits = Traits(scopes=("local", "global"))
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.name = plugin.name
+        self.sharing = _Told(plugin)
+        self._plugin = plugin
+
+    def check(self, network: Network, others: Sequence[Network]) -> Network:
+        return network
 
     def start(self, network: Network) -> None:
-        """The plugin remembers its networks by itself."""
+        """Nothing to do: the plugin remembers its networks itself."""
 
     def stop(self, network: Network) -> None:
         pass
@@ -96,13 +107,10 @@ class RemoteDriver:
             gateway6=_said(joined.get("GatewayIPv6")) or endpoint.gateway6,
         )
 
-    def adopt(self, network: Network, endpoint: Endpoint) -> bool:
-        return True
-
     def detach(self, network: Network, endpoint: Endpoint) -> None:
         ids = {"NetworkID": network.id, "EndpointID": endpoint.id}
         for method in ("Leave", "DeleteEndpoint"):
-            with suppress(WherryError):  # it may be away, or have forgotten it
+            with suppress(WherryError):  # it may not be running, or may have lost the network
                 self._call(method, ids)
 
     def _call(self, method: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +123,7 @@ def _data(subnet: Subnet) -> dict[str, Any]:
 
 
 def _with_interface(endpoint: Endpoint, said: dict[str, Any]) -> Endpoint:
-    """What the plugin chose; it may choose only what was left open."""
+    """Add what the plugin chose; it may choose only what was not set."""
     more: dict[str, Any] = {}
     for key, ip, prefix, present in (
         ("Address", "ip", "prefix_len", endpoint.ip),
@@ -130,5 +138,5 @@ def _with_interface(endpoint: Endpoint, said: dict[str, Any]) -> Endpoint:
 
 
 def _said(text: object) -> str:
-    """An address, with or without a prefix, ``""`` for none. :raises ValueError: it is none."""
+    """An address, with or without a prefix; ``""`` for none. :raises ValueError: malformed."""
     return str(ip_address(str(text).partition("/")[0])) if text else ""

@@ -1,8 +1,8 @@
-"""``macvlan`` and ``ipvlan``: containers on a network the host is on, beside the host rather than behind it.
+"""``macvlan`` and ``ipvlan``: containers directly on a network of the host, not behind the host.
 
-``parent=eth0.50`` makes the VLAN interface where it is not there. The kernel keeps a parent and its children
-apart: ``host_shim=ADDRESS`` gives the host a child of its own with that address, by which it and the
-containers of this host reach each other.
+``parent=eth0.50`` creates the VLAN interface if it does not exist. The kernel blocks traffic between a parent
+and its children: ``host_shim=ADDRESS`` gives the host its own child interface with that address, so that the
+host and its containers reach each other.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ import msgspec
 from wherry.errors import Conflict, Forbidden, Internal, InvalidArgument, Unavailable
 from wherry.linux import rtkinds as kinds
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
 from wherry.network import options
-from wherry.network.drivers import Local, Namespace
+from wherry.network.drivers import Namespace, SingleHostDriver, Traits
 from wherry.network.types import Endpoint, Instance, Network
 
 _VLAN_MAX = 4094
+_SHARING = ("macvlan", "ipvlan")
+"""Drivers that allow only one network per parent."""
 
 
-class _ParentDriver(Local):
-    """What the two have in common: a parent, made where it can be."""
+class _ParentDriver(SingleHostDriver):
+    """What the two have in common: a parent interface, created if possible."""
 
     name = ""
-    publishes = False
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -41,6 +42,8 @@ class _ParentDriver(Local):
     def check(self, network: Network, others: Sequence[Network]) -> Network:
         parent = self._parent(network)
         base, dot, number = parent.rpartition(".")
+        if parent == "lo":
+            raise InvalidArgument(f"loopback interface is not a valid {self.name} parent link")
         with NetlinkSocket() as sock:
             if rt.link(sock, parent) is None and network.options.get("parent"):
                 if not dot or not number.isdecimal() or not 0 < int(number) <= _VLAN_MAX:
@@ -50,7 +53,7 @@ class _ParentDriver(Local):
                         f"invalid parent interface {parent}: there is no {base} for its VLAN"
                     )
         for other in others:
-            if other.driver in ("macvlan", "ipvlan") and other.options.get("parent") == parent:
+            if other.driver in _SHARING and other.options.get("parent") == parent:
                 raise Forbidden(f"network {other.name} is already using parent interface {parent}")
         return network
 
@@ -70,7 +73,7 @@ class _ParentDriver(Local):
         else:
             link = rt.link(sock, base) if number.isdecimal() else None
             if link is None:
-                raise Internal(f"cannot set up network {network.name}: interface {parent} is not there")
+                raise Internal(f"cannot set up network {network.name}: interface {parent} does not exist")
             message, what = (
                 kinds.create_vlan(parent, parent=link.index, number=int(number)),
                 "VLAN interfaces",
@@ -90,7 +93,7 @@ class _ParentDriver(Local):
             raise
 
     def stop(self, network: Network) -> None:
-        """A parent that was made goes; one that was there stays."""
+        """A parent that the driver created is removed; one that existed before stays."""
         self._delete_ours(network, self._parent(network))
 
     def _delete_ours(self, network: Network, name: str) -> None:
@@ -99,15 +102,10 @@ class _ParentDriver(Local):
             if link is not None and link.alias == self._instance.alias(f"network:{network.id}"):
                 sock.transact(rt.delete_link(link.index))
 
-    def adopt(self, network: Network, endpoint: Endpoint) -> bool:
-        return True
-
-    def detach(self, network: Network, endpoint: Endpoint) -> None:
-        pass
-
 
 class MacvlanDriver(_ParentDriver):
     name = "macvlan"
+    traits = Traits(dhcp=True, unaddressed=True)
 
     def _parent(self, network: Network) -> str:
         return options.macvlan(network.options).parent or f"dm-{network.id[:12]}"
@@ -161,7 +159,7 @@ class MacvlanDriver(_ParentDriver):
         return True
 
     def _lead(self, network: Network, endpoint: Endpoint) -> None:
-        """The host reaches the container by its shim. More precise than the way to the whole subnet."""
+        """Make the host reach the container by its shim. This route is more specific than the subnet's."""
         if not options.macvlan(network.options).shim or not endpoint.ip:
             return
         with _told(f"cannot attach to network {network.name}"), NetlinkSocket() as sock:
@@ -185,6 +183,7 @@ class MacvlanDriver(_ParentDriver):
 
 class IpvlanDriver(_ParentDriver):
     name = "ipvlan"
+    traits = Traits(unaddressed=True)
 
     def _parent(self, network: Network) -> str:
         return options.ipvlan(network.options).parent or f"di-{network.id[:12]}"
@@ -197,7 +196,7 @@ class IpvlanDriver(_ParentDriver):
         network = super().check(network, others)
         if opts.mode == "l2":
             return network
-        # In the other modes there is nobody to be a gateway: the interface itself is the way out.
+        # The other modes work without a gateway: the route leads to the interface itself.
         subnets = tuple(msgspec.structs.replace(s, gateway="") for s in network.subnets)
         return msgspec.structs.replace(network, subnets=subnets)
 
@@ -223,10 +222,10 @@ class IpvlanDriver(_ParentDriver):
 
 
 def ipvlan_missing() -> str:
-    """Why this kernel has no ipvlan, ``""`` where it has."""
+    """Why this kernel does not support ipvlan; ``""`` if it does."""
     with NetlinkSocket() as sock:
         try:
-            # on no link at all: a kernel that knows the kind complains about that
+            # without a parent: a kernel that supports ipvlan complains about exactly that
             sock.transact(kinds.create_ipvlan("wherry-probe", parent=0, mode="l2", flag="bridge"))
         except NetlinkError as e:
             return "this kernel has no ipvlan" if kinds.unsupported(e) else ""
@@ -234,7 +233,7 @@ def ipvlan_missing() -> str:
 
 
 def _with_shim(network: Network, address: str) -> Network:
-    """The shim's address is nobody else's."""
+    """Reserve the shim's address."""
     wanted = ip_address(address)
     subnets = list(network.subnets)
     for position, subnet in enumerate(subnets):
@@ -254,11 +253,11 @@ def _shim_name(network: Network) -> str:
 def _required(sock: NetlinkSocket, name: str) -> rt.Link:
     link = rt.link(sock, name)
     if link is None:
-        raise OSError(errno.ENODEV, f"interface {name} is not there")
+        raise OSError(errno.ENODEV, f"interface {name} does not exist")
     return link
 
 
-def _create_child(sock: NetlinkSocket, message: Message, kind: str, network: Network) -> None:
+def _create_child(sock: NetlinkSocket, message: NetlinkMessage, kind: str, network: Network) -> None:
     try:
         sock.transact(message)
     except NetlinkError as e:

@@ -1,4 +1,4 @@
-"""Networks and addresses of plugins, in the words that Docker has for those that are not there."""
+"""Network and IPAM plugins; a missing plugin is reported with Docker's message."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ def find(plugins: Plugins, name: str, kind: str) -> Plugin:
     try:
         return plugins.find(name, kind)
     except NotFound as e:
-        raise NotFound(f"could not find plugin {name[:64]} in v1 plugin registry: {e.message}") from e
+        raise NotFound(f'plugin "{name[:64]}" not found') from e

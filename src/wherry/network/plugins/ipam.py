@@ -1,7 +1,7 @@
 """Addresses from a plugin: Docker's remote IPAM protocol (github.com/moby/libnetwork, ``docs/ipam.md``).
 
-A pool is asked for once, when the network is made, and given back when it is removed; an address for every
-endpoint.
+A pool is requested once, when the network is made, and released when it is removed; an address is requested
+for every endpoint.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class RemoteIpam:
         self._plugin = plugin
 
     def pools(self, request: NetworkRequest, undo: ExitStack) -> tuple[NetworkRequest, dict[str, str]]:
-        """The request with the plugin's subnets and gateways, and the ids of its pools by subnet.
+        """The request with the plugin's subnets and gateways, and the plugin's pool ids by subnet.
 
-        :raises Internal, Unavailable: it refuses, or does not answer.
+        :raises Internal, Unavailable: the plugin refuses, or does not answer.
         """
         wanted: list[Subnet] = [s for s in request.subnets if s.cidr]
         for family in _FAMILIES:
@@ -69,7 +69,7 @@ class RemoteIpam:
             self._quietly("ReleasePool", {"PoolID": pool})
 
     def claim(self, network: Network, request: EndpointRequest, undo: ExitStack) -> EndpointRequest:
-        """The request with addresses of the plugin's. Raises as :meth:`pools`."""
+        """The request with addresses from the plugin. Raises what :meth:`pools` raises."""
         config = request.ipam_config or EndpointIpamConfig()
         addresses = {}
         for family in _FAMILIES:
@@ -96,7 +96,7 @@ class RemoteIpam:
         return self._plugin.call(f"IpamDriver.{method}", body)
 
     def _quietly(self, method: str, body: dict[str, Any]) -> None:
-        """What is given back is given back; a plugin that is away has to find that out by itself."""
+        """Release it; errors are ignored: a plugin that is not running must find out by itself."""
         with suppress(WherryError):
             self._call(method, body)
 

@@ -2,7 +2,7 @@
 
     <root>/snapshots/vfs/<id>/fs      the whole tree, its parents' files included
 
-Where the file system can share blocks (btrfs, xfs) a copy costs next to nothing; holes stay holes.
+If the file system can share blocks (btrfs, xfs), a copy costs almost nothing; holes stay holes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wherry.linux.process import CommandFailed, run
 from wherry.model.mount import Mount
 from wherry.state.snapshots import SnapshotRow
 from wherry.storage.drivers.directories import DirectorySnapshotter
-from wherry.storage.snapshots import ACTIVE, VIEW
+from wherry.storage.snapshots import ACTIVE, UNPACK_PREFIX, VIEW
 
 _COPY_TIMEOUT = 3600.0
 
@@ -27,7 +27,7 @@ class VfsSnapshotter(DirectorySnapshotter):
 
     def _fill(self, row: SnapshotRow, directory: Path) -> None:
         files = directory / "fs"
-        files.mkdir(mode=0o755)
+        files.mkdir(mode=0o755, exist_ok=True)
         if row.kind == VIEW or row.parent is None:
             return
         source = self.directory(row.parent) / "fs"
@@ -38,6 +38,8 @@ class VfsSnapshotter(DirectorySnapshotter):
             if "No space left" in e.stderr:
                 raise Unavailable(f"cannot make snapshot {row.key}: no space left on device") from e
             raise Internal(f"cannot make snapshot {row.key}: {e.message}") from e
+        if not row.key.startswith(UNPACK_PREFIX):
+            self.sync()  # now its owner uses it; unpacked layers are synced when they are complete
 
     def _mounts(self, row: SnapshotRow) -> list[Mount]:
         if row.kind == ACTIVE:

@@ -1,13 +1,13 @@
-"""What a volume driver is: it keeps the data of volumes somewhere on this host.
+"""The volume driver Protocol: a driver stores the data of volumes somewhere on this host.
 
-Names, labels and who uses a volume are the store's; a driver knows a volume by its id, which never changes.
-It is only asked for volumes the store knows, and ``ids`` lets the store find what a crash left behind. Its
-calls come in this order for one volume::
+The store knows names, labels and users of volumes. A driver knows a volume only by its id, which never
+changes. It is called only for volumes that the store knows; ``ids`` lets the store find what a crash left
+behind. For one volume its methods are called in this order::
 
     create  (mount  unmount)*  remove  discard
 
-A volume is mounted when the first task has it and unmounted after the last: the store counts. ``mount`` and
-``unmount`` may be repeated, and may find what they make or remove there already, after a crash.
+A volume is mounted for the first task that uses it and unmounted after the last one: the store counts.
+``mount`` and ``unmount`` may be called again, and after a crash may find their work done already.
 """
 
 from __future__ import annotations
@@ -17,57 +17,59 @@ from pathlib import Path
 from typing import Any, Protocol
 
 
-class Driver(Protocol):
-    """All methods are safe to call from several threads for different volumes."""
+class VolumeDriver(Protocol):
+    """All methods may be called from several threads at once for different volumes."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def remote(self) -> bool:
-        """Whether another program keeps the data: it may have more than this daemon knows of, and be slow, or
-        not answer (:class:`Unavailable`). Nobody else waits for it, and what is not known is not removed."""
+        """Whether another program stores the data: it may have volumes that this daemon does not know, be
+        slow, or not answer (:class:`Unavailable`). Calls for other volumes do not wait for it, and unknown
+        volumes are not removed."""
 
     @property
     def scope(self) -> str:
-        """``local``, or ``global`` where other hosts see the same volumes."""
+        """``local``; or ``global`` if other hosts see the same volumes."""
 
     def check_options(self, options: Mapping[str, str]) -> None:
-        """:raises InvalidArgument: no such option, or one without its others. :raises Unavailable: the host
-        lacks what it needs, named."""
+        """:raises InvalidArgument: an unknown option, or one that needs others. :raises Unavailable: the host
+        lacks something that it needs; the text names it."""
 
     def create(self, volume_id: str, options: Mapping[str, str]) -> None:
-        """Make an empty volume; data that a crash left under that id is gone, unless the driver is remote.
+        """Make an empty volume. An incomplete volume that a crash left under that id is removed first, unless
+        the driver is remote; any other data there are set aside.
 
         :raises Internal: the host refuses, with the reason.
         """
 
     def remove(self, volume_id: str) -> None:
-        """Take the data out of the way at once; that there is none is fine."""
+        """Move the data out of the way at once; if there are none, nothing happens."""
 
     def discard(self) -> None:
-        """Delete what was taken out of the way. May take long."""
+        """Delete the data that were moved out of the way. May take long."""
 
     def mount(self, volume_id: str, options: Mapping[str, str]) -> Path:
-        """Make the data reachable below the directory that is returned.
+        """Make the data available below the directory that is returned.
 
-        :raises InvalidArgument: what the options name is not there. :raises Internal: the host refuses.
+        :raises InvalidArgument: the source in the options does not exist. :raises Internal: the host refuses.
         """
 
     def unmount(self, volume_id: str, options: Mapping[str, str]) -> None:
-        """That it is not mounted is fine."""
+        """If it is not mounted, nothing happens."""
 
     def mounted(self) -> set[str]:
-        """Volumes that :meth:`mount` has something to take back for."""
+        """Volumes for which :meth:`mount` has done something that must be undone."""
 
     def path(self, volume_id: str) -> Path | None:
-        """The directory to mount, None where it is not known before :meth:`mount`."""
+        """The directory to mount; None if it is not known before :meth:`mount`."""
 
     def usage(self, volume_id: str, options: Mapping[str, str]) -> int:
-        """Bytes of its files, each counted once; -1 where this host does not keep them."""
+        """Bytes of its files, each counted once; -1 if this host does not store them."""
 
     def status(self, volume_id: str) -> Mapping[str, Any]:
-        """What else the driver says of the volume."""
+        """Further facts that the driver reports about the volume."""
 
     def ids(self) -> set[str]:
-        """Every volume there is data of."""
+        """Every volume that has data."""

@@ -1,14 +1,17 @@
-"""``local``: a directory of this host, or what the options say mounted on it.
+"""``local``: a directory of this host, or a file system that is mounted on it as the options say.
 
     <root>/<id>/_data        what containers see; owner and mode may become those of an image's directory
     <root>/<id>/.filling     there while the image's content is being copied in
-    <root>/.removed-<hex>    taken out of the way, to be deleted
+    <root>/<id>/.unsettled   there while the volume's row is written or deleted (wherry.linux.unsettled)
+    <root>/<id>/about        a copy of the row
+    <root>/.removed-<hex>    moved out of the way, to be deleted
 
-Below ``<root>`` only root may look: a set-id program in a volume is no business of the host's users.
+Only root may enter ``<root>``: otherwise the host's users could run a set-user-id program from a volume.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import stat
@@ -17,8 +20,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from wherry.errors import Internal, InvalidArgument
-from wherry.linux import files, mounts
+from wherry.linux import files, mounts, unsettled
+from wherry.linux.lostfound import LostFound
+from wherry.model import paths
 from wherry.volumes.drivers import local_options
+
+log = logging.getLogger(__name__)
 
 _REMOVED = ".removed-"
 _DATA = "_data"
@@ -31,8 +38,9 @@ class LocalDriver:
     remote = False
 
     def __init__(self, root: Path) -> None:
-        """:param root: made if it is not there."""
+        """:param root: created if it does not exist."""
         self._root = root
+        self._lost = LostFound(root.parent)
         root.mkdir(mode=0o701, parents=True, exist_ok=True)
 
     def check_options(self, options: Mapping[str, str]) -> None:
@@ -41,19 +49,29 @@ class LocalDriver:
     def create(self, volume_id: str, options: Mapping[str, str]) -> None:
         self.check_options(options)
         try:
-            self.remove(volume_id)
-            (self._root / volume_id).mkdir(mode=0o701)
+            self._make_way(volume_id)
+            self._directory(volume_id).mkdir(mode=0o701)
+            unsettled.mark(self._directory(volume_id))
             self.path(volume_id).mkdir(mode=0o755)
-            # whatever the umask said
-            (self._root / volume_id).chmod(0o701)
+            # independent of the umask
+            self._directory(volume_id).chmod(0o701)
             self.path(volume_id).chmod(0o755)
         except OSError as e:
             raise Internal(f"cannot make a volume's directory: {e.strerror or e}") from e
 
+    def _make_way(self, volume_id: str) -> None:
+        """An unknown directory appeared after the start,
+        when all existing ones were taken up: set it aside."""
+        directory = self._directory(volume_id)
+        if unsettled.is_marked(directory):
+            self.remove(volume_id)
+        elif directory.exists():
+            log.warning("%s", self._lost.set_aside(directory, "volume", volume_id, "another is made there"))
+
     def remove(self, volume_id: str) -> None:
         try:
-            self._unmount_all(self._root / volume_id)
-            (self._root / volume_id).rename(self._root / f"{_REMOVED}{secrets.token_hex(8)}")
+            self._unmount_all(self._directory(volume_id))
+            self._directory(volume_id).rename(self._root / f"{_REMOVED}{secrets.token_hex(8)}")
         except FileNotFoundError:
             pass
         except OSError as e:
@@ -64,7 +82,7 @@ class LocalDriver:
             if not entry.name.startswith(_REMOVED):
                 continue
             try:
-                # What is mounted there belongs to somebody else: never delete through it.
+                # The files mounted there belong to somebody else: never delete through a mount.
                 self._unmount_all(entry)
                 files.remove_tree(entry)
             except OSError as e:
@@ -75,13 +93,14 @@ class LocalDriver:
         wanted = local_options.mount_of(options)
         if wanted is None or _is_mounted(path):
             return path
-        what = f"failed to mount local volume: mount {wanted.source}:{path}, type: {wanted.type}"
+        what = f"error while mounting volume '{path}': failed to mount local volume: "
+        what += f"mount {wanted.source}:{path}, type: {wanted.type}"
         if wanted.options:
             what += f", data: {','.join(_without_secrets(w) for w in wanted.options)}"
         try:
             mounts.mount(wanted, path)
         except OSError as e:
-            mounts.unmount(path)  # A bind may stand without the flags that were to follow.
+            mounts.unmount(path)  # A bind without its further flags may have been left.
             kind = InvalidArgument if isinstance(e, FileNotFoundError | NotADirectoryError) else Internal
             raise kind(f"{what}: {(e.strerror or str(e)).lower()}") from e
         return path
@@ -90,7 +109,7 @@ class LocalDriver:
         if not options.get("device"):
             return
         try:
-            self._unmount_all(self._root / volume_id)
+            self._unmount_all(self._directory(volume_id))
         except OSError as e:
             raise Internal(f"cannot unmount volume {volume_id}: {e.strerror or e}") from e
 
@@ -101,9 +120,12 @@ class LocalDriver:
 
     @staticmethod
     def _unmount_all(directory: Path) -> None:
-        """Take everything off that is mounted in a volume's directory, the last one first."""
+        """Unmount everything in a volume's directory, the last mount first."""
         for target in mounts.mounts_below(directory):
             mounts.unmount(target)
+
+    def _directory(self, volume_id: str) -> Path:
+        return paths.below(self._root, volume_id, what="volume id")
 
     def path(self, volume_id: str) -> Path:
         return _data_path(self._root, volume_id)
@@ -135,8 +157,8 @@ class LocalDriver:
 
 @lru_cache(maxsize=8192)
 def _data_path(root: Path, volume_id: str) -> Path:
-    """Kept, as half of the time that a long list takes would go into these."""
-    return root / volume_id / _DATA
+    """Cached: otherwise it would take half of the time of a long list."""
+    return paths.below(root, volume_id, what="volume id") / _DATA
 
 
 def _is_mounted(path: Path) -> bool:

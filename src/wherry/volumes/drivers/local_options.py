@@ -20,8 +20,8 @@ _NETWORKED = ("nfs", "nfs4", "cifs", "smb3", "smbfs")
 
 
 def check(options: Mapping[str, str]) -> None:
-    """:raises InvalidArgument: an unknown option, or one without those it needs.
-    :raises Unavailable: ``size``, for want of project quotas."""
+    """:raises InvalidArgument: an unknown option, or one that needs others.
+    :raises Unavailable: ``size``, because there are no project quotas."""
     for option in options:
         if option not in _KNOWN:
             raise InvalidArgument(f'invalid option: "{option[:64]}"')
@@ -36,13 +36,15 @@ def check(options: Mapping[str, str]) -> None:
     if any("\0" in value or "\n" in value for value in options.values()):
         raise InvalidArgument("invalid option: a value holds a control character")
     if ("bind" in words or "rbind" in words) and not os.path.isabs(options["device"]):
-        raise InvalidArgument(f'invalid option: device "{options["device"]}" of a bind is no absolute path')
+        raise InvalidArgument(
+            f'invalid option: device "{options["device"]}" of a bind is not an absolute path'
+        )
 
 
 def mount_of(options: Mapping[str, str]) -> Mount | None:
     """What to mount; None for a volume that is a plain directory.
 
-    Names of servers are looked up, as the kernel takes addresses only. May block on the resolver.
+    Server names are resolved, because the kernel accepts only addresses. May block on the resolver.
     :raises InvalidArgument: no such host.
     """
     if not options.get("device"):

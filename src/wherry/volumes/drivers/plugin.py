@@ -1,13 +1,14 @@
 """A driver for each volume plugin of this host (docs.docker.com/engine/extend/plugins_volume).
 
-What a plugin keeps is its own: other hosts may use it, volumes in it may be older than this daemon. So it is
-never asked to forget what this daemon does not know, and making a volume that it has already takes it up.
+A plugin's data belong to the plugin: other hosts may use them, and its volumes may be older than this daemon.
+So it is never asked to delete volumes that this daemon does not know, and creating a volume that it has
+already adopts it.
 
-    <root>/volumes/.plugins/<name>/<volume id>    where a mounted volume is; goes when it is unmounted
-    <root>/volumes/.plugins/<name>/.scope         what the plugin said of its scope last
+    <root>/volumes/.plugins/<name>/<volume id>    where a mounted volume is; removed when it is unmounted
+    <root>/volumes/.plugins/<name>/.scope         the scope that the plugin reported last
 
-The files let a daemon that was killed give back what no container has any more, and let lists be made without
-asking anybody.
+With these files a new daemon can unmount what no container uses any more after its predecessor was killed,
+and lists need no request to a plugin.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from typing import Any
 from wherry.errors import Internal, InvalidArgument, NotFound, Unavailable
 from wherry.linux import files
 from wherry.linux.plugins import Plugins
+from wherry.model import paths
 
 _SCOPE = ".scope"
 _SHORT = 5.0
-"""Seconds for what only asks."""
+"""Seconds for requests that only ask."""
 
 
 class PluginDriver:
-    """Nothing is asked of the plugin before the first volume of it is made or mounted."""
+    """The plugin is not contacted before its first volume is created or mounted."""
 
     remote = True
 
     def __init__(self, name: str, plugins: Plugins, root: Path) -> None:
-        """:param name: one that a plugin can have. :param root: ``<root>/volumes``."""
+        """:param name: a valid plugin name. :param root: ``<root>/volumes``."""
         self._name, self._plugins = name, plugins
-        self._marks = root / ".plugins" / name
+        self._marks = paths.below(root / ".plugins", name, what="plugin name")
         self._paths = {name: Path((self._marks / name).read_text()) for name in self.mounted()}
 
     @property
@@ -50,14 +52,14 @@ class PluginDriver:
             return "local"
 
     def check_options(self, options: Mapping[str, str]) -> None:
-        """Options are the plugin's business; that there is one is checked.
+        """The plugin itself checks options; here only its existence is checked.
 
         :raises NotFound: there is none of that name. :raises Unavailable: it does not answer.
         """
         self._plugins.find(self._name, "VolumeDriver")
 
     def create(self, volume_id: str, options: Mapping[str, str]) -> None:
-        """Make it, or take it up if the plugin has it."""
+        """Create it, or adopt it if the plugin has it."""
         self.check_options(options)
         self._note_scope()
         if not self._has(volume_id):
@@ -67,7 +69,7 @@ class PluginDriver:
         try:
             found = self._call("Capabilities", {}, timeout=_SHORT).get("Capabilities")
         except Internal:
-            found = None  # plugins from before 1.12 do not know the question
+            found = None  # plugins older than Docker 1.12 do not have this method
         scope = str(found.get("Scope", "")).lower() if isinstance(found, dict) else ""
         self._write(_SCOPE, scope if scope in ("local", "global") else "local")
 
@@ -90,11 +92,11 @@ class PluginDriver:
 
     def mount(self, volume_id: str, options: Mapping[str, str]) -> Path:
         if volume_id in self._paths:
-            # Asked for twice it would have to be given back twice.
+            # If it were mounted twice, it would have to be unmounted twice.
             known = self._call("Path", {"Name": volume_id}, timeout=_SHORT)
             if known.get("Mountpoint"):
                 return self._mounted(volume_id, known)
-        # The mark comes first: what a killed daemon may have asked for is given back.
+        # The mark comes first: if the daemon is killed, the next one unmounts what may have been mounted.
         self._write(volume_id, "")
         try:
             answer = self._call("Mount", {"Name": volume_id, "ID": self._user(volume_id)})
@@ -114,12 +116,12 @@ class PluginDriver:
         return self._paths[volume_id]
 
     def unmount(self, volume_id: str, options: Mapping[str, str]) -> None:
-        if not (self._marks / volume_id).exists():
+        if not self._mark(volume_id).exists():
             return
         try:
             self._call("Unmount", {"Name": volume_id, "ID": self._user(volume_id)})
         except Unavailable:
-            raise  # it may have it mounted still: the next start asks again
+            raise  # it may still be mounted: the next start asks again
         except (Internal, NotFound):
             self._forget(volume_id)
             raise
@@ -150,16 +152,20 @@ class PluginDriver:
         return self._plugins.call(self._name, f"VolumeDriver.{method}", body, timeout=timeout)
 
     def _user(self, volume_id: str) -> str:
-        """Who has it mounted, for the plugin: the same after a restart of the daemon."""
+        """The id that the plugin gets for the user of the mount;
+        it is the same after a restart of the daemon."""
         return hashlib.sha256(f"{self._marks} {volume_id}".encode()).hexdigest()
 
     def _write(self, name: str, text: str) -> None:
         try:
             self._marks.mkdir(parents=True, exist_ok=True, mode=0o700)
-            files.write_atomic(self._marks / name, text.encode(), durable=False)
+            files.write_atomic(self._mark(name), text.encode(), durable=False)
         except OSError as e:
             raise Internal(f"cannot note a volume of plugin {self._name}: {e.strerror or e}") from e
 
     def _forget(self, volume_id: str) -> None:
         self._paths.pop(volume_id, None)
-        (self._marks / volume_id).unlink(missing_ok=True)
+        self._mark(volume_id).unlink(missing_ok=True)
+
+    def _mark(self, name: str) -> Path:
+        return paths.below(self._marks, name, what="volume id")

@@ -1,11 +1,11 @@
-"""Walking a parsed template over data, with Go's rules for truth, missing keys and printing."""
+"""Execute a parsed template on data, with Go's rules for truth, missing keys and printing."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 from wherry.cli.render.template import functions
-from wherry.cli.render.template.functions import FunctionError, go_text, is_true, type_name
+from wherry.cli.render.template.functions import FunctionError
 from wherry.cli.render.template.parse import (
     Action,
     Branch,
@@ -13,12 +13,14 @@ from wherry.cli.render.template.parse import (
     Dot,
     Jump,
     Literal,
-    Node,
     Parsed,
     Path,
     Pipeline,
+    TemplateNode,
     Text,
 )
+from wherry.cli.render.template.structures import Struct, empty
+from wherry.cli.render.template.values import MISSING, go_text, is_true, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ OPEN_OBJECTS = frozenset(
     "Labels Sysctls Options Networks Ports PortBindings ExposedPorts Volumes Tmpfs Annotations DriverOpts "
     "Config StorageOpt Data Containers Status LogOpts Attributes Runtimes Actor GraphDriver".split()
 )
-"""Members whose keys are free: a missing one is ``<no value>``, also in strict mode. Any other object is a
-structure to Docker's client, and a missing member of it a mistake in the template."""
+"""Members with arbitrary keys: a missing key prints ``<no value>``, also in strict mode. In Docker's client
+any other object is a structure, in which an unknown member is an error."""
 
 OPTIONAL = frozenset(
     "Health Healthcheck SizeRw SizeRootFs StopTimeout StopSignal Shell OnBuild Init Runtime "
@@ -39,7 +41,7 @@ OPTIONAL = frozenset(
     "UsageData ConfigFrom ClusterVolume Labels Annotations Tmpfs Sysctls StorageOpt Volumes ExposedPorts "
     "Platform Variant OsVersion Author Comment RepoTags RepoDigests Parent Created CreatedAt Metadata".split()
 )
-"""Members that a daemon may leave out of a structure and Docker's client still knows: empty when absent."""
+"""Members that a daemon may omit but Docker's client knows: they are empty if they are absent."""
 
 
 LISTS = frozenset(
@@ -53,13 +55,13 @@ LISTS = frozenset(
 
 
 class NilList(list):  # type: ignore[type-arg]
-    """A list that is not there: empty, and ``null`` in JSON."""
+    """A missing list: empty, and ``null`` in JSON."""
 
     is_nil = True
 
 
 class NilMap(dict):  # type: ignore[type-arg]
-    """An object that is not there: empty, and ``null`` in JSON."""
+    """A missing object: empty, and ``null`` in JSON."""
 
     is_nil = True
 
@@ -67,21 +69,11 @@ class NilMap(dict):  # type: ignore[type-arg]
 NIL_LIST, NIL_MAP = NilList(), NilMap()
 
 
-class _Missing:
-    """A key that is not there: prints as ``<no value>``, is false."""
-
-    def __repr__(self) -> str:
-        return "<no value>"
-
-
-MISSING = functions.MISSING = _Missing()
-
-
 class TemplateFailure(ValueError):
     """The template cannot be carried out on this data; the message is Go's."""
 
 
-class Record:
+class TemplateRecord:
     """A value with named fields and methods, as the rows of tables are.
 
     Subclasses define ``FIELDS``, in any order, and ``value(name, args)``.
@@ -95,7 +87,7 @@ class Record:
         raise KeyError(name)
 
     def as_object(self) -> dict[str, Any]:
-        """What ``{{json .}}`` shows: every field by name, sorted."""
+        """The output of ``{{json .}}``: every field by name, sorted."""
         return {name: self.value(name, ()) for name in sorted(self.FIELDS)}
 
 
@@ -114,9 +106,9 @@ class Template:
         self.parsed, self._strict = parsed, strict
 
     def render(self, data: Any, *, header: bool = False) -> str:
-        """``header`` renders a table's first line, where the functions that change text do nothing.
+        """``header``: render a table's first line, in which functions that change text have no effect.
 
-        :raises TemplateFailure: the template asks for what the data does not have.
+        :raises TemplateFailure: the template uses a member that the data does not have.
         """
         run = _Run(self.parsed.text, data, self._strict, header)
         run.nodes(self.parsed.nodes, data)
@@ -137,13 +129,13 @@ class _Run:
         self.out: list[str] = []
         self.variables: list[tuple[str, Any]] = [("$", data)]
 
-    def fail(self, node: Node, reason: str) -> NoReturn:
+    def fail(self, node: TemplateNode, reason: str) -> NoReturn:
         line = self.text.count("\n", 0, node.position) + 1
         column = node.position - (self.text.rfind("\n", 0, node.position) + 1)
         shown = node.source if len(node.source) <= 20 or isinstance(node, Path) else node.source[:20] + "..."
         raise TemplateFailure(f'template: :{line}:{column}: executing "" at <{shown}>: {reason}')
 
-    def nodes(self, nodes: Sequence[Node], dot: Any) -> None:
+    def nodes(self, nodes: Sequence[TemplateNode], dot: Any) -> None:
         for node in nodes:
             if isinstance(node, Text):
                 self.out.append(node.source)
@@ -216,7 +208,7 @@ class _Run:
             self.bind(node.names[0], value, node.declares)
         return value
 
-    def command(self, operands: Sequence[Node], dot: Any, piped: list[Any]) -> Any:
+    def command(self, operands: Sequence[TemplateNode], dot: Any, piped: list[Any]) -> Any:
         first, rest = operands[0], operands[1:]
         if isinstance(first, Call):
             return self.call(first, rest, dot, piped)
@@ -226,7 +218,7 @@ class _Run:
             self.fail(first, f"can't give argument to non-function {first.source}")
         return self.operand(first, dot)
 
-    def call(self, node: Call, rest: Sequence[Node], dot: Any, piped: list[Any]) -> Any:
+    def call(self, node: Call, rest: Sequence[TemplateNode], dot: Any, piped: list[Any]) -> Any:
         if node.name in ("and", "or"):
             return self.short_circuit(node, rest, dot, piped)
         args = [self.operand(operand, dot) for operand in rest] + piped
@@ -235,7 +227,7 @@ class _Run:
         except FunctionError as e:
             self.fail(node, str(e))
 
-    def short_circuit(self, node: Call, rest: Sequence[Node], dot: Any, piped: list[Any]) -> Any:
+    def short_circuit(self, node: Call, rest: Sequence[TemplateNode], dot: Any, piped: list[Any]) -> Any:
         if not rest and not piped:
             self.fail(node, f"wrong number of args for {node.name}: want at least 1 got 0")
         value: Any = None
@@ -245,7 +237,7 @@ class _Run:
                 return value
         return piped[0] if piped else value
 
-    def operand(self, node: Node, dot: Any) -> Any:
+    def operand(self, node: TemplateNode, dot: Any) -> Any:
         if isinstance(node, Literal):
             return node.value
         if isinstance(node, Dot):
@@ -272,7 +264,7 @@ class _Run:
         return value
 
     def member(self, node: Path, value: Any, name: str, container: str, args: list[Any]) -> Any:
-        if isinstance(value, Record):
+        if isinstance(value, TemplateRecord):
             try:
                 return value.value(name, args)
             except KeyError:
@@ -281,6 +273,8 @@ class _Run:
                 self.fail(node, f"error calling {name}: {e}")
         if args:
             self.fail(node, f"{name} is not a method but has arguments")
+        if isinstance(value, Struct):
+            return self.field(node, value, name)
         if isinstance(value, dict):
             if name not in value and container not in OPEN_OBJECTS:
                 name = _json_name(name, value)
@@ -297,3 +291,13 @@ class _Run:
             self.fail(node, f"nil pointer evaluating interface {{}}.{name}")
         kind = "interface {}" if self.strict else type_name(value)
         return self.fail(node, f"can't evaluate field {name} in type {kind}")
+
+    def field(self, node: Path, value: Struct, name: str) -> Any:
+        key, code = value.field(name)
+        if value.get(key) is not None:
+            return value[key]
+        if not code:
+            self.fail(node, f'map has no entry for key "{name}"{value.advice(name)}')
+        if code.startswith("[]"):
+            return NIL_LIST
+        return NIL_MAP if code.startswith("{}") else empty(code)

@@ -1,83 +1,17 @@
-"""The words a template may call: Go's built-in functions and the ones Docker adds."""
+"""The functions of templates: Go's built-in ones and those that Docker adds."""
 
 from __future__ import annotations
+
+from wherry.cli.render.template.values import MISSING, WIDTH_MAX, go_text, is_true, to_json, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-MISSING: object = None
-"""Set by the executor: the value of a key that is not there."""
-
-WIDTH_MAX = 1 << 20
-"""Bound on a printf or pad width, so that a format cannot ask for gigabytes of spaces."""
-
 
 class FunctionError(ValueError):
-    """A function was called with what it cannot work on."""
-
-
-def is_true(value: Any) -> bool:
-    """Go's truth: zero, nil, false and everything empty are false."""
-    if value is MISSING:
-        return False
-    if hasattr(value, "as_object"):
-        return True
-    return bool(value)
-
-
-def type_name(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, str):
-        return "string"
-    if isinstance(value, int):
-        return "int"
-    if isinstance(value, float):
-        return "float64"
-    if isinstance(value, (list, tuple)):
-        return "[]interface {}"
-    if isinstance(value, dict):
-        return "map[string]interface {}"
-    return "*" + getattr(value, "TYPE", "interface {}")
-
-
-def go_text(value: Any, nested: bool = False) -> str:
-    """A value as Go's ``%v`` prints it."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "<nil>" if nested else "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return _go_float(value)
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{k}:{go_text(value[k], True)}" for k in sorted(value)) + "]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(go_text(v, True) for v in value) + "]"
-    if hasattr(value, "as_object"):
-        return go_text(value.as_object())
-    return repr(value)
-
-
-def _go_float(value: float) -> str:
-    if value == int(value) and abs(value) < 1e21:
-        return str(int(value))
-    text = repr(value)
-    if "e" in text:
-        mantissa, _, exponent = text.partition("e")
-        sign = "-" if exponent.startswith("-") else "+"
-        return f"{mantissa}e{sign}{exponent.lstrip('+-').zfill(2)}"
-    return text
-
-
-def to_json(value: Any) -> str:
-    """Compact JSON that keeps ``<``, ``>`` and ``&`` as they are."""
-    from wherry.cli.render.gojson import compact
-
-    return compact(None if value is MISSING else value)
+    """A function was called with an unsuitable argument."""
 
 
 def _want_text(name: str, value: Any) -> str:
@@ -118,7 +52,7 @@ def _index(value: Any, *keys: Any) -> Any:
 
 
 def _lookup(value: dict[str, Any], key: Any) -> Any:
-    """A missing key is the zero value of the map's type: the empty string where every member is a string."""
+    """A missing key is the zero value of the map's type: the empty string if all members are strings."""
     if not isinstance(key, str):
         raise FunctionError(f"error calling index: value has type {type_name(key)}; should be string")
     if key in value:

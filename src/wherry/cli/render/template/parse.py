@@ -1,4 +1,4 @@
-"""Template text to nodes.
+"""Parse a template's text into nodes.
 
 Grammar (Go, text/template): text with actions between ``{{`` and ``}}``; ``{{- `` and `` -}}`` trim the white
 space next to them; an action is a comment, a control word with a pipeline, an assignment, or a pipeline.
@@ -16,11 +16,11 @@ DEPTH_MAX = 100
 
 
 class TemplateError(ValueError):
-    """The text is no template."""
+    """The template is malformed."""
 
 
-class Node:
-    """A piece of a template; ``position`` is its offset in the text, ``source`` how errors show it."""
+class TemplateNode:
+    """A piece of a template; ``position`` is its offset in the text, ``source`` its text in errors."""
 
     __slots__ = ("position", "source")
 
@@ -28,11 +28,11 @@ class Node:
         self.position, self.source = position, source
 
 
-class Text(Node):
+class Text(TemplateNode):
     __slots__ = ()
 
 
-class Literal(Node):
+class Literal(TemplateNode):
     """A string, number, boolean or nil."""
 
     __slots__ = ("value",)
@@ -42,21 +42,23 @@ class Literal(Node):
         self.value = value
 
 
-class Dot(Node):
+class Dot(TemplateNode):
     __slots__ = ()
 
 
-class Path(Node):
+class Path(TemplateNode):
     """``.A.B`` (base None), ``$x.A`` (base is the variable's name) or ``(pipeline).A`` (base is a node)."""
 
     __slots__ = ("base", "fields")
 
-    def __init__(self, position: int, source: str, base: str | Node | None, fields: list[str]) -> None:
+    def __init__(
+        self, position: int, source: str, base: str | TemplateNode | None, fields: list[str]
+    ) -> None:
         super().__init__(position, source)
         self.base, self.fields = base, fields
 
 
-class Call(Node):
+class Call(TemplateNode):
     """A function by its name."""
 
     __slots__ = ("name",)
@@ -66,19 +68,19 @@ class Call(Node):
         self.name = name
 
 
-class Pipeline(Node):
+class Pipeline(TemplateNode):
     """Commands joined by ``|``; each is a list of operands. ``names`` are the variables it sets."""
 
     __slots__ = ("commands", "declares", "names")
 
     def __init__(
-        self, position: int, source: str, commands: list[list[Node]], names: list[str], declares: bool
+        self, position: int, source: str, commands: list[list[TemplateNode]], names: list[str], declares: bool
     ) -> None:
         super().__init__(position, source)
         self.commands, self.names, self.declares = commands, names, declares
 
 
-class Action(Node):
+class Action(TemplateNode):
     __slots__ = ("pipeline",)
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -86,7 +88,7 @@ class Action(Node):
         self.pipeline = pipeline
 
 
-class Branch(Node):
+class Branch(TemplateNode):
     """``if``, ``with`` or ``range``: ``word`` says which."""
 
     __slots__ = ("body", "otherwise", "pipeline", "word")
@@ -94,11 +96,11 @@ class Branch(Node):
     def __init__(self, position: int, word: str, pipeline: Pipeline) -> None:
         super().__init__(position, word)
         self.word, self.pipeline = word, pipeline
-        self.body: list[Node] = []
-        self.otherwise: list[Node] = []
+        self.body: list[TemplateNode] = []
+        self.otherwise: list[TemplateNode] = []
 
 
-class Jump(Node):
+class Jump(TemplateNode):
     """``break`` or ``continue``."""
 
     __slots__ = ()
@@ -109,7 +111,7 @@ class Parsed:
 
     __slots__ = ("nodes", "text")
 
-    def __init__(self, text: str, nodes: list[Node]) -> None:
+    def __init__(self, text: str, nodes: list[TemplateNode]) -> None:
         self.text, self.nodes = text, nodes
 
 
@@ -141,11 +143,11 @@ class _Parser:
 
     # blocks
 
-    def block(self, depth: int) -> list[Node]:
+    def block(self, depth: int) -> list[TemplateNode]:
         """Nodes up to ``{{end}}``, ``{{else …}}`` (left for the caller to read on) or the end of the text."""
         if depth > DEPTH_MAX:
             self.fail("too deeply nested")
-        nodes: list[Node] = []
+        nodes: list[TemplateNode] = []
         while True:
             start = self.text.find("{{", self.at)
             piece = self.text[self.at :] if start < 0 else self.text[self.at : start]
@@ -180,7 +182,7 @@ class _Parser:
         self._close()
         return True
 
-    def _action(self, depth: int) -> Node | None:
+    def _action(self, depth: int) -> TemplateNode | None:
         """One action after ``{{``; None for ``end`` and ``else``, with ``stop`` set."""
         self._space()
         position = self.at
@@ -271,7 +273,7 @@ class _Parser:
         self._space()
         position = self.at
         names, declares = self._declarations(context)
-        commands: list[list[Node]] = []
+        commands: list[list[TemplateNode]] = []
         while True:
             commands.append(self._command(context))
             self._space()
@@ -314,8 +316,8 @@ class _Parser:
         if name not in self.variables:
             self.fail(f'undefined variable "{name}"')
 
-    def _command(self, context: str) -> list[Node]:
-        operands: list[Node] = []
+    def _command(self, context: str) -> list[TemplateNode]:
+        operands: list[TemplateNode] = []
         while True:
             self._space()
             if self.at >= len(self.text):
@@ -331,7 +333,7 @@ class _Parser:
             operands[0].source = self.text[operands[0].position : self.at].strip()
         return operands
 
-    def _operand(self) -> Node:
+    def _operand(self) -> TemplateNode:
         node = self._term()
         if not self.text.startswith(".", self.at) or isinstance(node, (Call, Literal)):
             self._end_of_operand()
@@ -360,7 +362,7 @@ class _Parser:
             fields.append(word)
         return fields
 
-    def _term(self) -> Node:
+    def _term(self) -> TemplateNode:
         position = self.at
         char = self.text[position]
         if char == "(":
@@ -387,7 +389,7 @@ class _Parser:
             self.fail(f'function "{word}" not defined')
         return Call(position, word)
 
-    def _dot(self, position: int) -> Node:
+    def _dot(self, position: int) -> TemplateNode:
         following = self.text[position + 1 : position + 2]
         if not (following.isalpha() or following == "_"):
             self.at += 1
@@ -396,7 +398,7 @@ class _Parser:
         word = self._take_word()
         return Path(position, f".{word}", None, [word])
 
-    def _parenthesised(self) -> Node:
+    def _parenthesised(self) -> TemplateNode:
         self.at += 1
         self.parens += 1
         if self.parens > DEPTH_MAX:
@@ -410,7 +412,7 @@ class _Parser:
         pipeline.source = f"({pipeline.source})"
         return pipeline
 
-    def _quoted(self, position: int, quote: str) -> Node:
+    def _quoted(self, position: int, quote: str) -> TemplateNode:
         at = position + 1
         while True:
             if at >= len(self.text) or (self.text[at] == "\n" and quote != "`"):
@@ -457,7 +459,7 @@ class _Parser:
                 self.fail(f'invalid syntax in string "{body}"')
         return "".join(out)
 
-    def _number(self, position: int) -> Node:
+    def _number(self, position: int) -> TemplateNode:
         end = position + 1
         while end < len(self.text) and (self.text[end].isalnum() or self.text[end] in "._"):
             end += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.cli.render.template.functions import WIDTH_MAX, go_text, to_json, type_name
+from wherry.cli.render.template.values import WIDTH_MAX, go_text, to_json, type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def sprintf(layout: str, values: Sequence[Any]) -> str:
-    """Mistakes show in the output, as in Go: ``%!d(string=x)``, ``%!s(MISSING)``, ``%!(EXTRA int=1)``."""
+    """As in Go, errors appear in the output: ``%!d(string=x)``, ``%!s(MISSING)``, ``%!(EXTRA int=1)``."""
     out: list[str] = []
     queue = list(values)
     at = 0

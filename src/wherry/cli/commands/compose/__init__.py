@@ -1,0 +1,1 @@
+"""``wherry compose``: one module for each command or small group of commands."""

@@ -1,0 +1,179 @@
+"""Build services' images with this client's ``build``: one after the other, because each uses the whole
+screen. The daemon runs the stages and steps of each build in parallel.
+"""
+
+from __future__ import annotations
+
+from wherry.cli.command import Failure
+from wherry.cli.composing import delegate
+from wherry.compose.places import ComposeError
+from wherry.compose.project import image_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from wherry.cli.composing.session import ComposeSession
+    from wherry.compose.project import Project
+
+    Object = dict[str, Any]
+
+
+class BuildChoices:
+    """The flags for all builds."""
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        no_cache: bool = False,
+        pull: bool = False,
+        push: bool = False,
+        check: bool = False,
+        arguments: Sequence[str] = (),
+        ssh: str = "",
+        provenance: str = "",
+        sbom: str = "",
+        memory: str = "",
+    ) -> None:
+        self.quiet, self.no_cache, self.pull, self.push, self.check = quiet, no_cache, pull, push, check
+        self.arguments, self.ssh = list(arguments), ssh
+        self.provenance, self.sbom, self.memory = provenance, sbom, memory
+
+
+def build(session: ComposeSession, project: Project, names: Sequence[str], asked: BuildChoices) -> None:
+    """Build the services' images, those that others are built on first.
+
+    :raises Failure: a build fails; its own output says why.
+    """
+    from wherry.cli.commands.build import BUILD
+
+    for name in in_order(project, names):
+        argv = arguments(project, name, asked, session)
+        if session.dry_run:
+            session.ctx.complain(f"DRY-RUN MODE -  {image_of(project, name)}  Building")
+            continue
+        try:
+            code = delegate.run(session.ctx, BUILD, argv)
+        except Failure as e:
+            raise Failure(f"service {name}: {e.text}", e.code) from e
+        if code:
+            raise Failure(f"service {name}: its build failed", code)
+
+
+def in_order(project: Project, names: Sequence[str]) -> list[str]:
+    """Sort the services, so that images that other builds use are built first."""
+    left, done = list(names), list[str]()
+    while left:
+        ready = [name for name in left if not set(_needs(project, name)) & set(left) - {name}]
+        if not ready:
+            raise ComposeError(f"the builds of {', '.join(left)} need each other")
+        done += ready
+        left = [name for name in left if name not in ready]
+    return done
+
+
+def _needs(project: Project, name: str) -> list[str]:
+    contexts = (project.services[name].get("build") or {}).get("additional_contexts") or {}
+    return [one.removeprefix("service:") for one in contexts.values() if one.startswith("service:")]
+
+
+def arguments(project: Project, name: str, asked: BuildChoices, session: ComposeSession) -> list[str]:
+    """The command line of ``wherry build`` for a service."""
+    service = project.services[name]
+    spec = service["build"]
+    argv = [f"--tag={image_of(project, name)}", *(f"--tag={tag}" for tag in spec.get("tags") or ())]
+    if spec.get("dockerfile_inline"):
+        argv.append(f"--file={_inline(session, spec['dockerfile_inline'])}")
+    elif spec.get("dockerfile"):
+        argv.append(f"--file={_dockerfile(spec)}")
+    argv += _lists(project, spec)
+    values = {
+        "isolation": spec.get("isolation"),
+        "network": spec.get("network"),
+        "target": spec.get("target"),
+        "shm-size": spec.get("shm_size"),
+        "no-cache": asked.no_cache or bool(spec.get("no_cache")),
+        "pull": asked.pull or bool(spec.get("pull")),
+        "push": asked.push,
+        "quiet": asked.quiet,
+        "check": asked.check,
+        "memory": asked.memory,
+        "provenance": asked.provenance or spec.get("provenance"),
+        "sbom": asked.sbom or spec.get("sbom"),
+        "progress": _progress(session),
+    }
+    for flag, value in values.items():
+        argv += delegate.flag(flag, value)
+    platforms = spec.get("platforms") or ([service["platform"]] if service.get("platform") else [])
+    argv += delegate.flag("platform", ",".join(platforms))
+    if spec.get("privileged"):
+        argv.append("--allow=security.insecure")
+    for text in [asked.ssh] if asked.ssh else _ssh(spec):
+        argv.append(f"--ssh={text}")
+    argv += [f"--build-arg={text}" for text in asked.arguments]
+    return [*argv, spec["context"]]
+
+
+def _progress(session: ComposeSession) -> str:
+    given = session.flags.text("progress")
+    return {"json": "rawjson"}.get(given, given)
+
+
+def _dockerfile(spec: Any) -> str:
+    import os
+
+    from wherry.compose.paths import is_remote
+
+    path = str(spec["dockerfile"])
+    return path if is_remote(spec["context"]) else os.path.join(spec["context"], path)
+
+
+def _inline(session: ComposeSession, text: str) -> str:
+    """A temporary file with the Dockerfile; it is removed when this process ends."""
+    import atexit
+    import os
+    import tempfile
+
+    descriptor, path = tempfile.mkstemp(prefix="wherry-", suffix=".Dockerfile")
+    atexit.register(os.unlink, path)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def _lists(project: Project, spec: Any) -> list[str]:
+    argv: list[str] = []
+    for key, flag in (("args", "build-arg"), ("labels", "label")):
+        argv += [f"--{flag}={name}={value}" for name, value in (spec.get(key) or {}).items()]
+    for key, flag in (("cache_from", "cache-from"), ("cache_to", "cache-to"), ("entitlements", "allow")):
+        argv += [f"--{flag}={one}" for one in spec.get(key) or ()]
+    hosts = spec.get("extra_hosts") or {}
+    argv += [f"--add-host={name}:{address}" for name in hosts for address in hosts[name]]
+    for name, value in (spec.get("additional_contexts") or {}).items():
+        if value.startswith("service:"):
+            value = f"docker-image://{image_of(project, value.removeprefix('service:'))}"
+        argv.append(f"--build-context={name}={value}")
+    for one in spec.get("secrets") or ():
+        argv.append(f"--secret={_secret(project, one)}")
+    for name, limit in (spec.get("ulimits") or {}).items():
+        soft = limit.get("single", limit.get("soft"))
+        argv.append(f"--ulimit={name}={soft}:{limit.get('single', limit.get('hard'))}")
+    return argv
+
+
+def _secret(project: Project, one: Any) -> str:
+    definition = project.secrets[one["source"]]
+    name = one["source"]
+    target = str(one.get("target") or "").rpartition("/")[2]
+    if definition.get("environment"):
+        return f"id={target or name},env={definition['environment']}"
+    if definition.get("file"):
+        return f"id={target or name},src={definition['file']}"
+    raise ComposeError(f"build secret {name} must be a file or an environment variable")
+
+
+def _ssh(spec: Any) -> list[str]:
+    ssh = spec.get("ssh") or {}
+    return [name + (f"={path}" if path else "") for name, path in ssh.items()]

@@ -1,0 +1,343 @@
+"""Change the running containers to match the file: decide which stay, and which are replaced, created or
+removed.
+
+A container stays if its labels have the service's configuration hash and the image's identity, and it is on
+the service's networks. A replacement is first created under another name, takes over the anonymous volumes,
+and is renamed when the old container has been removed. So if the client is killed in between, the next ``up``
+can finish the project.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from wherry.client import archives, containers
+from wherry.compose import attachment, bodies, hashing, labels, mounts
+from wherry.compose.defaults import with_environment
+from wherry.compose.places import ComposeError, Map
+from wherry.compose.state import ProjectContainer, by_service
+from wherry.errors import Conflict, NotFound, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from wherry.client.api import Api
+    from wherry.compose.project import Project
+    from wherry.compose.reporting import ProjectReporter
+
+    Object = dict[str, Any]
+
+DIVERGED, FORCE, NEVER = "diverged", "force", "never"
+
+
+class ConvergePlan:
+    """How far a project is changed."""
+
+    def __init__(
+        self,
+        *,
+        recreate: str = DIVERGED,
+        recreate_dependencies: str = DIVERGED,
+        renew_volumes: bool = False,
+        timeout: int | None = None,
+        dry_run: bool = False,
+        asked: Sequence[str] = (),
+    ) -> None:
+        self.recreate, self.recreate_dependencies = recreate, recreate_dependencies
+        self.renew_volumes, self.timeout, self.dry_run = renew_volumes, timeout, dry_run
+        self.asked = frozenset(asked)
+
+    def policy(self, service: str) -> str:
+        return self.recreate if not self.asked or service in self.asked else self.recreate_dependencies
+
+
+class Converger:
+    """Changes the services of one project to match the file, one at a time or in parallel."""
+
+    def __init__(
+        self,
+        project: Project,
+        found: Sequence[ProjectContainer],
+        images: dict[str, str],
+        plan: ConvergePlan,
+        report: ProjectReporter,
+    ) -> None:
+        self.project, self.images, self.plan, self.report = project, images, plan, report
+        self._lock = threading.Lock()
+        self.containers: dict[str, list[ProjectContainer]] = by_service(found)
+        """The containers of each service; updated as they change."""
+        self._resolved = {name: with_environment(project, one) for name, one in project.services.items()}
+
+    def service(self, name: str) -> Any:
+        """A service with its environment resolved."""
+        return self._resolved[name]
+
+    def converge(self, api: Api, name: str) -> None:
+        """:raises WherryError: a container cannot be made or removed."""
+        service = self.service(name)
+        if service.get("provider"):
+            raise ComposeError(f"services.{name}.provider is not supported: wherry runs no providers")
+        wanted = self.project.replicas(name)
+        existing = list(self.containers.get(name, ()))
+        diverged = {one.id for one in existing if self._differs(name, service, one)}
+        # Remove outdated containers first, then those with the highest numbers.
+        existing.sort(key=lambda one: (one.id in diverged, one.number))
+        kept, excess = existing[:wanted], existing[wanted:]
+        for container in excess:
+            self.remove(api, container)
+        for container in sorted(kept, key=lambda one: one.number):
+            if container.id in diverged:
+                self._recreate(api, name, service, container)
+                continue
+            self._finish_name(api, name, container)
+            if container.runs:
+                self.report.container(container.name, "Running")
+        taken = {one.number for one in kept}
+        number = 0
+        for _ in range(wanted - len(kept)):
+            number = next(n for n in range(number + 1, number + wanted + len(taken) + 2) if n not in taken)
+            self._create(api, name, service, number)
+
+    def _finish_name(self, api: Api, name: str, container: ProjectContainer) -> None:
+        """Rename a replacement that an earlier, interrupted run created but did not rename."""
+        shown = self.container_name(name, container.number)
+        if labels.REPLACES not in container.labels or not container.name.endswith(f"_{shown}"):
+            return
+        if not self.plan.dry_run:
+            containers.rename(api, container.id, shown)
+        container.name = shown
+
+    def _differs(self, name: str, service: Any, container: ProjectContainer) -> bool:
+        policy = self.plan.policy(name)
+        if policy == NEVER:
+            return False
+        if policy == FORCE:
+            return True
+        if container.labels.get(labels.CONFIG_HASH) != self.hash_of(service):
+            return True
+        image = self.images.get(name)
+        recorded = container.labels.get(labels.IMAGE)
+        if image and recorded and recorded != image:
+            return True
+        return self._networks_differ(service, container)
+
+    def _networks_differ(self, service: Any, container: ProjectContainer) -> bool:
+        if service.get("network_mode"):
+            return False
+        attached = (container.about.get("NetworkSettings") or {}).get("Networks") or {}
+        wanted = {self.project.resource_name("networks", key) for key in service.get("networks") or ()}
+        return bool(wanted - set(attached))
+
+    # one container
+
+    def container_name(self, name: str, number: int) -> str:
+        given = self.service(name).get("container_name")
+        separator = self.project.separator
+        return str(given or separator.join((self.project.name, name, str(number))))
+
+    def _create(self, api: Api, name: str, service: Any, number: int) -> ProjectContainer:
+        shown = self.container_name(name, number)
+        self.report.container(shown, "Creating")
+        made = self.make(api, name, service, number, shown)
+        self.report.container(shown, "Created")
+        with self._lock:
+            self.containers.setdefault(name, []).append(made)
+        return made
+
+    def body(
+        self,
+        name: str,
+        service: Any,
+        number: int,
+        shown: str,
+        *,
+        replaces: str = "",
+        inherited: dict[str, str] | None = None,
+    ) -> Object:
+        """The request for one container."""
+        own = bodies.service_labels(self.project, name, service, number, self.hash_of(service))
+        if self.images.get(name):
+            own[labels.IMAGE] = self.images[name]
+        if replaces:
+            own[labels.REPLACES] = replaces
+        endpoints = attachment.endpoints(self.project, name, service, shown, self.links(service))
+        return bodies.container(
+            self.project,
+            name,
+            service,
+            bodies.OwnParts(
+                labels=own,
+                mounts=mounts.mounts_of(self.project, service, inherited or {}),
+                mode=attachment.mode_of(self.project, service, self.resolve),
+                endpoints={} if service.get("network_mode") else endpoints,
+            ),
+            resolve=self.resolve,
+        )
+
+    def make(
+        self,
+        api: Api,
+        name: str,
+        service: Any,
+        number: int,
+        shown: str,
+        *,
+        temporary: str = "",
+        replaces: str = "",
+        inherited: dict[str, str] | None = None,
+    ) -> ProjectContainer:
+        """Create one container; if that fails, remove it again."""
+        body = self.body(name, service, number, shown, replaces=replaces, inherited=inherited)
+        own = body["Labels"]
+        files = mounts.files_of(self.project, service)
+        if self.plan.dry_run:
+            return ProjectContainer({"Id": "", "Names": [f"/{shown}"], "Labels": own, "State": "created"})
+        try:
+            answer = containers.create(
+                api, body, name=temporary or shown, platform=service.get("platform") or ""
+            )
+        except WherryError as e:
+            self.report.container(shown, "Error", e.message)
+            raise _named(e, name) from e
+        for warning in answer.get("Warnings") or ():
+            self.report.warn(f"{name}: {warning}")
+        identifier = str(answer["Id"])
+        _put_files(api, identifier, files)
+        about = {
+            "Id": identifier,
+            "Names": [f"/{shown}"],
+            "Labels": own,
+            "State": "created",
+        }
+        return ProjectContainer(about)
+
+    def resolve(self, service: str) -> str:
+        """The id of a container of a service, for containers that share its namespaces.
+
+        :raises ComposeError: it has none.
+        """
+        with self._lock:
+            found = self.containers.get(service) or []
+        if not found and self.plan.dry_run:
+            return self.container_name(service, 1)
+        if not found:
+            raise ComposeError(f"cannot share with service {service}: it has no container")
+        first = min(found, key=lambda one: one.name)
+        return first.id or first.name
+
+    def hash_of(self, service: Any) -> str:
+        """The service's hash, in which services whose namespaces or volumes it shares are replaced by their
+        containers: if one of those is replaced, so is this one.
+        """
+        shared: Map = Map(service.at)
+        shared.update(service)
+        for key in ("network_mode", "ipc", "pid"):
+            if (service.get(key) or "").startswith("service:"):
+                shared[key] = attachment.namespace(service[key], self.resolve)
+        if service.get("volumes_from"):
+            # Docker's plugin omits the mode here.
+            shared["volumes_from"] = [
+                one.split(":")[1] if one.startswith("container:") else self.resolve(one.partition(":")[0])
+                for one in service["volumes_from"]
+            ]
+        return hashing.of_service(shared)
+
+    def links(self, service: Any) -> list[str]:
+        def of(name: str) -> list[tuple[str, str]]:
+            return [(one.name, one.short_name(self.project.name)) for one in self.containers.get(name, ())]
+
+        return attachment.links_of(service, of)
+
+    def _recreate(self, api: Api, name: str, service: Any, old: ProjectContainer) -> None:
+        shown = service.get("container_name") or old.name
+        if not service.get("container_name") and old.labels.get(labels.REPLACES):
+            shown = self.container_name(name, old.number)  # an earlier run was cut short before the name
+        self.report.container(shown, "Recreate")
+        inherited = {} if self.plan.renew_volumes else _anonymous(old)
+        temporary = f"{old.id[:12]}_{shown}"
+        try:
+            new = self.make(
+                api,
+                name,
+                service,
+                old.number or 1,
+                shown,
+                temporary=temporary,
+                replaces=old.name,
+                inherited=inherited,
+            )
+        except Conflict:
+            # A container with that name is a leftover of an interrupted run.
+            containers.remove(api, temporary, force=True)
+            new = self.make(
+                api,
+                name,
+                service,
+                old.number or 1,
+                shown,
+                temporary=temporary,
+                replaces=old.name,
+                inherited=inherited,
+            )
+        if not self.plan.dry_run:
+            timeout = self.plan.timeout
+            try:
+                containers.stop(api, old.id, timeout=timeout)
+                containers.remove(api, old.id, force=True)
+            except NotFound:
+                pass
+            containers.rename(api, new.id, shown)
+        with self._lock:
+            held = self.containers[name]
+            held[held.index(old)] = new
+        self.report.container(shown, "Recreated")
+
+    def remove(self, api: Api, container: ProjectContainer) -> None:
+        """Stop and remove a surplus container, or one whose service no longer exists."""
+        timeout = self.plan.timeout
+        if container.runs:
+            self.report.container(container.name, "Stopping")
+            if not self.plan.dry_run:
+                containers.stop(api, container.id, timeout=timeout)
+            self.report.container(container.name, "Stopped")
+        self.report.container(container.name, "Removing")
+        if not self.plan.dry_run:
+            try:
+                containers.remove(api, container.id, force=True)
+            except NotFound:
+                pass
+        self.report.container(container.name, "Removed")
+        with self._lock:
+            held = self.containers.get(container.service, [])
+            if container in held:
+                held.remove(container)
+
+
+def _named(error: WherryError, service: str) -> WherryError:
+    """The same error with the container's name."""
+    return type(error)(f"service {service}: {error.message.removeprefix('Error response from daemon: ')}")
+
+
+def _anonymous(container: ProjectContainer) -> dict[str, str]:
+    """Its anonymous volumes by their targets."""
+    found = {}
+    for mount in container.about.get("Mounts") or ():
+        name = str(mount.get("Name") or "")
+        if mount.get("Type") == "volume" and len(name) == 64 and all(c in "0123456789abcdef" for c in name):
+            found[str(mount.get("Destination"))] = name
+    return found
+
+
+def _put_files(api: Api, identifier: str, files: Sequence[mounts.File]) -> None:
+    """Copy secrets and configs into a new container; if that fails, remove the container."""
+    if not files:
+        return
+    from wherry.compose.archive import archive
+
+    try:
+        archives.put(api, containers.path(identifier), "/", [archive(files)])
+    except BaseException:
+        containers.remove(api, identifier, force=True)
+        raise

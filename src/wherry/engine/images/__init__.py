@@ -1,0 +1,1 @@
+"""Images: on this host, from registries and to them."""

@@ -1,0 +1,1 @@
+"""Container output: stored while containers run, and read."""

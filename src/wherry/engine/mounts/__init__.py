@@ -1,0 +1,1 @@
+"""The mounts of containers: parsing, holding volumes and images, preparing sources, allowed targets."""

@@ -1,0 +1,1 @@
+"""Processes in containers: execs, health checks, attach, top, and resource statistics."""

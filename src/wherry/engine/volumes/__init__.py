@@ -1,0 +1,1 @@
+"""The use cases of volumes and secrets: files, versions, registries."""

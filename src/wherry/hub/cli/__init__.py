@@ -1,0 +1,1 @@
+"""``wherry-hub``: configuration, commands, and the composition root of the hub."""

@@ -1,0 +1,69 @@
+"""``wherry-hub migrate``, ``gc``, ``rotate-key`` and ``events``."""
+
+from __future__ import annotations
+
+import argparse
+
+from wherry.hub.cli import stores
+from wherry.hub.cli.accounts import Commands, finish, moment
+from wherry.hub.cli.config import HubConfig
+from wherry.hub.cli.tables import table
+from wherry.hub.store import events, schema
+from wherry.hub.worker.collector import HubCollector
+
+
+def add(commands: Commands) -> None:
+    finish(commands.add_parser("migrate", help="bring the database to this program's version"), _migrate)
+    finish(commands.add_parser("gc", help="collect now what nothing holds any more"), _gc)
+    finish(commands.add_parser("rotate-key", help="sign tokens with a new key from now on"), _rotate)
+    log = commands.add_parser("events", help="who did what, the newest first")
+    log.add_argument("--repository", default="", help="in one repository alone")
+    log.add_argument("--count", type=int, default=100, metavar="N", help="so many (default: 100)")
+    finish(log, _events)
+
+
+async def _events(given: argparse.Namespace, settings: HubConfig) -> int:
+    async with stores.database(settings) as db:
+        found = await db.scan(
+            lambda tx: events.page(tx, repository=given.repository, count=max(0, given.count))
+        )
+    rows = [
+        (
+            str(one.id),
+            moment(one.at),
+            one.actor or "-",
+            one.address or "-",
+            one.action,
+            one.repository,
+            one.detail,
+        )
+        for one in found
+    ]
+    print(table(("ID", "WHEN", "WHO", "FROM", "WHAT", "REPOSITORY", "DETAIL"), rows))
+    return 0
+
+
+async def _migrate(given: argparse.Namespace, settings: HubConfig) -> int:
+    db = stores.open_database(settings)
+    try:
+        ran = await schema.migrate(db)
+    finally:
+        await db.close()
+    print(f"ran {', '.join(map(str, ran))}" if ran else "nothing to do")
+    return 0
+
+
+async def _gc(given: argparse.Namespace, settings: HubConfig) -> int:
+    async with stores.stores(settings) as (db, objects):
+        report = await HubCollector(db, objects, settings.settings()).run()
+    print(", ".join(f"{count} {name}" for name, count in report.gone.items()))
+    return 0
+
+
+async def _rotate(given: argparse.Namespace, settings: HubConfig) -> int:
+    async with stores.database(settings) as db:
+        from wherry.hub.auth import bearer
+
+        kid = await db.write(bearer.rotate)
+    print(f"tokens are signed with {kid}")
+    return 0

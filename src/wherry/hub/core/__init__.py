@@ -1,0 +1,1 @@
+"""Values and their rules, without input or output."""

@@ -1,0 +1,119 @@
+"""Lists: tags of a repository, repositories, referrers of a manifest. In pages by an index, so the size does
+not matter."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from wherry.hub.core import digests
+from wherry.hub.core.refusals import Refusal
+from wherry.hub.registry.answers import COMMON, SANDBOX, document, empty
+from wherry.hub.registry.context import Ask
+from wherry.hub.store import manifests, repositories, tags
+from wherry.hub.store.manifests import Referrer
+from wherry.hub.store.sql import Tx
+from wherry.model import oci
+
+PAGE_MAX = 1000
+_REFERRERS = 100
+_REFERRERS_BYTES = 2 << 20
+"""The approximate size of a page's annotations: clients accept an index of 4 MiB."""
+
+
+def _count(ask: Ask) -> int:
+    """The requested number, at most a page. :raises Refusal: ``PAGINATION_NUMBER_INVALID``"""
+    text = ask.query.get("n", "")
+    if not text:
+        return PAGE_MAX
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise Refusal("PAGINATION_NUMBER_INVALID", f"invalid number of results: {text[:40]!r}")
+    return min(int(text), PAGE_MAX)
+
+
+def _next(path: str, **query: str | int) -> str:
+    return f'<{path}?{urlencode(query)}>; rel="next"'
+
+
+async def tag_list(ask: Ask) -> web.StreamResponse:
+    """GET ``tags/list``, in byte order."""
+    count, last = _count(ask), ask.query.get("last", "")
+    proxy = await ask.hub.proxies.of(ask.name)
+    if proxy is not None:
+        all_tags = await ask.hub.proxies.tags(proxy, ask.name)
+        found = [tag for tag in all_tags if tag > last][: count + 1]
+    else:
+        found = await ask.hub.db.read(lambda tx: tags.page(tx, ask.name, last, count + 1))
+    more = 0 < count < len(found)
+    response = document({"name": ask.name, "tags": found[:count]})
+    if more:
+        response.headers["Link"] = _next(f"/v2/{ask.name}/tags/list", n=count, last=found[count - 1])
+    return response
+
+
+async def catalog(ask: Ask) -> web.StreamResponse:
+    """GET ``_catalog``: the repositories that the principal may read."""
+    count, last = _count(ask), ask.query.get("last", "")
+    found = await ask.hub.db.scan(lambda tx: repositories.page(tx, ask.caller, last, count + 1))
+    more = 0 < count < len(found)
+    response = document({"repositories": found[:count]})
+    if more:
+        response.headers["Link"] = _next("/v2/_catalog", n=count, last=found[count - 1])
+    return response
+
+
+async def referrers(ask: Ask) -> web.StreamResponse:
+    """GET ``referrers``: an index of the manifests with this subject; it may be empty."""
+    subject, query = digests.check(ask.reference), ask.query
+    wanted = query.get("artifactType", "")
+    after = query.get("after", "0")
+    if not (after.isascii() and after.isdigit()) or len(after) > 18:
+        raise Refusal("PAGINATION_NUMBER_INVALID", f"invalid place in the list: {after[:40]!r}")
+
+    def look(tx: Tx) -> list[Referrer]:
+        repository = repositories.find(tx, ask.name)
+        if repository is None:
+            return []
+        return manifests.referrers(tx, repository, subject, wanted, int(after), _REFERRERS + 1)
+
+    proxy = await ask.hub.proxies.of(ask.name)
+    if proxy is not None:
+        index = await ask.hub.proxies.referrers(proxy, ask.name, subject, wanted)
+        if index is not None:
+            return web.Response(body=index, headers={**COMMON, **SANDBOX, "Content-Type": oci.INDEX})
+    found = await ask.hub.db.read(look)
+    page: list[Referrer] = []
+    size = 0
+    for one in found[:_REFERRERS]:
+        size += len(one.annotations)
+        if page and size > _REFERRERS_BYTES:
+            break
+        page.append(one)
+    response = document(
+        {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [_described(one) for one in page]},
+        kind=oci.INDEX,
+    )
+    if wanted:
+        response.headers["OCI-Filters-Applied"] = "artifactType"
+    if len(page) < len(found):
+        path = f"/v2/{ask.name}/referrers/{quote(subject, safe=':')}"
+        more = {"artifactType": wanted} if wanted else {}
+        response.headers["Link"] = _next(path, **more, after=page[-1].id)
+    return response
+
+
+def _described(one: Referrer) -> dict[str, Any]:
+    descriptor: dict[str, Any] = {"mediaType": one.media_type, "digest": one.digest, "size": one.size}
+    if one.artifact_type:
+        descriptor["artifactType"] = one.artifact_type
+    if one.annotations:
+        descriptor["annotations"] = json.loads(one.annotations)
+    return descriptor
+
+
+async def base(ask: Ask) -> web.StreamResponse:
+    """GET ``/v2/``: this is a registry."""
+    return document({}) if ask.request.method == "GET" else empty(200)

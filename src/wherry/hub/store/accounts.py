@@ -1,0 +1,194 @@
+"""Rows of accounts, tokens, signing keys, revocations and grants."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from wherry.errors import Conflict, NotFound
+from wherry.hub.core import names
+from wherry.hub.store.sql import Broken, Tx, now
+
+
+@dataclass(frozen=True)
+class Account:
+    id: int
+    name: str
+    password: str
+    admin: bool
+    active: bool
+
+
+@dataclass(frozen=True)
+class Token:
+    """A credential of an account: ``personal`` or ``refresh``."""
+
+    id: int
+    account: Account
+    kind: str
+    scope: str
+    patterns: tuple[str, ...]
+    last_used: int | None
+
+
+@dataclass(frozen=True)
+class TokenLine:
+    """A token as its owner sees it."""
+
+    id: int
+    name: str
+    prefix: str
+    scope: str
+    patterns: str
+    created: int
+    expires: int | None
+    last_used: int | None
+
+
+_ACCOUNT = "a.id, a.name, a.password, a.admin, a.active"
+
+
+def add(tx: Tx, name: str, password: str, *, admin: bool, email: str | None = None) -> int:
+    """Create an account and the namespace with its name. :returns: its id.
+
+    :raises Conflict: the name is in use, or too similar to an existing one.
+    """
+    try:
+        row = tx.one(
+            "INSERT INTO account (name, folded, email, password, admin, active, created)"
+            " VALUES (?, ?, ?, ?, ?, TRUE, ?) ON CONFLICT DO NOTHING RETURNING id",
+            name, names.folded(name), email, password, admin, now(),
+        )  # fmt: skip
+        if row is None:
+            raise Conflict(f"name {name!r}, a similar name, or the e-mail address is already in use")
+        tx.run("INSERT INTO namespace (name, owner_id, created) VALUES (?, ?, ?)", name, int(row[0]), now())
+    except Broken as e:
+        raise Conflict(f"namespace {name!r} already exists") from e
+    return int(row[0])
+
+
+def by_name(tx: Tx, name: str) -> Account | None:
+    row = tx.one(f"SELECT {_ACCOUNT} FROM account a WHERE a.name = ?", name)
+    return Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4])) if row else None
+
+
+def by_id(tx: Tx, account: int) -> Account | None:
+    row = tx.one(f"SELECT {_ACCOUNT} FROM account a WHERE a.id = ?", account)
+    return Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4])) if row else None
+
+
+def needed(tx: Tx, name: str) -> Account:
+    """:raises NotFound:"""
+    found = by_name(tx, name)
+    if found is None:
+        raise NotFound(f"no such account: {name}")
+    return found
+
+
+def all_of(tx: Tx) -> list[tuple[str, bool, bool, int]]:
+    """For each account: name, whether it is an administrator, whether it is active, time of creation."""
+    rows = tx.all("SELECT name, admin, active, created FROM account ORDER BY name")
+    return [(row[0], bool(row[1]), bool(row[2]), int(row[3])) for row in rows]
+
+
+def set_password(tx: Tx, name: str, password: str) -> None:
+    account = needed(tx, name)
+    tx.run("UPDATE account SET password = ? WHERE id = ?", password, account.id)
+    revoke(tx, f"account:{account.id}")
+
+
+def rehash(tx: Tx, account: int, before: str, password: str) -> None:
+    """Replace the hash of a password by a stronger hash of the same password."""
+    tx.run("UPDATE account SET password = ? WHERE id = ? AND password = ?", password, account, before)
+
+
+def set_active(tx: Tx, name: str, active: bool) -> None:
+    """Block or unblock an account. Its tokens become invalid within seconds."""
+    account = needed(tx, name)
+    tx.run("UPDATE account SET active = ? WHERE id = ?", active, account.id)
+    revoke(tx, f"account:{account.id}")
+
+
+def set_admin(tx: Tx, name: str, admin: bool) -> None:
+    account = needed(tx, name)
+    tx.run("UPDATE account SET admin = ? WHERE id = ?", admin, account.id)
+    revoke(tx, f"account:{account.id}")
+
+
+def add_token(
+    tx: Tx, account: int, *, kind: str, name: str, hashed: str, prefix: str, scope: str,
+    patterns: tuple[str, ...] = (), expires: int | None = None, address: str = "",
+) -> int:  # fmt: skip
+    row = tx.one(
+        "INSERT INTO token (account_id, kind, name, hash, prefix, scope, patterns, created, expires, address)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        account, kind, name, hashed, prefix, scope, " ".join(patterns), now(), expires, address,
+    )  # fmt: skip
+    assert row is not None
+    return int(row[0])
+
+
+def token_by_hash(tx: Tx, hashed: str) -> Token | None:
+    """A valid token: not expired, and its account is not blocked."""
+    row = tx.one(
+        f"SELECT {_ACCOUNT}, t.id, t.kind, t.scope, t.patterns, t.last_used"
+        " FROM token t JOIN account a ON a.id = t.account_id"
+        " WHERE t.hash = ? AND (t.expires IS NULL OR t.expires > ?) AND a.active",
+        hashed, now(),
+    )  # fmt: skip
+    if row is None:
+        return None
+    account = Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4]))
+    return Token(int(row[5]), account, row[6], row[7], tuple(row[8].split()), row[9])
+
+
+def tokens_of(tx: Tx, account: int, kind: str = "personal") -> list[TokenLine]:
+    rows = tx.all(
+        "SELECT id, name, prefix, scope, patterns, created, expires, last_used FROM token"
+        " WHERE account_id = ? AND kind = ? ORDER BY id",
+        account, kind,
+    )  # fmt: skip
+    return [TokenLine(*row) for row in rows]
+
+
+def touch_token(tx: Tx, token: int) -> None:
+    tx.run("UPDATE token SET last_used = ? WHERE id = ?", now(), token)
+
+
+def remove_token(tx: Tx, account: int, token: int) -> None:
+    """:raises NotFound: the account has no such token."""
+    if not tx.run("DELETE FROM token WHERE id = ? AND account_id = ?", token, account):
+        raise NotFound(f"no such token: {token}")
+    revoke(tx, f"token:{token}")
+
+
+def revoke(tx: Tx, subject: str) -> None:
+    """Revoke all existing bearer tokens of a subject; every replica applies this within seconds."""
+    tx.run("INSERT INTO revocation (subject, not_before) VALUES (?, ?)", subject, time.time())
+
+
+def revocations(tx: Tx, after: int) -> list[tuple[int, str, float]]:
+    """Revocations after id ``after``: id, subject and time."""
+    rows = tx.all("SELECT id, subject, not_before FROM revocation WHERE id > ? ORDER BY id", after)
+    return [(int(row[0]), row[1], float(row[2])) for row in rows]
+
+
+def forget_revocations(tx: Tx, before: float) -> int:
+    return tx.run("DELETE FROM revocation WHERE not_before < ?", before)
+
+
+def signing_keys(tx: Tx) -> list[tuple[str, str]]:
+    """The id and the private key (PEM) of each signing key, newest first."""
+    return [
+        (row[0], row[1]) for row in tx.all("SELECT kid, private FROM signing_key ORDER BY created DESC, kid")
+    ]
+
+
+def add_signing_key(tx: Tx, kid: str, private: str) -> None:
+    tx.run("INSERT INTO signing_key (kid, private, created) VALUES (?, ?, ?)", kid, private, time.time())
+
+
+def drop_signing_keys(tx: Tx, keep: int) -> None:
+    """Delete all signing keys except the ``keep`` newest."""
+    for kid, _ in signing_keys(tx)[keep:]:
+        tx.run("DELETE FROM signing_key WHERE kid = ?", kid)

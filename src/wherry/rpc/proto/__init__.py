@@ -1,0 +1,1 @@
+"""Messages that belong to gRPC itself. ``scripts/protos`` makes the generated modules."""

@@ -22,6 +22,7 @@ from patience import patiently
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 
+import reaper
 from daemonlab import LabDaemon, new_base, wait_until
 from test_daemon_listeners import certificate
 
@@ -86,6 +87,7 @@ class Switch:
             if path.is_file():
                 netns.unpin(path)
         shutil.rmtree(self.directory, ignore_errors=True)
+        reaper.let_go(self.directory)
 
 
 def six(address: str) -> str:
@@ -127,7 +129,7 @@ class EtcdServer:
     def __init__(self, where: Path, certificates: Path | None = None) -> None:
         """:param certificates: those of :func:`make_certificates`: TLS, for clients that have one as well."""
         self.where = where
-        self.data = Path(tempfile.mkdtemp(prefix="wh-etcd-"))
+        self.data = reaper.keep(Path(tempfile.mkdtemp(prefix="wh-etcd-")))
         self.address = _ETCD
         self.url = f"{'https' if certificates else 'http'}://{_ETCD}:2379"
         self._certificates = certificates
@@ -188,6 +190,7 @@ class EtcdServer:
     def destroy(self) -> None:
         self.end()
         shutil.rmtree(self.data, ignore_errors=True)
+        reaper.let_go(self.data)
 
 
 class Host(LabDaemon):
@@ -203,10 +206,10 @@ class Host(LabDaemon):
             program=["nsenter", f"--net={where}", sys.executable, "-m", "wherry.daemon.main"],
         )
 
-    def _scrub(self) -> None:
+    def scrub(self) -> None:
         # what it has in its namespace goes with that
         (self.root / "wherry.db").unlink(missing_ok=True)
-        super()._scrub()
+        super().scrub()
 
     def box(self, name: str, network: str, *arguments: str) -> None:
         self.docker(
@@ -231,7 +234,7 @@ class Cluster:
         """:param options: as of :class:`Host`. :param certificates: as of :class:`EtcdServer`.
         :param ipv6: the hosts speak to each other by IPv6.
         """
-        self.switch = Switch(Path(tempfile.mkdtemp(prefix="wh-hosts-")))
+        self.switch = Switch(reaper.keep(Path(tempfile.mkdtemp(prefix="wh-hosts-"))))
         self.etcd = EtcdServer(self.switch.plug("etcd", _ETCD), certificates)
         self.hosts: list[Host] = []
         self._count = count

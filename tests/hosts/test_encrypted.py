@@ -164,9 +164,7 @@ def test_a_daemon_is_killed_and_comes_back(cluster: Cluster, hosts: list[Host]) 
     with Wire(cluster) as wire:
         other.end(signal.SIGKILL)
         other.start()
-        wait_until(
-            lambda: spis(*reversed(hosts)) not in ([], before), "a new association", timeout=patiently(40)
-        )
+        wait_until(lambda: spis(*reversed(hosts)) not in ([], before), "a new association", timeout=40)
         time.sleep(patiently(1))
         pings.send_signal(signal.SIGINT)
         said = pings.communicate(timeout=patiently(5))[0]
@@ -199,8 +197,8 @@ def test_a_cut_wire_heals(cluster: Cluster, hosts: list[Host]) -> None:
     sealed(hosts)
     one, two = two_boxes(hosts)
     with cluster.switch.cut(hosts[1].name):
-        wait_until(lambda: not spis(*hosts), "the lease to end", timeout=patiently(30))
-    wait_until(lambda: one.reaches(two) and two.reaches(one), "traffic", timeout=patiently(40))
+        wait_until(lambda: not spis(*hosts), "the lease to end", timeout=30)
+    wait_until(lambda: one.reaches(two) and two.reaches(one), "traffic", timeout=40)
 
 
 def test_networks_come_and_go(cluster: Cluster, hosts: list[Host]) -> None:

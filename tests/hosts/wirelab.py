@@ -4,7 +4,6 @@ between hosts, and the kernel's IPsec."""
 from __future__ import annotations
 
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -99,7 +98,10 @@ def spis(host: Host, to: Host) -> list[int]:
 
 
 def rules(host: Host) -> str:
-    return str(inside(host.where, lambda: os.popen("nft list ruleset").read()))
+    argv = ["nft", "list", "ruleset"]
+    return str(
+        inside(host.where, lambda: subprocess.run(argv, capture_output=True, check=True, text=True).stdout)
+    )
 
 
 class Wire:

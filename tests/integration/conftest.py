@@ -6,30 +6,55 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from alarm import alarm
 from daemonlab import LabDaemon, new_base
-from leaks import HANG, no_leak
+from leaks import no_leak
 
-no_hang = alarm(HANG)
+
+class Shared:
+    """The worker's daemon. One that a test has spoilt is replaced, so that no later test is blamed for it."""
+
+    def __init__(self) -> None:
+        self._daemon: LabDaemon | None = None
+
+    def daemon(self) -> LabDaemon:
+        if self._daemon is None:
+            self._daemon = LabDaemon(new_base())
+            self._daemon.start()
+            self._daemon.bootstrap()
+        return self._daemon
+
+    def replace(self) -> None:
+        daemon, self._daemon = self._daemon, None
+        if daemon is not None:
+            daemon.destroy()
 
 
 @pytest.fixture(scope="session")
-def shared_daemon() -> Iterator[LabDaemon]:
-    daemon = LabDaemon(new_base())
+def shared() -> Iterator[Shared]:
+    made = Shared()
     try:
-        daemon.start()
-        daemon.bootstrap()
-        yield daemon
+        yield made
     finally:
-        daemon.destroy()
+        made.replace()
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(shared: Shared) -> LabDaemon:
+    """For what lasts for a module and needs the daemon once, at its beginning."""
+    return shared.daemon()
 
 
 @pytest.fixture
-def daemon(shared_daemon: LabDaemon) -> Iterator[LabDaemon]:
+def daemon(shared: Shared) -> Iterator[LabDaemon]:
     """The worker's daemon; afterwards everything the test made is removed by the API, and nothing of it may
     be left on the host."""
-    with no_leak(shared_daemon):
-        yield shared_daemon
+    guard = no_leak(shared.daemon())
+    try:
+        with guard:
+            yield guard.daemon
+    finally:
+        if not guard.clean:
+            shared.replace()
 
 
 @pytest.fixture

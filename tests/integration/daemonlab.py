@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import pty
-import select
+import re
 import shutil
 import signal
 import socket
@@ -22,80 +21,60 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from patience import patiently
+import hosttraces
+import hygiene
+import reaper
+from labclients import TIMEOUT, Answer, Done, Terminal, UnixConnection, take_terminal
+from patience import Deadline, patiently, until
 
 from wherry.daemon.stores import instance_of
-from wherry.network.manager import NetworkManager
+from wherry.network import room
 from wherry.network.types import Instance
 from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
 
 DOCKER = shutil.which("docker") or "docker"
-TIMEOUT = patiently(20.0)
-"""Seconds after which whatever is waited for has hung."""
+WATCHED = [sys.executable, str(Path(__file__).parent / "watched_daemon.py")]
+"""The daemon that says so when its event loop stands still."""
+_DAEMONS = (b"wherry.daemon", b"wherryd", b"watched_daemon.py", b"failing_daemon.py")
+STALL = "the loop stood still"
+_LOADED = Path(__file__).parents[1] / "suites" / "watched"
 _CGROUPS = Path("/sys/fs/cgroup")
-_TABLES = ("containers", "sandboxes", "endpoints", "published", "snapshots", "volumes", "volume_users")
+_TABLES = (
+    *("containers", "sandboxes", "endpoints", "published", "networks", "snapshots", "secrets", "image_names"),
+    *("volumes", "volume_users", "volume_snapshots", "volume_schedules", "build_records", "build_keys"),
+)
+"""Those whose rows belong to something that a test makes. Leases of what was not finished (a pull, say) stay
+for a while on purpose."""
 
 
 def wait_until(condition: Callable[[], Any], what: str = "", *, timeout: float = TIMEOUT) -> Any:
-    """The first truthy value of ``condition``; fails after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        select.select([], [], [], 0.01)
+    """The first truthy value of ``condition``; fails after ``timeout`` seconds of an ordinary machine."""
+    return until(condition, what, timeout)
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the daemon's socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
-        self.sock.connect(str(self._path))
-
-
-class Answer:
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.body.splitlines()]
-
-    @property
-    def message(self) -> str:
-        text: str = self.json["message"]
-        return text
+WATCHING = {
+    "PYTHONPATH": str(_LOADED),
+    "PYTHONWARNINGS": "default,always::ResourceWarning,always::RuntimeWarning",
+    "PYTHONFAULTHANDLER": "1",
+}
+"""What a daemon's environment has so that it says what it left behind."""
+_ON_PURPOSE = re.compile("nobody thought of this")
+"""What ``failing_daemon.py`` raises."""
+_daemons: list[LabDaemon] = []
+_gone: list[str] = []
+"""Troubles of daemons that were removed meanwhile."""
 
 
-class Done:
-    """A finished docker CLI call."""
+def _troubles() -> list[str]:
+    found = [*_gone]
+    _gone.clear()
+    for daemon in _daemons:
+        found += daemon.troubles()
+    return found
 
-    def __init__(self, code: int, out: bytes, err: bytes) -> None:
-        self.code, self.raw, self.errors = code, out, err.decode(errors="replace")
 
-    @property
-    def out(self) -> str:
-        return self.raw.decode(errors="replace").strip()
-
-    def ok(self) -> str:
-        """Standard output of a call that must have succeeded."""
-        assert self.code == 0, f"exit {self.code}: {self.errors}"
-        return self.out
+hygiene.sources.append(_troubles)
 
 
 class LabDaemon:
@@ -108,10 +87,16 @@ class LabDaemon:
         self.cgroup = f"wherry-t-{base.name}"
         self.log_path = base / "log"
         self.arguments = arguments
-        self.program = list(program) or [sys.executable, "-m", "wherry.daemon.main"]
+        self.program = list(program) or WATCHED
         self.process: subprocess.Popen[bytes] | None = None
+        self._read = 0
         self.home = base / "home"
         self.home.mkdir(parents=True, exist_ok=True)
+        self._ready = False
+        self._judged = 0
+        """Bytes of the log that were looked at."""
+        self._expected: list[re.Pattern[str]] = []
+        _daemons.append(self)
 
     # ---- life ------------------------------------------------------------------------------------------
 
@@ -148,20 +133,27 @@ class LabDaemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": str(address)},
+                env={**os.environ, **WATCHING, "NOTIFY_SOCKET": str(address)},
                 start_new_session=True,
             )
-            deadline = time.monotonic() + TIMEOUT
+            deadline = Deadline(TIMEOUT)
             while ready:
                 with contextlib.suppress(TimeoutError):
                     if notify.recv(64) == b"READY=1":
+                        self._ready = True
                         return
                 assert self.process.poll() is None, f"the daemon ended: {self.log[-2000:]}"
-                assert time.monotonic() < deadline, f"the daemon is not ready: {self.log[-2000:]}"
+                assert not deadline.passed, f"the daemon is not ready: {self.log[-2000:]}"
 
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def stalls(self) -> list[str]:
+        """What kept the daemon's loop from turning, since the last time this was asked."""
+        text = self.log
+        news, self._read = text[self._read :], len(text)
+        return [f"{STALL}{part}" for part in news.split(STALL)[1:]]
 
     @property
     def pid(self) -> int:
@@ -170,13 +162,13 @@ class LabDaemon:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Signal it and wait; its exit status."""
-        process, self.process = self.process, None
+        process, self.process, self._ready = self.process, None, False
         if process is None:
             return 0
         if process.poll() is None:
             process.send_signal(number)
         try:
-            return process.wait(TIMEOUT)
+            return process.wait(patiently(TIMEOUT))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -185,6 +177,39 @@ class LabDaemon:
     def restart(self, number: int = signal.SIGTERM) -> LabDaemon:
         self.end(number)
         return self.start()
+
+    def expects(self, *patterns: str) -> None:
+        """In this test, the log may have tracebacks and warnings that one of these is found in."""
+        self._expected += map(re.compile, patterns)
+
+    def troubles(self) -> list[str]:
+        """What has come into the log since the last time, and no test may cause."""
+        if self._ready and self.process is not None and self.process.poll() is None:
+            self._collect(self.process.pid)
+        if not self.log_path.exists():
+            return []
+        with self.log_path.open("rb") as log:
+            log.seek(self._judged)
+            text = log.read()
+        self._judged += len(text)
+        expected, self._expected = [_ON_PURPOSE, *self._expected], []
+        found = hygiene.troubles_in(text.decode(errors="replace"), expected)
+        return [f"in the log of the daemon at {self.base}: {record}" for record in found]
+
+    def _collect(self, pid: int) -> None:
+        """Have the daemon collect its garbage, and wait for it. One that is stopped or dies is left alone."""
+        with self.log_path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            text = b""
+
+            def done() -> bool:
+                nonlocal text
+                text += log.read()
+                return b"garbage is collected" in text or hosttraces.state(pid) in "TtZX"
+
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR2)
+                wait_until(done, "the daemon's garbage to be collected")
 
     def destroy(self) -> None:
         """End it and remove everything of it from the host."""
@@ -195,29 +220,35 @@ class LabDaemon:
             try:
                 self.end()
             finally:
-                self._scrub()
+                self.scrub()
 
-    def _scrub(self) -> None:
+    def scrub(self) -> None:
+        """Remove what a daemon that has ended left, from the host and from the disk."""
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for cgroup in self._cgroup_directories():
-            for pid in _pids(cgroup):
+            for pid in hosttraces.pids(cgroup):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            # On version 1 a frozen process takes no signal.
+            if (state := cgroup / "freezer.state").exists():
+                state.write_text("THAWED")
         if (self.root / "wherry.db").exists():
             db = Database(self.root / "wherry.db", MIGRATIONS)
-            manager = NetworkManager(db=db, run=self.run, instance=instance_of(self.root))
-            manager.start()
-            manager.teardown_all()
+            room.wire(db, self.run, instance=Instance(instance_of(self.root))).teardown()
             db.close()
         for mount in reversed(self._mounts()):
-            subprocess.run(["umount", "-l", mount], check=False, stderr=subprocess.DEVNULL, timeout=TIMEOUT)
+            argv = ["umount", "-l", mount]
+            subprocess.run(argv, check=False, stderr=subprocess.DEVNULL, timeout=patiently(TIMEOUT))
         for cgroup in reversed(self._cgroup_directories()):
             with contextlib.suppress(OSError):
-                wait_until(lambda c=cgroup: not _pids(c), timeout=patiently(2))
+                wait_until(lambda c=cgroup: not hosttraces.pids(c), timeout=5)
                 cgroup.rmdir()
+        _gone.extend(self.troubles())
+        _daemons.remove(self)
         shutil.rmtree(self.base, ignore_errors=True)
+        reaper.let_go(self.base)
 
     # ---- asking ----------------------------------------------------------------------------------------
 
@@ -271,7 +302,7 @@ class LabDaemon:
             [DOCKER, *arguments],
             input=input,
             capture_output=True,
-            timeout=timeout,
+            timeout=patiently(timeout),
             env={**self.environment, **(environment or {})},
             check=False,
         )
@@ -284,7 +315,7 @@ class LabDaemon:
             [sys.executable, "-c", entry, *arguments],
             input=input,
             capture_output=True,
-            timeout=timeout,
+            timeout=patiently(timeout),
             env=self.environment,
             check=False,
         )
@@ -319,7 +350,7 @@ class LabDaemon:
                 stderr=secondary,
                 env=self.environment,
                 start_new_session=True,
-                preexec_fn=_take_terminal,
+                preexec_fn=take_terminal,
             )
             os.close(secondary)
             secondary = -1
@@ -338,7 +369,7 @@ class LabDaemon:
     def sdk(self, **options: Any) -> Iterator[Any]:
         import docker
 
-        client = docker.DockerClient(base_url=f"unix://{self.socket}", timeout=TIMEOUT, **options)
+        client = docker.DockerClient(base_url=f"unix://{self.socket}", timeout=patiently(TIMEOUT), **options)
         try:
             yield client
         finally:
@@ -379,6 +410,9 @@ class LabDaemon:
     def volumes(self) -> set[str]:
         return {v["Name"] for v in self.api("GET", "/volumes").json["Volumes"]}
 
+    def secrets(self) -> set[str]:
+        return {s["ID"] for s in self.api("GET", "/secrets").json}
+
     def networks(self) -> set[str]:
         return {n["Name"] for n in self.api("GET", "/networks").json}
 
@@ -400,7 +434,7 @@ class LabDaemon:
                 continue
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes()
-                if needle in words and b"wherry.daemon" not in words and b"wherryd" not in words:
+                if needle in words and not any(name in words for name in _DAEMONS):
                     found.append(int(entry.name))
         return [p for p in found if p != os.getpid()]
 
@@ -416,7 +450,7 @@ class LabDaemon:
     def traces(self) -> set[str]:
         """Everything of this daemon that the host holds, one text for each thing."""
         found = {f"mount {point}" for point in self._mounts() if point != f"{self.run}/netns"}
-        found |= {f"process {pid}: {_command(pid)}" for pid in self.processes()}
+        found |= {f"process {pid}: {hosttraces.command(pid)}" for pid in self.processes()}
         found |= {f"cgroup {c}" for c in self._cgroup_directories() if c.name != self.cgroup}
         for directory in (
             self.run / "netns",
@@ -431,22 +465,19 @@ class LabDaemon:
             if directory.is_dir():
                 found |= {f"entry {directory / name}" for name in os.listdir(directory)}
         instance = Instance(instance_of(self.root))
-        found |= {f"link {name}" for name in _links(instance)}
-        found |= {f"nft {element}" for element in _elements(instance.table)}
+        found |= {f"link {name}" for name in hosttraces.links(instance)}
+        found |= {f"nft {element}" for element in hosttraces.elements(instance.table)}
         return found | self._rows() | self._descriptors()
 
     def difference(self, before: set[str]) -> list[str]:
         """What there is now and was not before, or the other way round. A descriptor that was only passing
         when ``before`` was taken may be gone."""
         now = self.traces()
-        counts = {
-            t.rpartition(" ")[0]: int(t.rpartition(" ")[2]) for t in before if t.startswith("descriptors")
-        }
-        left = []
-        for trace in now - before:
-            kind, _, count = trace.rpartition(" ")
-            if not trace.startswith("descriptors") or int(count) > counts.get(kind, 0):
-                left.append(f"left behind: {trace}")
+        counts = hosttraces.counts(before)
+        left = [f"left behind: {t}" for t in now - before if not t.startswith("descriptors")]
+        for kind, count in hosttraces.counts(now).items():
+            if count > counts.get(kind, 0):
+                left.append(f"left behind: descriptors {kind}: {count}, not {counts.get(kind, 0)}")
         lost = [f"lost: {t}" for t in before - now if not t.startswith("descriptors")]
         return sorted(left) + sorted(lost)
 
@@ -458,105 +489,56 @@ class LabDaemon:
                 for row in db.execute(f"SELECT * FROM {table}")
             }
 
+    @staticmethod
+    def leftovers(base: Path) -> Callable[[], set[str]]:
+        """What says what there is of the daemon at ``base``, even when its files are gone."""
+        instance = Instance(instance_of(base / "r"))
+        daemon = LabDaemon.__new__(LabDaemon)
+        daemon.base, daemon.root, daemon.run = base, base / "r", base / "x"
+        daemon.cgroup, daemon.process = f"wherry-t-{base.name}", None
+
+        def found() -> set[str]:
+            there = {f"file {base}"} if base.exists() else set()
+            there |= {f"mount {point}" for point in daemon._mounts()}
+            there |= {f"process {pid}: {hosttraces.command(pid)}" for pid in reaper.naming(base)}
+            there |= {f"cgroup {c}" for c in daemon._cgroup_directories()}
+            there |= {f"link {name}" for name in hosttraces.links(instance)}
+            return there | {f"nft {element}" for element in hosttraces.elements(instance.table)}
+
+        return found
+
+    def settled(self) -> set[str]:
+        """:meth:`traces`, with no more descriptors than stay: a connection of ours may just be going."""
+        found = self.traces()
+        counts = hosttraces.counts(found)
+        for _ in range(5):
+            time.sleep(0.002)
+            now = hosttraces.counts(self._descriptors())
+            counts = {kind: min(count, now.get(kind, 0)) for kind, count in counts.items()}
+        rest = {trace for trace in found if not trace.startswith("descriptors")}
+        return rest | {f"descriptors {kind} {count}" for kind, count in counts.items()}
+
     def _descriptors(self) -> set[str]:
-        """How many descriptors of the kinds that watch and carry the daemon holds."""
+        """How many descriptors the daemon holds of each kind, and of each file."""
         counts: dict[str, int] = {}
         if self.process is None:
             return set()
+        sockets = hosttraces.sockets(self.pid)
         for entry in Path(f"/proc/{self.pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                kind = os.readlink(entry).partition(":")[0]
-                if kind in ("pipe", "anon_inode") or kind.startswith("/proc/"):
-                    target = os.readlink(entry) if kind == "anon_inode" else kind
+                target = os.readlink(entry)
+                kind = target.partition(":")[0]
+                if kind == "pipe":
+                    target = kind
+                elif kind == "socket":
+                    target = "socket " + sockets.get(target[len("socket:[") : -1], "of no table")
+                elif kind.startswith("/proc/"):
+                    target = "/proc/" + kind.rpartition("/")[2]
+                if target != f"socket {hosttraces.RELAY}":
                     counts[target] = counts.get(target, 0) + 1
         return {f"descriptors {kind} {count}" for kind, count in counts.items()}
 
 
-class Terminal:
-    """The far end of a terminal some program runs on."""
-
-    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
-        self.process, self.fd = process, fd
-        self.seen = b""
-
-    def send(self, data: bytes) -> None:
-        os.write(self.fd, data)
-
-    def expect(self, text: bytes, timeout: float = TIMEOUT) -> bytes:
-        """Read until ``text`` appears; return what came up to its end."""
-        deadline = time.monotonic() + timeout
-        while text not in self.seen:
-            ready, _, _ = select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"{text!r} did not come: {self.seen!r}"
-            try:
-                chunk = os.read(self.fd, 65536)
-            except OSError:
-                chunk = b""
-            assert chunk, f"the terminal ended before {text!r}: {self.seen!r}"
-            self.seen += chunk
-        before, _, self.seen = self.seen.partition(text)
-        return before + text
-
-    def resize(self, rows: int, columns: int) -> None:
-        import struct
-        import termios
-
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        os.killpg(self.process.pid, signal.SIGWINCH)
-
-    def wait(self) -> int:
-        """The program's exit status. What it still prints is read meanwhile."""
-        while self.process.poll() is None:
-            ready, _, _ = select.select([self.fd], [], [], 0.02)
-            if ready:
-                with contextlib.suppress(OSError):
-                    self.seen += os.read(self.fd, 65536)
-        return self.process.returncode
-
-
-def _take_terminal() -> None:
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 def new_base() -> Path:
     """A short directory on the disk that holds temporary files."""
-    return Path(tempfile.mkdtemp(prefix="wh"))
-
-
-def _pids(cgroup: Path) -> list[int]:
-    try:
-        return [int(p) for p in (cgroup / "cgroup.procs").read_text().split()]
-    except OSError:
-        return []
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
-    except OSError:
-        return ""
-
-
-def _links(instance: Instance) -> list[str]:
-    names = []
-    for entry in Path("/sys/class/net").iterdir():
-        with contextlib.suppress(OSError):
-            if (entry / "ifalias").read_text().startswith(instance.alias_prefix):
-                names.append(entry.name)
-    return names
-
-
-def _elements(table: str) -> set[str]:
-    result = subprocess.run(
-        ["nft", "-j", "list", "table", "inet", table], capture_output=True, timeout=TIMEOUT, check=False
-    )
-    if result.returncode:
-        return set()
-    found = set()
-    for item in json.loads(result.stdout)["nftables"]:
-        for kind in ("set", "map"):
-            for element in item.get(kind, {}).get("elem", ()):
-                found.add(f"{item[kind]['name']} {json.dumps(element, sort_keys=True)}")
-    return found
+    return reaper.keep(Path(tempfile.mkdtemp(prefix="wh")))

@@ -95,6 +95,7 @@ class Stream:
         with contextlib.suppress(OSError):
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
+                self._connections.append(connection)
             while data := connection.recv(65536):
                 self.data += data
                 mine += data

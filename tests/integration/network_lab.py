@@ -11,35 +11,33 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import patience
 import pytest
 from patience import patiently
 
 from wherry.linux import netns, syscalls
 from wherry.linux import rtkinds as kinds
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
-from wherry.network.manager import NetworkManager
-from wherry.network.types import NetworkConfig
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
+from wherry.network import room
+from wherry.network.room import NetworkRoom
+from wherry.network.types import Instance, NetworkConfig
 from wherry.state import schema
 from wherry.state.database import Database
 
 T = TypeVar("T")
-QUIET = patiently(0.3)
+QUIET = 0.3
 """Seconds after which an answer that must not come is taken not to come; one that comes takes under 1 ms."""
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = patiently(10)) -> None:
-    """Wait for a condition; fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.005)
+def until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Wait for a condition; fails after ``seconds`` of an ordinary machine."""
+    patience.until(condition, what, seconds)
 
 
 def child(function: Callable[[], None]) -> int:
@@ -98,10 +96,10 @@ def shell(*argv: str, where: Path | None = None) -> str:
 
 def manager(
     directory: Path, *, instance: str = "default", config: NetworkConfig | None = None
-) -> NetworkManager:
+) -> NetworkRoom:
     """A manager on the database in ``directory``; a second call is a restart."""
     db = Database(directory / "wherry.db", schema.MIGRATIONS)
-    return NetworkManager(db=db, run=directory / "run", instance=instance, config=config)
+    return room.wire(db, directory / "run", instance=Instance(instance), config=config)
 
 
 def other_host(directory: Path, name: str, subnet: str) -> Path:
@@ -118,7 +116,7 @@ def other_host(directory: Path, name: str, subnet: str) -> Path:
     return path
 
 
-def lacks(creation: Message) -> bool:
+def lacks(creation: NetlinkMessage) -> bool:
     """Whether the kernel knows no interface of the kind that this would make. To be asked on a host of the
     test's own, as one may be made."""
     with NetlinkSocket() as sock:
@@ -165,12 +163,12 @@ def ask(
     port: int,
     *,
     udp: bool = False,
-    timeout: float = patiently(5),
+    timeout: float = 5,
     source_port: int = 0,
 ) -> str:
     """What the server there says, ``refused``, or ``silence``."""
     with _socket(where, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as sock:
-        sock.settimeout(timeout)
+        sock.settimeout(patiently(timeout))
         if source_port:
             sock.bind(("0.0.0.0", source_port))
         try:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import reaper
 from daemonlab import TIMEOUT, LabDaemon, wait_until
 from patience import patiently
 
@@ -80,7 +81,10 @@ class LabRegistry:
 
     def _answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, self.log
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), TIMEOUT):
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), patiently(TIMEOUT)),
+        ):
             return True
         return False
 
@@ -91,12 +95,12 @@ class LabRegistry:
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(TIMEOUT)
+            self.process.wait(patiently(TIMEOUT))
             self.process = None
 
     def get(self, path: str) -> tuple[int, bytes, dict[str, str]]:
         """A plain request to an open registry."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patiently(TIMEOUT))
         try:
             connection.request("GET", path, headers={"Accept": MANIFESTS})
             answer = connection.getresponse()
@@ -107,7 +111,7 @@ class LabRegistry:
     def put_blob(self, repository: str, data: bytes) -> dict[str, Any]:
         """Upload a blob to an open registry; its digest and size."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patiently(TIMEOUT))
         try:
             connection.request("POST", f"/v2/{repository}/blobs/uploads/")
             answer = connection.getresponse()
@@ -122,7 +126,7 @@ class LabRegistry:
     def put_manifest(self, repository: str, data: bytes, kind: str, tag: str = "") -> dict[str, Any]:
         """Put a manifest under its digest, or a tag; its descriptor."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=patiently(TIMEOUT))
         try:
             headers = {"Content-Type": kind}
             connection.request("PUT", f"/v2/{repository}/manifests/{tag or digest}", data, headers)
@@ -135,13 +139,14 @@ class LabRegistry:
 
 @contextlib.contextmanager
 def registry(**more: Any) -> Iterator[LabRegistry]:
-    base = Path(tempfile.mkdtemp(prefix="whr"))
+    base = reaper.keep(Path(tempfile.mkdtemp(prefix="whr")))
     lab = LabRegistry(base, **more)
     try:
         yield lab.start()
     finally:
         lab.stop()
         shutil.rmtree(base, ignore_errors=True)
+        reaper.let_go(base)
 
 
 def skopeo(*arguments: str) -> str:

@@ -288,7 +288,7 @@ def test_event_times_and_filters(daemon: LabDaemon, name: str) -> None:
     assert actions(since, until, container=[name]) == ["create", "attach", "start", "die", "destroy"]
     assert actions(middle, until, type=["container"]) == ["destroy"]
     assert actions(since, middle, event=["die", "start"], container=[name]) == ["start", "die"]
-    assert actions(since, until, type=["volume"], volume=[name]) == ["create"]
+    assert actions(since, until, type=["volume"], volume=[name]) == ["create", "mount", "unmount"]
     assert actions(since, until, label=["mark=1"]) == ["create", "attach", "start", "die", "destroy"]
     assert actions(since, until, label=["mark=2"]) == []
     assert "die" in actions(since, until, image=["busybox"])

@@ -126,3 +126,46 @@ RUN --network=none test ! -e /sys/class/net/eth0
         "7:440:17",
     ]
     assert (context / "file").read_text() == "content"
+
+
+SERVER = "while true; do nc -l -p 80 -e echo hi; done"
+
+
+def ask(where: str, file: str) -> str:
+    """A command that has the server's answer; between two connections nobody listens."""
+    return f"until nc {where} 80 >{file}; do :; done"
+
+
+def test_builds_are_beside_the_containers(daemon: LabDaemon, context: Path, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "busybox", "sh", "-c", SERVER).ok()
+    template = '{{(index .NetworkSettings.Networks "bridge").IPAddress}}'
+    at = daemon.docker("inspect", "-f", template, name).ok().strip()
+    text = f"FROM busybox\nRUN ip -4 -o addr show eth0 >/a && cat /etc/hosts >/h; {ask(at, '/b')}\n"
+    write(context, {"Dockerfile": text})
+    image = built(daemon, context)
+    address, answer, hosts = (cat(daemon, image, f"/{n}") for n in "abh")
+    assert address.split()[3].rpartition(".")[0] != at.rpartition(".")[0]
+    assert answer == "hi"
+    assert f"{address.split()[3].partition('/')[0]}\tbuildkitsandbox" in hosts
+    assert "(builds)" not in daemon.docker("network", "ls").ok()
+    used = daemon.docker("network", "inspect", "-f", "{{len .Containers}}", "bridge").ok()
+    assert used.strip() == "1"
+
+
+def test_a_network_of_ones_own_resolves_names(daemon: LabDaemon, context: Path, name: str) -> None:
+    net = f"{name}-net"
+    daemon.docker("network", "create", net).ok()
+    daemon.docker(
+        "run", "-d", "--name", name, "--network", net, "--network-alias", "store",
+        "busybox", "sh", "-c", SERVER,
+    ).ok()  # fmt: skip
+    write(context, {"Dockerfile": f"FROM busybox\nRUN {ask('store', '/a')}; ! nslookup build\n"})
+    assert cat(daemon, built(daemon, context, "--network", net), "/a") == "hi"
+    text = f"FROM busybox\nRUN {ask(name, '/b')}; {ask('127.0.0.1', '/c')}\n"
+    write(context, {"Dockerfile": text})
+    image = built(daemon, context, "--network", f"container:{name}")
+    assert [cat(daemon, image, f"/{n}") for n in "bc"] == ["hi", "hi"]
+    daemon.docker("rm", "-f", name).ok()
+    write(context, {"Dockerfile": "FROM busybox\nRUN echo another\n"})
+    failed = daemon.wherry("build", "--network", f"container:{name}", str(context))
+    assert failed.code != 0 and f"No such container: {name}" in failed.errors

@@ -132,6 +132,6 @@ def test_limits_of_steps_and_their_cgroup(daemon: LabDaemon, context: Path, name
 
 def test_attributes_that_cannot_be(daemon: LabDaemon, context: Path) -> None:
     write(context, {"Dockerfile": "FROM scratch\nCOPY file /\n"})
-    for attribute in ("store=false", "unpack=false", "force-compression=true", "oci-mediatypes=false"):
+    for attribute in ("store=false", "force-compression=true", "oci-mediatypes=false"):
         refused = build(daemon, context, "--output", f"type=image,{attribute}")
         assert refused.code == 1 and attribute in refused.errors, refused.errors

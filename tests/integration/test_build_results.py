@@ -166,11 +166,11 @@ def test_the_cache_is_counted_and_pruned(daemon: LabDaemon, context: Path, name:
     run = f"RUN --mount=type=cache,id={name},target=/c head -c 100000 /dev/zero >/f"
     write(context, {"Dockerfile": f"FROM busybox\n{run}\n"})
     image = built(daemon, context)
-    records = daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"]
+    records = daemon.api("GET", "/system/df?verbose=1").json["BuildCacheUsage"]["Items"]
     assert {r["Type"] for r in records} == {"regular", "exec.cachemount", "source.local"}
     assert next(r for r in records if r["Type"] == "regular")["Shared"] is True
     daemon.api("DELETE", f"/images/{image}?force=1")
-    records = daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"]
+    records = daemon.api("GET", "/system/df?verbose=1").json["BuildCacheUsage"]["Items"]
     (regular,) = [r for r in records if r["Type"] == "regular"]
     assert regular["Size"] >= 100000 and not regular["Shared"]
     nothing = daemon.api("POST", "/build/prune", filters={"until": ["24h"]}).json
@@ -178,7 +178,7 @@ def test_the_cache_is_counted_and_pruned(daemon: LabDaemon, context: Path, name:
     kept = daemon.api("POST", "/build/prune", **{"reserved-space": 1 << 40}).json
     assert kept["CachesDeleted"] is None
     assert regular["ID"] in daemon.wherry("builder", "prune", "--force", "--all").ok()
-    assert daemon.api("GET", "/system/df").json["BuildCacheUsage"]["Items"] == []
+    assert daemon.api("GET", "/system/df?verbose=1").json["BuildCacheUsage"]["Items"] == []
     assert built(daemon, context), "what was pruned is built again"
 
 
@@ -272,3 +272,14 @@ def test_a_daemon_that_is_killed_amid_a_build(fresh_daemon: LabDaemon, name: str
     assert daemon.api("GET", "/build/history").json[0]["Status"] == "Interrupted"
     again = stream(post(daemon, archive({"Dockerfile": text.replace("sleep 1000", "true")})))
     assert again.count("Using cache") == 1 and "Successfully built" in again
+
+
+def test_the_exit_code_of_a_command_that_failed(daemon: LabDaemon) -> None:
+    answer = post(daemon, archive({"Dockerfile": "FROM busybox\nRUN exit 7\n"}))
+    last = answer.lines[-1]
+    assert last["errorDetail"] == {"code": 7, "message": last["error"]}
+    assert last["error"].startswith("The command '/bin/sh -c exit 7' returned a non-zero code: 7")
+    failed = daemon.docker(
+        "build", "-", input=b"FROM busybox\nRUN exit 9\n", environment={"DOCKER_BUILDKIT": "0"}
+    )
+    assert failed.code == 9, "the docker CLI ends with the command's code"

@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from chaosthings import Things
 from daemonlab import TIMEOUT, Answer, LabDaemon, new_base, wait_until
 from patience import patiently
+from registrylab import LabRegistry, registry
 
 pytestmark = pytest.mark.kernel
 
@@ -65,7 +67,7 @@ class Gate:
     def hold(self) -> None:
         with self._condition:
             self._held = True
-            assert self._condition.wait_for(lambda: self._working == 0, TIMEOUT), "a client hangs"
+            assert self._condition.wait_for(lambda: self._working == 0, patiently(TIMEOUT)), "a client hangs"
 
     def go(self) -> None:
         with self._condition:
@@ -87,10 +89,17 @@ class Client:
     failures: list[str] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)
     number: int = 0
+    registry: str = ""
+    things: Things = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.things = Things(self.name, self.ask, self.random, self.registry)
 
     def run(self) -> None:
-        works = [self.run_one, self.run_one, self.keep_one, self.stop_one, self.remove_one, self.remove_one,
-                 self.exec_one, self.copy_one, self.commit_one, self.restart_one]  # fmt: skip
+        works = [
+            *(self.run_one, self.run_one, self.keep_one, self.stop_one, self.remove_one, self.remove_one),
+            *(self.exec_one, self.copy_one, self.commit_one, self.restart_one, *self.things.works),
+        ]
         while not self.stop.is_set():
             work = self.random.choice(works)
             with self.gate.passed():
@@ -209,10 +218,13 @@ def pause(seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def load(daemon: LabDaemon, seed: int) -> Iterator[tuple[list[Client], Gate]]:
+def load(daemon: LabDaemon, seed: int, registry: str) -> Iterator[tuple[list[Client], Gate]]:
     """Clients at work until the end of the block."""
     gate, stop = Gate(), threading.Event()
-    clients = [Client(f"c{n}", daemon, random.Random(f"{seed}/{n}"), gate, stop) for n in range(CLIENTS)]
+    clients = [
+        Client(f"c{n}", daemon, random.Random(f"{seed}/{n}"), gate, stop, registry=registry)
+        for n in range(CLIENTS)
+    ]
     threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
     for thread in threads:
         thread.start()
@@ -222,7 +234,7 @@ def load(daemon: LabDaemon, seed: int) -> Iterator[tuple[list[Client], Gate]]:
         stop.set()
         gate.go()
         for thread in threads:
-            thread.join(TIMEOUT * 2)
+            thread.join(patiently(TIMEOUT * 2))
 
 
 def verify(daemon: LabDaemon, clients: list[Client]) -> None:
@@ -235,7 +247,7 @@ def verify(daemon: LabDaemon, clients: list[Client]) -> None:
                 continue
             assert known.id in listed, f"{known.id[:12]} was acknowledged as {known.state} and is lost"
             with contextlib.suppress(AssertionError):
-                wait_until(lambda k=known: daemon.state_of(k.id)["Status"] == k.state, timeout=patiently(10))
+                wait_until(lambda k=known: daemon.state_of(k.id)["Status"] == k.state, timeout=10)
             state = daemon.state_of(known.id)
             assert state["Status"] == known.state, (known, state)
             if known.state == "running":
@@ -244,6 +256,7 @@ def verify(daemon: LabDaemon, clients: list[Client]) -> None:
             elif known.state == "exited" and known.code is not None:
                 assert state["ExitCode"] == known.code, (known, state)
         assert not client.gone & listed, "a removed container is back"
+        client.things.verify(daemon)
 
 
 def settle(daemon: LabDaemon, clients: list[Client]) -> None:
@@ -258,9 +271,15 @@ def settle(daemon: LabDaemon, clients: list[Client]) -> None:
                 continue
             known.state = answer.json["State"]["Status"]
             known.code = answer.json["State"]["ExitCode"] if known.state == "exited" else None
+        client.things.settle(daemon)
 
 
 def chaos(kills: int, seed: int) -> None:
+    with registry() as lab:
+        chaos_beside(lab, kills, seed)
+
+
+def chaos_beside(lab: LabRegistry, kills: int, seed: int) -> None:
     daemon = LabDaemon(new_base())
     chance = random.Random(seed)
     try:
@@ -268,9 +287,10 @@ def chaos(kills: int, seed: int) -> None:
         daemon.bootstrap()
         before = {t for t in daemon.traces() if not t.startswith("descriptors")}
         images = daemon.images()
-        with load(daemon, seed) as (clients, gate):
+        with load(daemon, seed, lab.host) as (clients, gate):
             for _ in range(kills):
-                pause(chance.uniform(0.02, 0.6))
+                # Now and then long enough for a build or a push to come to its end.
+                pause(chance.uniform(0.02, 0.6) if chance.random() < 0.8 else chance.uniform(1, 5))
                 daemon.end(signal.SIGKILL)
                 gate.hold()
                 daemon.start()
@@ -279,13 +299,17 @@ def chaos(kills: int, seed: int) -> None:
                 gate.go()
         verify(daemon, clients)
         done = {name for client in clients for name in client.done}
-        assert {"run_one", "keep_one", "stop_one", "remove_one", "exec_one"} <= done or kills < 20
+        every = {work.__name__ for work in clients[0].things.works}
+        assert {"run_one", "keep_one", "stop_one", "remove_one", "exec_one", *every} <= done or kills < 20
         daemon.remove_containers()
+        for client in clients:
+            client.things.remove(daemon)
         for image in daemon.images() - images:
             daemon.api("DELETE", f"/images/{image}?force=1")
+        daemon.api("POST", "/build/prune?all=1")
         daemon.restart()
         try:
-            wait_until(lambda: not left(daemon, before), timeout=patiently(10))
+            wait_until(lambda: not left(daemon, before), timeout=10)
         except AssertionError:
             pytest.fail("\n  ".join(left(daemon, before)))
     except (AssertionError, *LOST) as e:
@@ -304,6 +328,7 @@ def test_killed_at_a_few_moments() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGKILL at random moments, 6 clients", "200 rounds")
 @pytest.mark.patient(1800)
 def test_killed_at_two_hundred_moments() -> None:
     chaos(kills=200, seed=random.randrange(10**6))

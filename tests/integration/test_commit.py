@@ -90,7 +90,7 @@ def test_words_of_refusals(daemon: LabDaemon, name: str) -> None:
     for query, words in (
         ({"container": name, "changes": "RUN true"}, "RUN is not a valid change command"),
         ({"container": name, "repo": "UPPER"}, "must be lowercase"),
-        ({}, "container cannot be empty"),
+        ({}, 'invalid name or ID supplied: ""'),
     ):
         answer = daemon.api("POST", "/commit", **query)
         assert answer.status == 400 and words in answer.message

@@ -6,10 +6,12 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemonlab import LabDaemon, new_base, wait_until
@@ -83,7 +85,7 @@ def test_an_attached_client_survives_nothing_but_the_container_does(
         wait_until(lambda: mortal.state_of(name)["Running"])
         began = time.monotonic()
         mortal.restart(number)
-        assert time.monotonic() - began < patiently(5), "an attached client holds the daemon up"
+        assert time.monotonic() - began < patiently(10), "an attached client holds the daemon up"
         assert p.wait(patiently(10)) != 0
     assert mortal.state_of(name)["Running"]
 
@@ -171,20 +173,42 @@ def test_restart_policies_apply_at_the_start(mortal: LabDaemon, name: str, polic
     if runs:
         wait_until(lambda: mortal.state_of(name)["Running"] and mortal.pid_of(name) not in (0, pid))
     else:
-        assert mortal.state_of(name)["ExitCode"] == 137
+        mortal.docker("run", "--rm", "busybox", "true").ok()
+        state = mortal.state_of(name)
+        assert (state["Status"], state["ExitCode"]) == ("exited", 137)
 
 
 @pytest.mark.parametrize(
     ("policy", "runs"), [("always", True), ("unless-stopped", False), ("on-failure", False)]
 )
 def test_what_was_stopped_by_hand(mortal: LabDaemon, name: str, policy: str, runs: bool) -> None:
+    # The daemon is ready before policies apply, one container after the other: these tell when they have.
+    witnesses = [f"{name}-before", f"{name}-after"]
+    detached(mortal, witnesses[0], "exec sleep 1000", "--restart", "always")
     detached(mortal, name, "exec sleep 1000", "--restart", policy)
-    mortal.docker("stop", "-t", "0", name).ok()
+    detached(mortal, witnesses[1], "exec sleep 1000", "--restart", "always")
+    mortal.docker("stop", "-t", "0", name, *witnesses).ok()
     mortal.restart()
-    if runs:
-        wait_until(lambda: mortal.state_of(name)["Running"])
-    else:
-        assert mortal.state_of(name)["Status"] == "exited"
+    for witness in witnesses:
+        wait_until(lambda w=witness: mortal.state_of(w)["Running"])
+    assert mortal.state_of(name)["Status"] == ("running" if runs else "exited")
+
+
+def test_what_ended_well_meanwhile_is_no_failure(mortal: LabDaemon, name: str) -> None:
+    detached(mortal, name, "read x; exit 0", "-i", "--restart", "on-failure")
+    identifier = mortal.api("GET", f"/containers/{name}/json").json["Id"]
+    detached(mortal, f"{name}-witness", "exec sleep 1000", "--restart", "always")
+    mortal.docker("stop", "-t", "0", f"{name}-witness").ok()
+    pid = mortal.pid_of(name)
+    mortal.end(signal.SIGKILL)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stdin:
+        stdin.connect(str(mortal.run / "tasks" / identifier / "attach"))
+        stdin.send(b"go\n")
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    mortal.start()
+    wait_until(lambda: mortal.state_of(f"{name}-witness")["Running"])
+    state = mortal.state_of(name)
+    assert (state["Status"], state["ExitCode"], _restarts(mortal, name)) == ("exited", 0, 0)
 
 
 def test_restart_policies_while_the_daemon_lives(mortal: LabDaemon, name: str) -> None:
@@ -256,3 +280,79 @@ def test_a_second_daemon_on_the_same_root_is_refused(mortal: LabDaemon) -> None:
     assert result.returncode == 1
     assert f"another daemon uses {mortal.root}" in result.stderr.decode()
     assert mortal.api("GET", "/_ping").status == 200
+
+
+NO_LOOK = """
+import errno, os, sys
+from wherry.runtime import task
+look = task.conmon_fd
+def conmon_fd(directory, pid):
+    if os.path.exists(sys.argv[1]):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return look(directory, pid)
+task.conmon_fd = conmon_fd
+from wherry.daemon.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_a_container_that_could_not_be_looked_at_goes_with_its_processes(tmp_path: Path, name: str) -> None:
+    """The daemon has no descriptor left when it starts: it cannot know yet whether the container runs."""
+    flag = tmp_path / "none left"
+    daemon = LabDaemon(new_base(), program=[sys.executable, "-c", NO_LOOK, str(flag)])
+    try:
+        daemon.start()
+        daemon.bootstrap()
+        daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "1000").ok()
+        daemon.docker(
+            "run", "-d", "--name", f"{name}-2", "-p", "127.0.0.1::80", "busybox", "sleep", "1000"
+        ).ok()
+        port = daemon.docker("port", f"{name}-2").ok()
+        pids = [daemon.pid_of(name), daemon.pid_of(f"{name}-2")]
+        flag.touch()
+        daemon.expects("cannot (find out whether|end the conmon of) container")
+        daemon.expects("take up container")
+        daemon.restart()
+        assert "container is running" in daemon.docker("rm", name).errors
+        daemon.docker("rm", "-f", name).ok()
+        wait_until(lambda: not Path(f"/proc/{pids[0]}").exists())
+        flag.unlink()
+        wait_until(lambda: daemon.docker("exec", f"{name}-2", "true").code == 0, timeout=20)
+        assert daemon.pid_of(f"{name}-2") == pids[1]
+        assert daemon.docker("port", f"{name}-2").ok() == port
+        daemon.docker("rm", "-f", f"{name}-2").ok()
+    finally:
+        daemon.destroy()
+
+
+def test_a_project_comes_back_in_its_order(mortal: LabDaemon, name: str) -> None:
+    """After a boot, as everything has ended: what depends on a healthy service waits for it, without
+    ``up``."""
+    label = f"--label=com.docker.compose.project={name}"
+
+    def service(which: str, script: str, depends_on: str, *flags: str) -> None:
+        labels = (
+            f"--label=com.docker.compose.service={which}",
+            f"--label=com.docker.compose.depends_on={depends_on}",
+        )
+        detached(mortal, f"{name}-{which}", script, "--restart", "always", label, *labels, *flags)
+
+    # The first made is the one that waits: without its labels it would start first.
+    service("web", "exec sleep 1000", "db:service_healthy:true")
+    service("db", "rm -f /ready; sleep 1; echo > /ready; exec sleep 1000", "",
+            "--health-cmd", "test -e /ready", "--health-interval", "200ms")  # fmt: skip
+    service("alone", "exec sleep 1000", "")
+    pids = [mortal.pid_of(f"{name}-{which}") for which in ("web", "db", "alone")]
+    mortal.end(signal.SIGKILL)
+    for pid in pids:
+        end_process(pid)
+    mortal.start()
+
+    def state(which: str) -> dict[str, Any]:
+        found: dict[str, Any] = mortal.api("GET", f"/containers/{name}-{which}/json").json["State"]
+        return found
+
+    wait_until(lambda: state("alone")["Running"], "what depends on nothing runs")
+    wait_until(lambda: state("web")["Running"], "what waited runs")
+    healthy = next(one for one in state("db")["Health"]["Log"] if one["ExitCode"] == 0)
+    assert state("db")["StartedAt"] < healthy["Start"] < state("web")["StartedAt"]

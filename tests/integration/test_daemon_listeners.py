@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -27,7 +28,7 @@ def wherryd(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "wherry.daemon.main", *arguments],
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=patiently(TIMEOUT),
         check=False,
     )
 
@@ -120,7 +121,7 @@ def test_another_driver_for_the_same_root_is_refused(fresh_daemon: LabDaemon) ->
 
 
 def ask(port: int, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patiently(TIMEOUT))
     try:
         connection.request("GET", "/version", headers={k.replace("_", "-"): v for k, v in headers.items()})
         response = connection.getresponse()
@@ -171,7 +172,7 @@ def certificate(directory: Path, name: str, *extra: str) -> None:
         cwd=directory,
         check=True,
         capture_output=True,
-        timeout=TIMEOUT,
+        timeout=patiently(TIMEOUT),
     )
 
 
@@ -203,7 +204,9 @@ def test_tls_with_client_certificates(base: Path) -> None:
             context = ssl.create_default_context(cafile=str(base / "ca.pem"))
             if cert is not None:
                 context.load_cert_chain(base / f"{cert}.pem", base / f"{cert}.key")
-            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT, context=context)
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", port, timeout=patiently(TIMEOUT), context=context
+            )
             try:
                 connection.request(method, path)
                 return connection.getresponse().status
@@ -286,3 +289,24 @@ def test_teardown_takes_everything_off_the_host(fresh_daemon: LabDaemon, name: s
     assert bridge.replace("wh-", "wherry_") not in tables
     fresh_daemon.start()
     fresh_daemon.docker("run", "--rm", "busybox", "true").ok()
+
+
+def test_a_lost_database_stops_neither_start_nor_teardown(fresh_daemon: LabDaemon, name: str) -> None:
+    bridge = f"wh-{hashlib.sha256(str(fresh_daemon.root).encode()).hexdigest()[:8]}"
+    flags = ["--root", str(fresh_daemon.root), "--run", str(fresh_daemon.run)]
+    fresh_daemon.docker("run", "-d", "--name", name, "-p", "127.0.0.1:0:80", "busybox", "sleep", "1000").ok()
+    fresh_daemon.end(signal.SIGTERM)
+    shutil.rmtree(fresh_daemon.root)
+    refused = wherryd(*flags, "--teardown")
+    assert refused.returncode == 1
+    assert "still runs, and the database does not know it" in refused.stderr
+    fresh_daemon.start()
+    assert f"removed an interface without a network: {bridge}" in fresh_daemon.log
+    assert Path(f"/sys/class/net/{bridge}").exists()
+    fresh_daemon.end(signal.SIGTERM)
+    shutil.rmtree(fresh_daemon.root)
+    done = wherryd(*flags, "--teardown")
+    assert done.returncode == 0, done.stderr
+    assert not Path(f"/sys/class/net/{bridge}").exists()
+    tables = subprocess.check_output(["nft", "list", "tables"], text=True)
+    assert bridge.replace("wh-", "wherry_") not in tables

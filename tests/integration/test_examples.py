@@ -22,11 +22,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.patient(900)]
 def build(daemon: LabDaemon, tag: str, example: str, *arguments: str) -> None:
     secret = ("--secret", f"id=ca,src={BUNDLE}") if BUNDLE.exists() else ()
     context = str(EXAMPLES / example)
-    daemon.wherry("build", "-q", "-t", tag, *secret, *arguments, context, timeout=patiently(300)).ok()
+    daemon.wherry("build", "-q", "-t", tag, *secret, *arguments, context, timeout=300).ok()
 
 
 def bootstrap(daemon: LabDaemon, image: str) -> None:
-    daemon.wherry("image", "bootstrap", image, timeout=patiently(500)).ok()
+    daemon.wherry("image", "bootstrap", image, timeout=500).ok()
 
 
 def ask(url: str, body: Any = None) -> str:
@@ -42,7 +42,7 @@ def ask(url: str, body: Any = None) -> str:
         except (urllib.error.URLError, OSError):
             return None
 
-    answered: str = wait_until(once, f"{url} answers", timeout=patiently(60))
+    answered: str = wait_until(once, f"{url} answers", timeout=60)
     return answered
 
 
@@ -60,6 +60,20 @@ def test_flask(fresh_daemon: LabDaemon) -> None:
     build(daemon, "board", "flask")
     steps = daemon.api("GET", "/build/history").json[0]["Steps"]
     assert not [s for s in steps if s["Status"] == "done" and "] RUN" in s["Name"]]
+
+
+def test_mern_as_a_compose_file(fresh_daemon: LabDaemon, tmp_path: Path) -> None:
+    daemon = fresh_daemon
+    bootstrap(daemon, "node:18-slim")
+    bootstrap(daemon, "debian:bookworm-slim")
+    (tmp_path / "env").write_text("PORT=0\n")
+    file = EXAMPLES / "mern" / "compose.yaml"
+    compose = ("compose", "-f", str(file), "-p", "mern", "--env-file", str(tmp_path / "env"))
+    daemon.wherry(*compose, "up", "-d", "--wait", timeout=600).ok()
+    url = f"http://{port_of(daemon, 'mern-tasks-1', 8000)}"
+    ask(f"{url}/api/tasks", {"title": "write a test"})
+    assert json.loads(ask(f"{url}/api/tasks"))[0]["title"] == "write a test"
+    daemon.wherry(*compose, "down", "-v", timeout=60).ok()
 
 
 def test_mern(fresh_daemon: LabDaemon) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from buildlab import built
 from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
+from patience import patiently
 from registrylab import LabRegistry, registry, seed, skopeo
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("registry")]
@@ -45,7 +51,7 @@ def fsck(daemon: LabDaemon, *flags: str) -> tuple[int, str]:
         env={**daemon.environment, "WHERRY_HOST": f"unix://{daemon.socket}"},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=patiently(TIMEOUT),
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
@@ -149,3 +155,59 @@ def test_what_is_on_disk_adds_up(own: LabDaemon, lab: LabRegistry, name: str) ->
     assert parts["containers' changes"] > 5_000_000 < parts["volumes"]
     assert parts["blobs"] > 500_000 < parts["layers"]
     assert parts["unfinished downloads"] < 100_000
+
+
+def test_what_was_built_is_packed_when_somebody_wants_it(
+    own: LabDaemon, lab: LabRegistry, tmp_path: Path
+) -> None:
+    """A build's layers lie there once, as files; a push, a save and a backup make the archive of them."""
+    own.start()
+    own.bootstrap()
+    data = os.urandom(1 << 20)
+    (tmp_path / "data").write_bytes(data)
+    (tmp_path / "Dockerfile").write_text(
+        "FROM busybox\nCOPY data /data\nRUN rm -r /bin/ash /home; mkdir /new\n"
+    )
+    before = blobs(own)
+    name = f"{lab.host}/own/built:1"
+    built(own, tmp_path, "-t", name)
+    new = blobs(own) - before
+    assert len(new) == 2 and all((own.root / "content/sha256" / one).stat().st_size < 8192 for one in new)
+    image = json.loads(own.docker("image", "inspect", name).ok())[0]
+
+    with tarfile.open(fileobj=io.BytesIO(own.docker("save", name).raw)) as saved:
+        assert max(member.size for member in saved) > 1 << 20
+    own.docker("push", name).ok()
+    raw = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}"))
+    assert raw == json.loads((own.root / "content/sha256" / image["Id"].removeprefix("sha256:")).read_text())
+    assert "up to date" in own.docker("pull", name).ok()
+
+    other = LabDaemon(new_base())
+    try:
+        other.start()
+        other.docker("pull", name).ok()
+        assert json.loads(other.docker("image", "inspect", name).ok())[0]["Id"] == image["Id"]
+        assert other.docker("run", "--rm", name, "cat", "/data").raw == data
+        assert other.docker("run", "--rm", name, "ls", "/new", "/home").code == 1
+    finally:
+        other.destroy()
+
+    assert fsck(own) == (0, "Everything is as it should be\n")
+
+
+def test_files_of_a_layer_that_changed_are_found(own: LabDaemon, tmp_path: Path) -> None:
+    own.start()
+    own.bootstrap()
+    (tmp_path / "data").write_bytes(b"as it was")
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY data /data\n")
+    built(own, tmp_path, "-t", "mine")
+    assert fsck(own) == (0, "Everything is as it should be\n")
+    (copied,) = (own.root / "snapshots/overlay").glob("*/fs/data")
+    status = copied.stat()
+    copied.write_bytes(b"as it is!")
+    os.utime(copied, ns=(status.st_atime_ns, status.st_mtime_ns))
+    code, text = fsck(own, "--repair")
+    assert code == 1 and "are not what they were (docker.io/library/mine:latest)" in text
+    assert "not repaired: build or load it again" in text
+    done = own.docker("save", "mine")
+    assert done.code == 1 and "is not here any more and cannot be fetched again" in done.errors

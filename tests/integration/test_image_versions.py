@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -18,7 +19,7 @@ def wherry(daemon: LabDaemon, *arguments: str) -> subprocess.CompletedProcess[st
         env={**daemon.environment, "WHERRY_HOST": f"unix://{daemon.socket}"},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=patiently(TIMEOUT),
         check=False,
     )
 

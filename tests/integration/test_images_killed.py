@@ -19,17 +19,17 @@ from wherry.images.store import ImageStore
 from wherry.linux.mounts import mounts_below
 from wherry.model import digest as digests
 from wherry.model import oci
-from wherry.model.tarwriter import Member, archive
+from wherry.model.tarwriter import TarMember, archive
 from wherry.state.content import Contents, LeaseRows
 from wherry.state.database import Database
 from wherry.state.images import Images
 from wherry.state.schema import MIGRATIONS
 from wherry.state.snapshots import Snapshots
+from wherry.storage.confined.unpack import Unpacker
 from wherry.storage.content import ContentStore
 from wherry.storage.drivers.overlay import OverlaySnapshotter
 from wherry.storage.gc import Collector
 from wherry.storage.leases import Leases
-from wherry.storage.unpack import Unpacker
 
 pytestmark = pytest.mark.kernel
 
@@ -47,7 +47,7 @@ def open_images(root: Path) -> tuple[ImageStore, Unpacker]:
 def big_archive() -> bytes:
     layers = [
         archive(
-            (Member(name=b"l%d/f%d" % (number, n), size=20_000), bytes([n % 256]) * 20_000)
+            (TarMember(name=b"l%d/f%d" % (number, n), size=20_000), bytes([n % 256]) * 20_000)
             for n in range(300)
         )
         for number in range(3)
@@ -60,7 +60,7 @@ def big_archive() -> bytes:
     files = [(f"{n}/layer.tar", layer) for n, layer in enumerate(layers)]
     listed = [{"Config": "c.json", "RepoTags": ["big:1"], "Layers": [name for name, _ in files]}]
     files += [("c.json", json.dumps(config).encode()), ("manifest.json", json.dumps(listed).encode())]
-    return archive((Member(name=name.encode(), size=len(data)), data) for name, data in files)
+    return archive((TarMember(name=name.encode(), size=len(data)), data) for name, data in files)
 
 
 def session_members(session: int) -> list[str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from network_lab import QUIET, on_a_host, other_host, shell, until
+from patience import patiently
 
 from wherry.linux import netns, xfrm
 from wherry.linux.nft import Nft
-from wherry.linux.xfrm import Flow, Policy, XfrmSocket, XfrmWatch
+from wherry.linux.xfrm import Flow, XfrmPolicy, XfrmSocket, XfrmWatch
 from wherry.network import ruleset
 from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.types import Instance
@@ -27,7 +28,7 @@ pytestmark = [
 ]
 PORT = 4790
 HERE, THERE = ip_address("198.51.100.1"), ip_address("198.51.100.2")
-BARS = Ipsec(Instance("default"), "h1", str(HERE), rekey=60)._barriers()
+BARS = Ipsec(Instance("default"), "h1", str(HERE), rekey=60, changed=lambda: None)._barriers()
 
 
 def passing(where: Path, port: int = PORT, at: str = str(HERE)) -> tuple[bool, bool]:
@@ -36,7 +37,7 @@ def passing(where: Path, port: int = PORT, at: str = str(HERE)) -> tuple[bool, b
     def bound(address: str) -> Callable[[], socket.socket]:
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sock.settimeout(QUIET)
+            sock.settimeout(patiently(QUIET))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sock.bind((address, port))
             return sock
@@ -60,17 +61,17 @@ def test_policies_are_what_was_put(tmp_path: Path) -> None:
     six, other = ip_address("fd00::1"), ip_address("fd00::2")
     wanted = [
         *BARS,
-        Policy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0xFEDCBA98),
-        Policy("out", Flow(six, None, PORT, 6), 101, block=True),
-        Policy("in", Flow(None, six, PORT, 6), 100, 7),
-        Policy("out", Flow(six, other, PORT, 6), 100, 7, 0x100),
+        XfrmPolicy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0xFEDCBA98),
+        XfrmPolicy("out", Flow(six, None, PORT, 6), 101, block=True),
+        XfrmPolicy("in", Flow(None, six, PORT, 6), 100, 7),
+        XfrmPolicy("out", Flow(six, other, PORT, 6), 100, 7, 0x100),
     ]
     with XfrmSocket() as sock:
-        sock.put_policy(Policy("out", Flow(HERE, THERE, PORT + 1), 100, 1, 2))
+        sock.put_policy(XfrmPolicy("out", Flow(HERE, THERE, PORT + 1), 100, 1, 2))
         for policy in wanted:
             sock.put_policy(policy)
         assert sorted(map(repr, sock.policies(PORT))) == sorted(map(repr, wanted))
-        changed = Policy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0x999)
+        changed = XfrmPolicy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0x999)
         sock.put_policy(changed)
         assert changed in sock.policies(PORT) and len(sock.policies(PORT)) == len(wanted)
         for policy in wanted:
@@ -94,7 +95,7 @@ def test_policies_let_nothing_pass_in_the_clear(tmp_path: Path) -> None:
         for address in (str(HERE), "198.51.100.9", "198.51.100.255"):
             assert passing(there, at=address) == (False, False), address
         assert passing(there, PORT + 1) == (True, True), "nothing else is concerned"
-        sock.put_policy(Policy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0x999))
+        sock.put_policy(XfrmPolicy("out", Flow(HERE, THERE, PORT), 100, 0x1234, 0x999))
         assert passing(there) == (False, False), "nor by a policy whose association is not there"
         shell("ip", "xfrm", "policy", "flush")
         assert passing(there) == (True, True)
@@ -121,10 +122,10 @@ def test_what_is_taken_away_is_noticed(tmp_path: Path) -> None:
         for take in (lambda: sock.remove_policy(BARS[0]), lambda: shell("ip", "xfrm", "policy", "flush")):
             for policy in BARS:
                 sock.put_policy(policy)
-            assert not noticed.acquire(timeout=QUIET), "what is added is not taken away"
+            assert not noticed.acquire(timeout=patiently(QUIET)), "what is added is not taken away"
             take()
-            assert noticed.acquire(timeout=5)
-            while noticed.acquire(timeout=QUIET):
+            assert noticed.acquire(timeout=patiently(5))
+            while noticed.acquire(timeout=patiently(QUIET)):
                 pass
     watch.close()
     assert not [t for t in threading.enumerate() if t.name == "ipsec-watch"]

@@ -72,8 +72,8 @@ def test_containers_meet_each_other_and_a_peer(tmp_path: Path, mode: str) -> Non
     routes = shell("ip", "route", "show", "default", where=web.path)
     assert "via 198.51.100.2" in routes if mode == "l2" else "via" not in routes and "dev eth0" in routes
     for box in (web, other):
-        m.delete_sandbox(box.container_id)
-    m.remove("wire")
+        m.sandboxes.delete(box.container_id)
+    m.networks.remove("wire")
     m.settle()
     after = footprint(tmp_path)
     assert (after["links"], after["rows"], after["nft"]) == (before["links"], before["rows"], before["nft"])
@@ -107,8 +107,8 @@ def test_containers_without_a_parent_meet(tmp_path: Path, driver: str) -> None:
     serve(web.path, 80, "web")
     assert ask(other.path, ip(web), 80) == f"web {ip(other)}"
     for box in (web, other):
-        m.delete_sandbox(box.container_id)
-    m.remove("alone")
+        m.sandboxes.delete(box.container_id)
+    m.networks.remove("alone")
     m.settle()
     assert footprint(tmp_path)["links"] == before["links"]
 
@@ -141,9 +141,9 @@ def test_a_vlan_is_made_and_carries_tagged_traffic(tmp_path: Path, driver: str) 
     shell("ip", "addr", "add", "203.0.113.2/24", "dev", "eth0", where=lan)
     assert ask(lan, ip(web), 80, timeout=QUIET) in _UNHEARD
     for box in (web, other):
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
     m.settle()
-    m.remove("wire")
+    m.networks.remove("wire")
     assert footprint(tmp_path)["links"] == before["links"]
 
 
@@ -158,12 +158,12 @@ def test_a_vlan_comes_back_with_the_daemon_and_goes_with_its_network(tmp_path: P
     m = manager(tmp_path)
     m.start()
     assert ",UP," in shell("ip", "link", "show", "lan.50")
-    m.remove("wire")
+    m.networks.remove("wire")
     assert "lan.50" not in shell("ip", "link")
     # one that the host's owner made is the owner's
     shell("ip", "link", "add", "link", "lan", "name", "lan.60", "type", "vlan", "id", "60")
     network(m, "wire", driver="macvlan", subnets=(_SUBNET,), options={"parent": "lan.60"})
-    m.remove("wire")
+    m.networks.remove("wire")
     assert "lan.60" in shell("ip", "link")
 
 

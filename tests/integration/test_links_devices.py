@@ -83,6 +83,37 @@ def test_what_cannot_be_linked(daemon: LabDaemon, linked: tuple[str, str]) -> No
     assert "bad format for links" in done.errors
 
 
+def test_a_link_to_a_container_in_anothers_namespace(daemon: LabDaemon, name: str) -> None:
+    pod, side, web, host = (f"{name}-{part}" for part in ("pod", "side", "web", "host"))
+    run = ("run", "-d", "--name")
+    daemon.docker(*run, pod, "busybox", "sleep", "1000").ok()
+    daemon.docker(*run, side, "--network", f"container:{pod}", "busybox", "sleep", "1000").ok()
+    daemon.docker(*run, web, "--link", f"{side}:db", "busybox", "sleep", "1000").ok()
+    address = inside(daemon, pod, "hostname -i")
+    assert f"{address}\tdb" in inside(daemon, web, "cat /etc/hosts")
+    daemon.docker(*run, host, "--network", "host", "busybox", "sleep", "1000").ok()
+    refused = daemon.docker("run", "--rm", "--link", host, "busybox", "true")
+    words = "host type networking can't be used with links. This would result in undefined behavior"
+    assert f"conflicting options: {words}" in refused.errors
+
+
+def test_a_link_on_a_network_of_ones_own_may_come_first(daemon: LabDaemon, name: str) -> None:
+    net, web, db = f"{name}-net", f"{name}-web", f"{name}-db"
+    daemon.docker("network", "create", net).ok()
+    run = ("run", "-d", "--network", net, "--name")
+    daemon.docker(*run, web, "--link", f"{db}:store", "busybox", "sleep", "1000").ok()
+    assert daemon.docker("exec", web, "nslookup", "store").code != 0
+    daemon.docker(*run, db, "busybox", "sleep", "1000").ok()
+    assert "1 packets received" in inside(daemon, web, "ping -c1 store")
+
+
+def test_the_namespace_of_another_has_no_ports_of_ones_own(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "1000").ok()
+    for flag, what in (("--expose=80", "exposing"), ("-p=80", "publishing")):
+        refused = daemon.docker("run", "--rm", "--net", f"container:{name}", flag, "busybox", "true")
+        assert f"conflicting options: port {what} and the container type network mode" in refused.errors
+
+
 # ---- devices that vendors describe -----------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
+from patience import patiently
 
 pytestmark = pytest.mark.kernel
 
@@ -46,6 +47,7 @@ def test_two_dozen_at_once(daemon: LabDaemon) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("containers started and stopped by 16 clients", "200 containers")
 @pytest.mark.patient(400)
 def test_two_hundred_at_once() -> None:
     daemon = LabDaemon(new_base())
@@ -92,7 +94,7 @@ def test_a_fork_bomb_stays_in_its_limit(daemon: LabDaemon, name: str) -> None:
     assert daemon.api("GET", "/containers/json").status == 200
     assert daemon.docker("kill", name).ok() == name
     wait_until(lambda: daemon.state_of(name)["Status"] == "exited")
-    assert time.monotonic() - began < TIMEOUT
+    assert time.monotonic() - began < patiently(TIMEOUT)
     assert not current.exists() or int(current.read_text()) == 0
 
 

@@ -47,8 +47,8 @@ def test_containers_are_on_the_hosts_own_network(tmp_path: Path) -> None:
     with pytest.raises(Forbidden, match="network wire is already using parent interface lan"):
         network(m, "more", driver="macvlan", subnets=(Subnet(cidr="10.9.0.0/24"),), options={"parent": "lan"})
     for box in (web, other):
-        m.delete_sandbox(box.container_id)
-    m.remove("wire")
+        m.sandboxes.delete(box.container_id)
+    m.networks.remove("wire")
     m.settle()
     after = footprint(tmp_path)
     assert (after["links"], after["rows"], after["nft"]) == (before["links"], before["rows"], before["nft"])
@@ -66,9 +66,9 @@ def test_modes(tmp_path: Path) -> None:
     assert ask(other.path, ip(web), 80, timeout=QUIET) in ("silence", "No route to host")
     assert ask(other.path, "198.51.100.2", 80) == f"lan {ip(other)}"
     for box in (web, other):
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
     m.settle()
-    m.remove("private")
+    m.networks.remove("private")
     network(
         m, "through", driver="macvlan", subnets=(_SUBNET,), options={**options, "macvlan_mode": "passthru"}
     )
@@ -89,17 +89,17 @@ def test_the_host_has_a_shim_on_request(tmp_path: Path) -> None:
     serve(None, 99, "host")
     assert ask(None, ip(web), 80) == "web 198.51.100.250"
     assert ask(web.path, "198.51.100.250", 99) == f"host {ip(web)}"
-    with pytest.raises(InvalidArgument, match="It does not belong"):
+    with pytest.raises(Conflict, match="Address already in use"):
         wanted = EndpointRequest(ipam_config=EndpointIpamConfig(ipv4_address="198.51.100.250"))
         container(m, "wire", wire=wanted)
     # a daemon that starts again finds its way to running containers
     shell("ip", "route", "del", f"{ip(web)}/32")
     m.restore({web.container_id: 0})
     assert ask(None, ip(web), 80) == "web 198.51.100.250"
-    m.delete_sandbox(web.container_id)
+    m.sandboxes.delete(web.container_id)
     m.settle()
     assert ip(web) not in shell("ip", "route")
-    m.remove("wire")
+    m.networks.remove("wire")
     assert "wm-" not in shell("ip", "link")
     with pytest.raises(InvalidArgument, match="in none of the network's subnets"):
         shim = {"parent": "lan", "host_shim": "10.0.0.1"}
@@ -168,7 +168,7 @@ def test_addresses_from_a_dhcp_server(tmp_path: Path, monkeypatch: pytest.Monkey
         assert ask(web.path, "198.51.100.2", 80) == f"lan {ip(web)}"
         assert ip(web) in leases.read_text() and "web" in leases.read_text()
         assert resolve(other, "web") == [ip(web)]
-        assert m.sandbox(web.container_id).endpoints[0].ip == ip(web)  # type: ignore[union-attr]
+        assert m.sandboxes.get(web.container_id).endpoints[0].ip == ip(web)  # type: ignore[union-attr]
         # a daemon that starts again asks for the same lease at once
         m.shutdown()
         again = manager(tmp_path)
@@ -176,17 +176,19 @@ def test_addresses_from_a_dhcp_server(tmp_path: Path, monkeypatch: pytest.Monkey
         assert again.restore({web.container_id: 0, other.container_id: 0}) == []
         log = tmp_path / "dnsmasq.log"
         until(lambda: log.read_text().count(f"DHCPACK(eth0) {ip(web)}") > 1, "the lease to be renewed")
-        again.delete_sandbox(web.container_id)
+        again.sandboxes.delete(web.container_id)
         until(lambda: f"DHCPRELEASE(eth0) {ip(web)}" in log.read_text(), "the lease to be given back")
         m = again
     with dhcp_server(tmp_path, lan, "--dhcp-range=198.51.100.200,198.51.100.220,255.255.255.0,2m"):
         # the server has forgotten the lease, and has other addresses now
-        (held,) = m._leases._held.values()
-        with m._leases._changed:
+        (held,) = m.sandboxes._leases._held.values()
+        with m.sandboxes._leases._changed:
             held.renew_at = 0
-            m._leases._changed.notify()
+            m.sandboxes._leases._changed.notify()
         until(lambda: f"{ip(other)}/" not in addresses(other), "the new address")
-        until(lambda: (m.endpoints_of(other.container_id)[0].ip).startswith("198.51.100.2"), "the row")
+        until(
+            lambda: (m.sandboxes.endpoints_of(other.container_id)[0].ip).startswith("198.51.100.2"), "the row"
+        )
 
         assert ask(other.path, "198.51.100.2", 80).startswith("lan 198.51.100.2")
     m.shutdown()
@@ -198,9 +200,9 @@ def test_without_a_dhcp_server_nothing_is_left(tmp_path: Path, monkeypatch: pyte
     other_host(tmp_path / "hosts", "lan", "198.51.100")
     monkeypatch.setattr(dhcp_client, "_TRIES", (0.05, 0.05))
     monkeypatch.setattr(
-        dhcp_client.Exchange._ask,
+        dhcp_client.DhcpExchange._ask,
         "__kwdefaults__",
-        {**dhcp_client.Exchange._ask.__kwdefaults__, "tries": (0.05, 0.05)},
+        {**dhcp_client.DhcpExchange._ask.__kwdefaults__, "tries": (0.05, 0.05)},
     )
     network(m, "wire", driver="macvlan", ipam_driver="dhcp", options={"parent": "lan"})
     before = footprint(tmp_path)

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 from network_lab import QUIET, ask, child, footprint, manager, on_a_host, other_host, serve, shell, until
+from patience import patiently
 
-from wherry.errors import Internal, NotFound
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound
 from wherry.linux import conntrack, netns, syscalls
 from wherry.network import sandbox as sandboxes
+from wherry.network.create import NetworkRequest
 from wherry.network.dns.server import DnsServer
 from wherry.network.drivers.bridge import BridgeDriver
 from wherry.network.firewall import Firewall
-from wherry.network.manager import NetworkManager
-from wherry.network.types import NetworkConfig, PortMapping, Sandbox
+from wherry.network.room import NetworkRoom
+from wherry.network.sandboxes import SandboxManager
+from wherry.network.types import NetworkConfig, PortMapping, Sandbox, Subnet
 from wherry.state.networks import Networks
 
 pytestmark = [
@@ -33,8 +36,8 @@ def new_id() -> str:
     return secrets.token_hex(32)
 
 
-def container(m: NetworkManager, *ports: PortMapping, mode: str = "default") -> Sandbox:
-    return m.create_sandbox(new_id(), name="test", network_mode=mode, ports=ports)
+def container(m: NetworkRoom, *ports: PortMapping, mode: str = "default") -> Sandbox:
+    return m.sandboxes.create(new_id(), name="test", network_mode=mode, ports=ports)
 
 
 def ip_of(sandbox: Sandbox) -> str:
@@ -49,6 +52,67 @@ def test_container_reaches_other_hosts_by_the_hosts_address(tmp_path: Path) -> N
     serve(lan, 80, "lan")
     box = container(m)
     assert ask(box.path, "198.51.100.2", 80) == "lan 198.51.100.1"
+
+
+@on_a_host
+def test_builds_have_a_network_of_their_own(tmp_path: Path) -> None:
+    m = manager(tmp_path, config=NetworkConfig(bip="10.77.0.1/30"))
+    m.start()
+    before = [n.name for n in m.networks.list()]
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    serve(lan, 80, "lan")
+    box = container(m, PortMapping(container_port=80, host_port=8080))
+    serve(box.path, 80, "box")
+    with pytest.raises(Conflict, match="no available IPv4 addresses"):
+        container(m)
+    m.networks.create(NetworkRequest(name="mine"))
+    other = container(m, mode="mine")
+    serve(other.path, 80, "other")
+    builds = [container(m, mode=m.builds.enter()) for _ in range(2)]
+    serve(builds[1].path, 80, "build")
+    assert ask(builds[0].path, "198.51.100.2", 80) == "lan 198.51.100.1"
+    assert ask(builds[0].path, ip_of(box), 80) == "box 10.77.0.1", "as among those of the default bridge"
+    assert ask(builds[0].path, "10.77.0.1", 8080).startswith("box ")
+    for who, whom in ((box, builds[1]), (builds[0], other), (builds[0], builds[1])):
+        assert ask(who.path, ip_of(whom), 80, timeout=QUIET) in ("silence", "No route to host")
+    assert [n.name for n in m.networks.list()] == [*before, "mine"]
+    network_id = builds[0].endpoints[0].network_id
+    for wanted in ("(builds)", network_id, network_id[:12]):
+        with pytest.raises(NotFound):
+            m.networks.get(wanted)
+    with pytest.raises(NotFound):
+        m.sandboxes.create(new_id(), endpoints={"(builds)": None})
+    with pytest.raises(InvalidArgument, match="invalid network name"):
+        m.networks.create(NetworkRequest(name="(builds)"))
+    assert builds[0].endpoints[0].prefix_len == 22
+    assert "wherry-builds" in shell("ip", "link")
+    stop(m)
+    again = manager(tmp_path, config=NetworkConfig(bip="10.77.0.1/30"))
+    again.start()
+    again.restore({box.container_id: 0, other.container_id: 0})
+    assert "wherry-builds" not in shell("ip", "link"), "builds do not outlive the daemon"
+    build = container(again, mode=again.builds.enter())
+    assert ask(build.path, "198.51.100.2", 80) == "lan 198.51.100.1"
+    again.builds.enter()
+    again.builds.leave()
+    again.settle()
+    assert "wherry-builds" in shell("ip", "link"), "one more goes on"
+    again.sandboxes.delete(build.container_id)
+    again.builds.leave()
+    again.settle()
+    assert "wherry-builds" not in shell("ip", "link") + shell(
+        "nft", "list", "set", "inet", "wherry", "bridges"
+    )
+
+
+@on_a_host
+def test_builds_are_kept_from_a_default_bridge_without_icc(tmp_path: Path) -> None:
+    m = manager(tmp_path, config=NetworkConfig(icc=False))
+    m.start()
+    box = container(m)
+    serve(box.path, 80, "box")
+    build = container(m, mode=m.builds.enter())
+    assert ask(build.path, ip_of(box), 80, timeout=QUIET) == "silence"
 
 
 @on_a_host
@@ -119,7 +183,7 @@ def test_port_on_loopback_stays_on_the_host(tmp_path: Path) -> None:
         )
     assert ask(lan, "127.0.0.1", 8080, timeout=QUIET) == "silence"
     # the guard is what keeps it out: without it the same packet arrives
-    m._publishing.unwatch()
+    m.parts.publishing.unwatch()
     shell("nft", "flush", "chain", "inet", "wherry", "prerouting")
     shell("nft", "add", "rule", "inet", "wherry", "prerouting", "goto", "publish4")
     assert ask(lan, "127.0.0.1", 8080) == "web 198.51.100.2"
@@ -139,9 +203,42 @@ def test_container_does_not_reach_the_hosts_loopback(tmp_path: Path) -> None:
             box.path, lambda d=device: Path(f"/proc/sys/net/ipv4/conf/{d}/route_localnet").write_text("1")
         )
     assert ask(box.path, "127.0.0.1", 5000, timeout=QUIET) == "silence"
-    m._publishing.unwatch()
+    m.parts.publishing.unwatch()
     shell("nft", "flush", "chain", "inet", "wherry", "guard")
     assert ask(box.path, "127.0.0.1", 5000) == f"secret {ip_of(box)}"
+
+
+@on_a_host
+def test_container_cannot_pretend_to_be_the_hosts_loopback(tmp_path: Path) -> None:
+    """The bridge lets 127.0.0.0/8 pass for the sake of published ports, so that the kernel takes it from
+    there on a host that takes its own addresses from a wire (ip-sysctl.rst, ``accept_local``)."""
+    m = manager(tmp_path)
+    m.start()
+    box = container(m)
+    gateway = box.endpoints[0].gateway
+    for device in ("eth0", "all"):
+        netns.inside(
+            box.path, lambda d=device: Path(f"/proc/sys/net/ipv4/conf/{d}/route_localnet").write_text("1")
+        )
+    for device in ("wherry0", "all"):
+        for key, value in (("accept_local", "1"), ("rp_filter", "0")):
+            Path(f"/proc/sys/net/ipv4/conf/{device}/{key}").write_text(value)
+    liar = netns.inside(box.path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    liar.bind(("127.0.0.1", 4000))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trusting:
+        trusting.bind(("0.0.0.0", 5000))
+        trusting.settimeout(patiently(QUIET))
+        liar.sendto(b"let me in", (gateway, 5000))
+        with pytest.raises(TimeoutError):
+            trusting.recvfrom(100)
+        # the one rule that keeps it out
+        m.parts.publishing.unwatch()
+        listing = shell("nft", "-a", "list", "chain", "inet", "wherry", "guard")
+        (rule,) = [line for line in listing.splitlines() if "ip saddr 127.0.0.0/8 drop" in line]
+        shell("nft", "delete", "rule", "inet", "wherry", "guard", "handle", rule.split()[-1])
+        trusting.settimeout(patiently(5))
+        liar.sendto(b"let me in", (gateway, 5000))
+        assert trusting.recvfrom(100) == (b"let me in", ("127.0.0.1", 4000))
 
 
 @on_a_host
@@ -153,7 +250,7 @@ def test_other_hosts_do_not_reach_containers_directly(tmp_path: Path) -> None:
     serve(web.path, 80, "web")
     assert ask(lan, ip_of(web), 80, timeout=QUIET) == "silence"
     assert ask(lan, "198.51.100.1", 8080) == "web 198.51.100.2"
-    m._publishing.unwatch()
+    m.parts.publishing.unwatch()
     shell("nft", "flush", "chain", "inet", "wherry", "forward")
     assert ask(lan, ip_of(web), 80) == "web 198.51.100.2"
 
@@ -191,8 +288,8 @@ def test_drop_in_a_table_of_the_host_still_drops(tmp_path: Path) -> None:
     serve(web.path, 80, "web")
     assert ask(lan, "198.51.100.1", 8080, timeout=QUIET) == "silence"
     assert ask(None, "127.0.0.1", 8080).startswith("web "), "the host's own traffic is not forwarded"
-    m.delete_sandbox(web.container_id)
-    m.teardown_all()
+    m.sandboxes.delete(web.container_id)
+    m.teardown()
     assert [shell("nft", "list", "table", *t.split()) for t in tables] == before
     assert "wherry" not in shell("nft", "list", "tables")
 
@@ -207,13 +304,13 @@ def test_host_firewall_reload_does_not_break_published_ports(tmp_path: Path) -> 
     until(lambda: "8080" in shell("nft", "list", "ruleset"), "the table to come back")
     assert ask(None, "127.0.0.1", 8080).startswith("web ")
     # and in the very moment of a start, when nobody has been told yet
-    m._publishing.unwatch()
+    m.parts.publishing.unwatch()
     shell("nft", "flush", "ruleset")
     other = container(m, PortMapping(container_port=80, host_port=8081))
     serve(other.path, 80, "other")
     assert ask(None, "127.0.0.1", 8081).startswith("other ")
     assert ask(None, "127.0.0.1", 8080).startswith("web ")
-    m.delete_sandbox(other.container_id)
+    m.sandboxes.delete(other.container_id)
     assert "8081" not in shell("nft", "list", "ruleset")
     m.shutdown()
 
@@ -229,7 +326,7 @@ def test_udp_client_that_never_stops_finds_the_new_container(tmp_path: Path) -> 
         serve(box.path, 53, word, udp=True)
         got = ask(lan, "198.51.100.1", 5353, udp=True, source_port=4000)
         assert got == f"{word} 198.51.100.2"
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
 
 
 @on_a_host
@@ -277,7 +374,7 @@ def test_host_programs_are_kept_from_published_ports(tmp_path: Path) -> None:
             with pytest.raises(OSError, match="Address already in use"):
                 mine.bind(("127.0.0.1", port))
                 mine.listen()
-    m.delete_sandbox(box.container_id)
+    m.sandboxes.delete(box.container_id)
     with socket.socket() as mine:
         mine.bind(("127.0.0.1", 8080))
 
@@ -312,8 +409,8 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     during = footprint(tmp_path)
     assert all(during[key] != before[key] for key in before), "every kind of thing was made"
     for box in boxes:
-        m.delete_sandbox(box.container_id)
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
+        m.sandboxes.delete(box.container_id)
     m.settle()
     assert footprint(tmp_path) == before
 
@@ -326,7 +423,7 @@ def test_interface_is_taken_from_a_namespace_that_is_held(tmp_path: Path) -> Non
     box = container(m)
     holder = netns.inside(box.path, lambda: subprocess.Popen(["sleep", "100"]))
     try:
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
         assert box.endpoints[0].host_ifname in str(footprint(tmp_path)["links"])
         m.settle()
         assert footprint(tmp_path) == before
@@ -335,15 +432,15 @@ def test_interface_is_taken_from_a_namespace_that_is_held(tmp_path: Path) -> Non
         holder.wait()
 
 
-def stop(m: NetworkManager) -> None:
+def stop(m: NetworkRoom) -> None:
     m.shutdown()
-    m._db.close()
+    m.parts.rows.db.close()
 
 
 STEPS = {
-    "ports held": (NetworkManager, "_record"),
+    "nothing": (SandboxManager, "_record"),
     "sandbox row": (Networks, "insert_endpoint"),
-    "endpoint row": (Networks, "insert_published"),
+    "ports held": (Networks, "insert_published"),
     "rows": (sandboxes, "build"),
     "namespace": (BridgeDriver, "_attach_host"),
     "veth": (sandboxes, "_configure"),
@@ -401,7 +498,7 @@ def test_daemon_killed_at_any_step_is_cleaned_up_after(
     second = manager(tmp_path)
     second.start()
     lines = second.restore({})
-    assert len(lines) == (0 if step in ("ports held", "sandbox row", "endpoint row") else 1), lines
+    assert len(lines) == (0 if step in ("nothing", "sandbox row") else 1), lines
     stop(second)
     assert footprint(tmp_path) == before
 
@@ -427,8 +524,8 @@ def test_restart_keeps_the_living_and_releases_the_dead(tmp_path: Path) -> None:
         second.start()
         lines = second.restore({live.container_id: process.pid})
         assert [line.split(" ")[0] for line in lines] == ["released", "removed", "removed"], lines
-        assert second.sandbox(live.container_id) == live
-        assert second.sandbox(dead.container_id) is None
+        assert second.sandboxes.get(live.container_id) == live
+        assert second.sandboxes.get(dead.container_id) is None
         assert ask(None, "127.0.0.1", 8080).startswith("live ")
         assert netns.is_pinned(live.path)
         assert not stray.exists()
@@ -444,7 +541,7 @@ def test_restart_keeps_the_living_and_releases_the_dead(tmp_path: Path) -> None:
         third.start()
         third.restore({live.container_id: process.pid})
         assert ask(None, "127.0.0.1", 8080).startswith("live ")
-        third.teardown_all()
+        third.teardown()
     finally:
         process.kill()
         process.wait()
@@ -463,7 +560,7 @@ def test_published_port_taken_while_the_daemon_was_away_is_reported(tmp_path: Pa
         second.start()
         (line,) = second.restore({box.container_id: 0})
         assert "port 0.0.0.0:8080/tcp is not held: address already in use" in line
-        second.delete_sandbox(box.container_id)
+        second.sandboxes.delete(box.container_id)
 
 
 @on_a_host
@@ -478,8 +575,8 @@ def test_two_daemons_side_by_side(tmp_path: Path) -> None:
         serve(box.path, 80, name)
         found.append((m, box, port))
     (one, box1, _), (two, box2, _) = found
-    assert one.get("bridge").bridge_name == "wherry0"
-    assert two.get("bridge").bridge_name == "wh-00c0ffee"
+    assert one.networks.get("bridge").bridge_name == "wherry0"
+    assert two.networks.get("bridge").bridge_name == "wh-00c0ffee"
     assert ip_of(box1).rpartition(".")[0] != ip_of(box2).rpartition(".")[0]
     for _, _, port in found:
         assert ask(None, "127.0.0.1", port).startswith("one" if port == 8080 else "two")
@@ -488,9 +585,9 @@ def test_two_daemons_side_by_side(tmp_path: Path) -> None:
     with pytest.raises(Internal, match="address already in use"):
         container(two, PortMapping(container_port=80, host_port=8080))
     one.restore({box1.container_id: 0})
-    one.teardown_all()
+    one.teardown()
     assert ask(None, "127.0.0.1", 8081).startswith("two ")
-    two.teardown_all()
+    two.teardown()
     assert shell("nft", "list", "ruleset") == ""
     assert "wh" not in " ".join(line.split(":")[1] for line in shell("ip", "-o", "link").splitlines())
 
@@ -504,7 +601,7 @@ def test_many_at_once_get_addresses_of_their_own(tmp_path: Path) -> None:
         boxes = list(pool.map(lambda _: container(m, PortMapping(container_port=80)), range(40)))
         assert len({ip_of(b) for b in boxes}) == 40
         assert len({b.ports[0].host_port for b in boxes}) == 40
-        list(pool.map(lambda b: m.delete_sandbox(b.container_id), boxes))
+        list(pool.map(lambda b: m.sandboxes.delete(b.container_id), boxes))
     m.settle()
     assert footprint(tmp_path) == before
 
@@ -526,7 +623,7 @@ def test_pins_do_not_outlive_their_container_in_other_mount_namespaces(tmp_path:
         os.read(ready, 1)
         seen = Path(f"/proc/{pid}/mountinfo")
         assert box.container_id in seen.read_text()
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
         assert box.container_id not in seen.read_text()
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -555,7 +652,7 @@ def test_default_networks_stay_what_they_are(tmp_path: Path) -> None:
     first = manager(tmp_path)
     first.start()
     assert first.start() == [], "nothing is left to do"
-    networks = first.list()
+    networks = first.networks.list()
     assert [(n.name, n.driver) for n in networks] == [
         ("bridge", "bridge"),
         ("host", "host"),
@@ -563,15 +660,20 @@ def test_default_networks_stay_what_they_are(tmp_path: Path) -> None:
     ]
     bridge = networks[0]
     assert bridge.subnets[0].cidr == "172.17.0.0/16"
-    assert first.get("default") == first.get("bridge") == first.get(bridge.id) == first.get(bridge.id[:5])
+    assert (
+        first.networks.get("default")
+        == first.networks.get("bridge")
+        == first.networks.get(bridge.id)
+        == first.networks.get(bridge.id[:5])
+    )
     with pytest.raises(NotFound, match="network nothing not found"):
-        first.get("nothing")
+        first.networks.get("nothing")
     with pytest.raises(NotFound):
-        first.get("")
+        first.networks.get("")
     stop(first)
     second = manager(tmp_path)
     second.start()
-    assert second.list() == networks
+    assert second.networks.list() == networks
     stop(second)
 
 
@@ -590,7 +692,7 @@ def test_other_bip_waits_for_running_containers(tmp_path: Path) -> None:
     third = manager(tmp_path, config=NetworkConfig(bip="10.9.0.1/24"))
     assert third.start() == []
     assert ip_of(container(third)) == "10.9.0.2"
-    assert third.get("bridge").id == box.endpoints[0].network_id
+    assert third.networks.get("bridge").id == box.endpoints[0].network_id
     stop(third)
 
 
@@ -600,8 +702,56 @@ def test_subnets_in_use_are_avoided(tmp_path: Path) -> None:
     shell("ip", "route", "add", "172.18.0.0/24", "via", "172.17.40.2")
     m = manager(tmp_path)
     m.start()
-    assert m.get("bridge").subnets[0].cidr == "172.19.0.0/16"
+    assert m.networks.get("bridge").subnets[0].cidr == "172.19.0.0/16"
     stop(m)
+
+
+@on_a_host
+def test_the_default_bridge_moves_when_its_subnet_is_taken(tmp_path: Path) -> None:
+    first = manager(tmp_path)
+    first.start()
+    first.networks.create(NetworkRequest(name="mine", subnets=(Subnet(cidr="10.9.0.0/24"),)))
+    assert first.networks.get("bridge").subnets[0].cidr == "172.17.0.0/16"
+    first.shutdown()
+    for name in ("wherry0", first.networks.get("mine").bridge_name):
+        shell("ip", "link", "del", name)
+    # as another engine does, while this host has been booted anew
+    shell("ip", "link", "add", "docker0", "type", "bridge")
+    shell("ip", "addr", "add", "172.17.0.1/16", "dev", "docker0")
+    shell("ip", "addr", "add", "10.9.0.200/25", "dev", "docker0")
+    shell("ip", "link", "set", "docker0", "up")
+    second = manager(tmp_path)
+    lines = second.start()
+    assert lines == [
+        "network bridge moved from 172.17.0.0/16 to 172.18.0.0/16: this host reaches 172.17.0.0/16 otherwise",
+        "subnet 10.9.0.0/24 of network mine collides with 10.9.0.128/25, which docker0 leads to: some of its "
+        "addresses are out of reach",
+    ]
+    lan = other_host(tmp_path / "hosts", "lan", "198.51.100")
+    box = container(second, PortMapping(container_port=80, host_port=8080))
+    serve(box.path, 80, "box")
+    assert ip_of(box) == "172.18.0.2"
+    assert ask(lan, "198.51.100.1", 8080) == "box 198.51.100.2"
+    second.shutdown()
+    # now that a container is there it stays, whoever comes
+    shell("ip", "addr", "add", "172.18.5.1/24", "dev", "docker0")
+    third = manager(tmp_path)
+    assert third.start()[0] == (
+        "subnet 172.18.0.0/16 of network bridge collides with 172.18.5.0/24, which docker0 leads to: some of "
+        "its addresses are out of reach"
+    )
+    third.restore({box.container_id: 0})
+    assert third.networks.get("bridge").subnets[0].cidr == "172.18.0.0/16"
+    assert ask(lan, "198.51.100.1", 8080) == "box 198.51.100.2"
+    third.sandboxes.delete(box.container_id)
+    third.settle()
+    third.shutdown()
+    # a way to more than our subnet is no reason to move: ours is the more precise
+    shell("ip", "addr", "del", "172.18.5.1/24", "dev", "docker0")
+    shell("ip", "route", "add", "172.18.0.0/15", "via", "198.51.100.2")
+    fourth = manager(tmp_path)
+    assert "subnet 172.18.0.0/16 of network bridge collides with 172.18.0.0/15" in fourth.start()[0]
+    assert fourth.networks.get("bridge").subnets[0].cidr == "172.18.0.0/16"
 
 
 @on_a_host

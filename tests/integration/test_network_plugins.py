@@ -17,8 +17,9 @@ from test_networks_kernel import container, ip, network, resolve
 from wherry.errors import Internal, InvalidArgument, NotFound, Unavailable
 from wherry.linux.plugins import Directories, Plugins
 from wherry.model.container import EndpointIpamConfig, EndpointRequest
-from wherry.network.manager import NetworkManager
-from wherry.network.types import Subnet
+from wherry.network import room
+from wherry.network.room import NetworkRoom
+from wherry.network.types import Instance, Subnet
 from wherry.state import schema
 from wherry.state.database import Database
 
@@ -121,16 +122,16 @@ class ExamplePlugin:
         pass
 
 
-def started(directory: Path) -> tuple[NetworkManager, ExamplePlugin]:
+def started(directory: Path) -> tuple[NetworkRoom, ExamplePlugin]:
     (directory / "plugins").mkdir(exist_ok=True)
     plugin = ExamplePlugin(directory / "plugins" / "example.sock")
     return manager(directory), plugin
 
 
-def manager(directory: Path) -> NetworkManager:
+def manager(directory: Path) -> NetworkRoom:
     places = Directories(sockets=(directory / "plugins",), specs=(directory / "specs",))
     db = Database(directory / "wherry.db", schema.MIGRATIONS)
-    m = NetworkManager(db=db, run=directory / "run", plugins=Plugins(places))
+    m = room.wire(db, directory / "run", instance=Instance("default"), plugins=Plugins(places))
     m.start()
     return m
 
@@ -148,18 +149,18 @@ def test_a_network_of_a_plugin(tmp_path: Path) -> None:
     routes = shell("ip", "route", where=web.path)
     assert "default via 10.77.0.1 dev eth0" in routes and "203.0.113.0/24 dev eth0" in routes
     wanted = EndpointRequest(ipam_config=EndpointIpamConfig(ipv4_address="10.77.0.9"))
-    third = m.create_sandbox("f" * 64, endpoints={"theirs": wanted})
+    third = m.sandboxes.create("f" * 64, endpoints={"theirs": wanted})
     assert ip(third) == "10.77.0.9"
     # a daemon that starts again finds the plugin again
     m.shutdown()
     m = manager(tmp_path)
     assert m.restore({b.container_id: 0 for b in (web, client, third)}) == []
     for box in (web, client, third):
-        m.delete_sandbox(box.container_id)
+        m.sandboxes.delete(box.container_id)
     m.settle()
     assert plugin.calls.count("NetworkDriver.Leave") == plugin.calls.count("NetworkDriver.Join") == 3
     assert plugin.calls.count("IpamDriver.ReleaseAddress") == 3
-    m.remove("theirs")
+    m.networks.remove("theirs")
     assert (plugin.networks, plugin.pools) == ({}, {})
     after = footprint(tmp_path)
     assert (after["links"], after["rows"], after["pins"]) == (before["links"], before["rows"], before["pins"])
@@ -171,8 +172,8 @@ def test_addresses_of_a_plugin_on_a_bridge(tmp_path: Path) -> None:
     network(m, "mine", ipam_driver="example", subnets=(Subnet(cidr="10.88.0.0/24"),), ipam_options={"a": "b"})
     box = container(m, "mine")
     assert (ip(box), box.endpoints[0].gateway) == ("10.88.0.101", "10.88.0.1")
-    m.delete_sandbox(box.container_id)
-    m.remove("mine")
+    m.sandboxes.delete(box.container_id)
+    m.networks.remove("mine")
     assert plugin.pools == {}
 
 
@@ -194,8 +195,8 @@ def test_refusals_leave_nothing(tmp_path: Path, method: str) -> None:
     with pytest.raises(Internal, match=f"plugin example: {method}: out of order"):
         network(m, "theirs", driver="example", ipam_driver="example")
         container(m, "theirs")
-    if "theirs" in {n.name for n in m.list()}:
-        m.remove("theirs")
+    if "theirs" in {n.name for n in m.networks.list()}:
+        m.networks.remove("theirs")
     m.settle()
     assert (plugin.networks, plugin.pools) == ({}, {})
     assert footprint(tmp_path) == before

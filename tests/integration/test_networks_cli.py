@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -60,7 +62,7 @@ def test_connect_and_disconnect(daemon: LabDaemon, name: str) -> None:
     networks = json.loads(daemon.docker("inspect", box).ok())[0]["NetworkSettings"]["Networks"]
     assert list(networks) == [one] and networks[one]["IPAddress"]
     refused = daemon.docker("network", "disconnect", two, box)
-    assert f"is not connected to network {two}" in refused.errors
+    assert f"is not connected to the network {two}" in refused.errors
     actions = daemon.actions(type=["network"], network=[one])
     assert actions[:1] == ["create"] and "connect" in actions
 
@@ -97,7 +99,7 @@ def test_what_cannot_be(daemon: LabDaemon, name: str) -> None:
         (("--subnet", "10.213.8.128/25", "x"), "Pool overlaps with other one on this address space"),
         (("-o", "foo=bar", "x"), "invalid option 'foo'"),
         (("-d", "nope", "x"), 'plugin "nope" not found'),
-        (("-o", "com.docker.network.driver.mtu=x", "x"), "68 to 65535"),
+        (("-o", "com.docker.network.driver.mtu=1", "x"), "68 to 65535"),
         (("--config-from", "nope", "x"), "configuration network 'nope' not found"),
     ):
         for refused in (
@@ -121,7 +123,7 @@ def test_what_cannot_be(daemon: LabDaemon, name: str) -> None:
         assert daemon.api(method, path).status == status
     assert daemon.api("POST", f"/networks/{name}/connect", {"Container": "none-such"}).status == 404
     taken = daemon.docker("run", "--rm", "--network", f"name={name},ip=10.213.8.1", "busybox", "true")
-    assert "It does not belong to any of this network's subnets" in taken.errors
+    assert "failed to set up container networking: Address already in use" in taken.errors
     daemon.remove_containers()
     wait_until(lambda: daemon.traces() == before, "nothing to be left")
 
@@ -185,3 +187,83 @@ def test_a_killed_daemon_comes_back_to_its_networks(fresh_daemon: LabDaemon) -> 
     used = {c["IPv4Address"] for c in inspect(daemon, "mine")["Containers"].values()}
     assert not used & {c["IPv4Address"] for c in address.values() if c["Name"] == "gone"}
     assert "1 packets received" in daemon.docker("exec", "web", "ping", "-c1", "next").ok()
+
+
+def test_a_range_of_a_thousand_ports_within_1024_descriptors(fresh_daemon: LabDaemon, name: str) -> None:
+    assert fresh_daemon.process is not None
+    pid = fresh_daemon.process.pid
+    _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1024, hard))
+    before = len(os.listdir(f"/proc/{pid}/fd"))
+    run(fresh_daemon, name, "-p", "20000-21000:20000-21000")
+    assert len(os.listdir(f"/proc/{pid}/fd")) < before + 20
+    assert "20000-21000->20000-21000/tcp" in fresh_daemon.docker("ps").ok()
+    fresh_daemon.docker("exec", "-d", name, "nc", "-l", "-p", "20777", "-e", "echo", "here").ok()
+    wait_until(lambda: asked(20777) == b"here\n", "the container to answer")
+    taken = fresh_daemon.docker("run", "--rm", "-p", "20777:80", "busybox", "true")
+    assert "Bind for 0.0.0.0:20777 failed: port is already allocated" in taken.errors
+    fresh_daemon.docker("rm", "-f", name).ok()
+
+
+def asked(port: int) -> bytes:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as sock:
+            return sock.recv(100)
+    except OSError:
+        return b""
+
+
+def test_an_ip_range(daemon: LabDaemon, name: str) -> None:
+    where = ("--subnet", "10.213.9.0/24", "--ip-range", "10.213.9.128/28")
+    daemon.docker("network", "create", *where, "--aux-address", "me=10.213.9.128", name).ok()
+    assert inspect(daemon, name)["IPAM"]["Config"] == [
+        {
+            "Subnet": "10.213.9.0/24",
+            "IPRange": "10.213.9.128/28",
+            "Gateway": "10.213.9.1",
+            "AuxiliaryAddresses": {"me": "10.213.9.128"},
+        }
+    ]
+    address = daemon.docker("run", "--rm", "--network", name, "busybox", "hostname", "-i").ok().strip()
+    assert address == "10.213.9.129"
+    for ranged in ("10.213.8.0/28", "10.213.9.130/28"):
+        body = {"Name": f"{name}-x", "IPAM": {"Config": [{"Subnet": "10.213.10.0/24", "IPRange": ranged}]}}
+        answer = daemon.api("POST", "/networks/create", body)
+        assert answer.status == 400 and "ip-range" in answer.json["message"], answer.body
+
+
+def test_a_list_with_a_slash(daemon: LabDaemon) -> None:
+    for path in ("/networks/", "/v1.44/networks/"):
+        assert {n["Name"] for n in daemon.api("GET", path).json} >= {"bridge", "host", "none"}
+
+
+def test_the_prompt_of_prune_is_dockers(daemon: LabDaemon) -> None:
+    asked = [ask("network", "prune", input=b"n\n") for ask in (daemon.docker, daemon.wherry)]
+    prompt = "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure"
+    assert all(done.raw.decode().startswith(prompt) for done in asked), [done.raw for done in asked]
+
+
+def test_parameters_of_an_interface(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("network", "create", name).ok()
+    option = "driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1"
+    shown = ("busybox", "cat", "/proc/sys/net/ipv4/conf/eth0/log_martians")
+    for ask in (daemon.docker, daemon.wherry):
+        assert ask("run", "--rm", "--network", f"name={name},{option}", *shown).ok().strip() == "1"
+
+
+def test_host_and_none_list_their_containers(daemon: LabDaemon, name: str) -> None:
+    """As others do, with an endpoint that has an id and no address."""
+    for network in ("host", "none"):
+        flags = ("-d", "--init", "--network", network)
+        container = daemon.docker("run", *flags, "busybox", "sleep", "1000").ok()
+        shown = daemon.api("GET", f"/containers/{container}/json").json
+        endpoint = shown["NetworkSettings"]["Networks"][network]["EndpointID"]
+        listed = daemon.api("GET", f"/networks/{network}").json["Containers"]
+        assert listed[container] == {
+            "Name": shown["Name"].removeprefix("/"), "EndpointID": endpoint, "MacAddress": "",
+            "IPv4Address": "", "IPv6Address": "",
+        }  # fmt: skip
+        assert len(endpoint) == 64
+        daemon.docker("kill", container).ok()
+        daemon.docker("wait", container).ok()
+        assert container not in daemon.api("GET", f"/networks/{network}").json["Containers"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +32,19 @@ from network_lab import (
 from patience import patiently
 
 from wherry.errors import Conflict, Forbidden, Internal, InvalidArgument
-from wherry.linux import netns
+from wherry.linux import conntrack, netns
+from wherry.linux.netlink import NetlinkSocket
+from wherry.linux.nft import Nft
 from wherry.model.container import EndpointIpamConfig, EndpointRequest
+from wherry.network import ports as module_of_ports
 from wherry.network import sandbox
 from wherry.network.catalog import Catalog
 from wherry.network.create import NetworkRequest
 from wherry.network.dns import message
 from wherry.network.drivers.bridge import BridgeDriver
 from wherry.network.hostsetup import HostSetup
-from wherry.network.manager import NetworkManager
 from wherry.network.publishing import Publishing
+from wherry.network.room import NetworkRoom
 from wherry.network.types import Network, Owner, PortMapping, Resolving, Sandbox, Subnet
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -45,25 +52,25 @@ pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="
 _BRIDGE = "com.docker.network.bridge."
 
 
-def started(directory: Path) -> NetworkManager:
+def started(directory: Path) -> NetworkRoom:
     m = manager(directory)
     m.start()
     return m
 
 
-def network(m: NetworkManager, name: str, **request: Any) -> Network:
-    return m.create(NetworkRequest(name=name, **request))[0]
+def network(m: NetworkRoom, name: str, **request: Any) -> Network:
+    return m.networks.create(NetworkRequest(name=name, **request))[0]
 
 
 def container(
-    m: NetworkManager,
+    m: NetworkRoom,
     *networks: str,
     name: str = "",
     ports: tuple[PortMapping, ...] = (),
     resolving: Resolving | None = None,
     **requests: EndpointRequest,
 ) -> Sandbox:
-    return m.create_sandbox(
+    return m.sandboxes.create(
         secrets.token_hex(32),
         endpoints={n: requests.get(n) for n in networks},
         ports=ports,
@@ -76,14 +83,12 @@ def question(name: str, kind: int = message.A) -> bytes:
     return message.HEADER.pack(7, 0x0100, 1, 0, 0, 0) + labels + kind.to_bytes(2, "big") + b"\0\1"
 
 
-def resolve(
-    box: Sandbox, name: str, kind: int = message.A, *, timeout: float = patiently(5)
-) -> list[str] | int:
+def resolve(box: Sandbox, name: str, kind: int = message.A, *, timeout: float = 5) -> list[str] | int:
     """The addresses that 127.0.0.11 answers inside a container, or the code of its refusal."""
 
     def query() -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(timeout)
+            sock.settimeout(patiently(timeout))
             sock.connect(("127.0.0.11", 53))
             sock.send(question(name, kind))
             return sock.recv(4096)
@@ -107,7 +112,7 @@ def ip(box: Sandbox, position: int = 0) -> str:
 def test_networks_are_apart_and_their_own_meet(tmp_path: Path) -> None:
     m = started(tmp_path)
     network(m, "warm")
-    m.delete_sandbox(container(m, "warm").container_id)
+    m.sandboxes.delete(container(m, "warm").container_id)
     m.settle()
     before = footprint(tmp_path)
     network(m, "front")
@@ -120,11 +125,11 @@ def test_networks_are_apart_and_their_own_meet(tmp_path: Path) -> None:
     assert ask(web.path, ip(db), 80, timeout=QUIET) == "silence"
     assert ask(db.path, ip(web), 80, timeout=QUIET) == "silence"
     with pytest.raises(Forbidden, match="network front has active endpoints"):
-        m.remove("front")
+        m.networks.remove("front")
     for box in (web, db, both):
-        m.delete_sandbox(box.container_id)
-    m.remove("front")
-    m.remove("back")
+        m.sandboxes.delete(box.container_id)
+    m.networks.remove("front")
+    m.networks.remove("back")
     m.settle()
     # two descriptors are those of the servers of this test
     assert footprint(tmp_path) == {**before, "descriptors": int(str(before["descriptors"])) + 2}
@@ -143,7 +148,7 @@ def test_an_internal_network_leads_nowhere(tmp_path: Path) -> None:
     serve(neighbour.path, 80, "neighbour")
     assert ask(box.path, ip(neighbour), 80) == f"neighbour {ip(box)}"
     assert ask(box.path, "198.51.100.2", 80, timeout=QUIET) == "Network is unreachable"
-    gateway = m.get("inner").subnets[0].gateway
+    gateway = m.networks.get("inner").subnets[0].gateway
     shell("ip", "route", "add", "default", "via", gateway, where=box.path)
     assert ask(box.path, "198.51.100.2", 80, timeout=QUIET) == "silence"
     assert ask(box.path, gateway, 8080, timeout=QUIET) == "silence", "not even a published port"
@@ -189,18 +194,18 @@ def test_connecting_and_disconnecting_while_it_runs(tmp_path: Path) -> None:
     serve(web.path, 80, "web")
     client = container(m, "back")
     before = footprint(tmp_path)
-    endpoint = m.connect(web.container_id, "back", EndpointRequest(aliases=["www"], gw_priority=1))
+    endpoint = m.sandboxes.connect(web.container_id, "back", EndpointRequest(aliases=["www"], gw_priority=1))
     assert endpoint.ifname == "eth1"
     assert ask(client.path, endpoint.ip, 80) == f"web {ip(client)}"
-    back, front = (m.get(n).subnets[0].gateway for n in ("back", "front"))
+    back, front = (m.networks.get(n).subnets[0].gateway for n in ("back", "front"))
     assert f"default via {back}" in shell("ip", "route", where=web.path), "the higher priority"
     assert ask(None, "127.0.0.1", 8080) == f"web {back}", "the port follows the way out"
     with pytest.raises(Forbidden, match="already exists in network back"):
-        m.connect(web.container_id, "back", EndpointRequest())
-    m.disconnect(web.container_id, m.get("front").id)
+        m.sandboxes.connect(web.container_id, "back", EndpointRequest())
+    m.sandboxes.disconnect(web.container_id, m.networks.get("front").id)
     assert ask(None, "127.0.0.1", 8080) == f"web {back}"
-    m.connect(web.container_id, "front", EndpointRequest())
-    m.disconnect(web.container_id, m.get("back").id)
+    m.sandboxes.connect(web.container_id, "front", EndpointRequest())
+    m.sandboxes.disconnect(web.container_id, m.networks.get("back").id)
     assert f"default via {front}" in shell("ip", "route", where=web.path)
     assert ask(None, "127.0.0.1", 8080) == f"web {front}"
     assert ask(client.path, endpoint.ip, 80, timeout=QUIET) in ("silence", "No route to host")
@@ -210,10 +215,10 @@ def test_connecting_and_disconnecting_while_it_runs(tmp_path: Path) -> None:
         len(before["links"]),  # type: ignore[arg-type]
         before["descriptors"],
     )
-    m.disconnect(web.container_id, m.get("front").id)
+    m.sandboxes.disconnect(web.container_id, m.networks.get("front").id)
     assert ask(None, "127.0.0.1", 8080, timeout=QUIET) == "refused"
     ports = [PortMapping(container_port=80, host_port=8080)]
-    m.connect(web.container_id, "back", EndpointRequest(), ports=ports)
+    m.sandboxes.connect(web.container_id, "back", EndpointRequest(), ports=ports)
     assert ask(None, "127.0.0.1", 8080) == f"web {back}", "published again, as it can be reached again"
 
 
@@ -233,7 +238,7 @@ def serve6(where: Path, port: int, word: str) -> None:
 def ask6(where: Path | None, address: str, port: int, timeout: float = 5) -> str:
     def run() -> str:
         try:
-            with socket.create_connection((address, port), timeout) as sock:
+            with socket.create_connection((address, port), patiently(timeout)) as sock:
                 return sock.recv(100).decode()
         except TimeoutError:
             return "silence"
@@ -290,17 +295,17 @@ def test_the_hosts_own_programs_reach_ports_by_the_ipv6_loopback(tmp_path: Path)
     client = container(m, "six")
     assert ask6(client.path, "::1", 8080, QUIET) == "Connection refused", "its own loopback is another"
     with pytest.raises(InvalidArgument, match="cannot publish on ::1: for udp that is not implemented"):
-        m.publish(web.container_id, [PortMapping(container_port=53, host_ip="::1", proto="udp")])
-    m.connect(web.container_id, "back", EndpointRequest(gw_priority=1))
+        m.sandboxes.publish(web.container_id, [PortMapping(container_port=53, host_ip="::1", proto="udp")])
+    m.sandboxes.connect(web.container_id, "back", EndpointRequest(gw_priority=1))
     assert ask6(None, "::1", 9090).startswith("web "), "led to where the container is reached now"
-    m.unpublish(web.container_id, [p for p in web.ports if p.host_port == 9090])
+    m.sandboxes.unpublish(web.container_id, [p for p in web.ports if p.host_port == 9090])
     assert ask6(None, "::1", 9090) == "Connection refused"
     assert ask6(None, "::1", 8080).startswith("web ")
     m.shutdown()
     again = started(tmp_path)
     assert again.restore({box.container_id: 0 for box in (web, old, client)}) == []
     assert ask6(None, "::1", 8080).startswith("web ") and ask6(None, "::1", 7070).startswith("old ")
-    again.delete_sandbox(old.container_id)
+    again.sandboxes.delete(old.container_id)
     assert ask6(None, "::1", 7070) == "Connection refused"
     again.shutdown()
     assert not [t for t in threading.enumerate() if t.name == "loopback"]
@@ -319,8 +324,8 @@ def test_only_those_on_the_list_connect(tmp_path: Path) -> None:
     assert ask(stranger, "203.0.113.1", 8080, timeout=QUIET) == "silence"
     assert ask(stranger, "203.0.113.1", 9090) == "web 203.0.113.2"
     assert ask(None, "127.0.0.1", 8080).startswith("web "), "the host itself is on every list"
-    m.unpublish(web.container_id, [p for p in web.ports if p.host_port == 8080])
-    m.publish(web.container_id, [PortMapping(container_port=80, host_port=8080)])
+    m.sandboxes.unpublish(web.container_id, [p for p in web.ports if p.host_port == 8080])
+    m.sandboxes.publish(web.container_id, [PortMapping(container_port=80, host_port=8080)])
     assert ask(stranger, "203.0.113.1", 8080) == "web 203.0.113.2"
 
 
@@ -334,7 +339,7 @@ def test_ranges_keep_their_ports(tmp_path: Path) -> None:
     for port in (8000, 8004, 8009):
         serve(web.path, port, str(port))
         assert ask(lan, "198.51.100.1", port) == f"{port} 198.51.100.2"
-    m.unpublish(web.container_id, [p for p in web.ports if p.host_port == 8004])
+    m.sandboxes.unpublish(web.container_id, [p for p in web.ports if p.host_port == 8004])
     assert ask(lan, "198.51.100.1", 8004, timeout=QUIET) == "refused"
     assert ask(lan, "198.51.100.1", 8009) == "8009 198.51.100.2"
 
@@ -463,11 +468,11 @@ def test_names(tmp_path: Path) -> None:
     assert resolve(stranger, "www") == [ip(web)]
     assert resolve(stranger, "www", message.AAAA) == [web.endpoints[0].ip6]
     assert resolve(stranger, web.container_id[:12]) == [ip(web)]
-    assert resolve(stranger, "db", timeout=patiently(8)) == message.SERVFAIL
-    m.rename(db.container_id, "data")
+    assert resolve(stranger, "db", timeout=8) == message.SERVFAIL
+    m.sandboxes.rename(db.container_id, "data")
     assert resolve(web, "data") == [ip(db)]
-    m.delete_sandbox(db.container_id)
-    assert resolve(web, "data", timeout=patiently(8)) == message.SERVFAIL
+    m.sandboxes.delete(db.container_id)
+    assert resolve(web, "data", timeout=8) == message.SERVFAIL
 
 
 @on_a_host
@@ -502,7 +507,9 @@ def test_questions_for_others_are_asked_from_where_they_may(tmp_path: Path) -> N
     box = container(m, "mine", name="box", resolving=Resolving(servers=(ip(upstream),), inside=True))
     assert resolve(box, "example.org") == [ip(box)], "a server chosen for it is asked from inside"
     other = container(m, "mine", name="other", resolving=Resolving(servers=(ip(upstream),)))
-    assert resolve(other, "example.org") == [m.get("mine").subnets[0].gateway], "the host's from the host"
+    assert resolve(other, "example.org") == [m.networks.get("mine").subnets[0].gateway], (
+        "the host's from the host"
+    )
 
 
 @on_a_host
@@ -511,15 +518,16 @@ def test_names_survive_the_daemon(tmp_path: Path) -> None:
     network(m, "mine")
     box, other = container(m, "mine", name="box"), container(m, "mine", name="other")
     # the sockets of a killed process are closed by the kernel
-    m._dns.close()
-    m._publishing.close()
-    m._host.close()
+    m.parts.dns.close()
+    m.parts.publishing.close()
+    m.parts.host.close()
+    m.parts.marks.release()
     again = manager(tmp_path)
     again.start()
     assert again.restore({box.container_id: 0, other.container_id: 0}) == []
     assert resolve(box, "other") == [ip(other)]
-    again.delete_sandbox(other.container_id)
-    assert resolve(box, "other", timeout=patiently(8)) == message.SERVFAIL
+    again.sandboxes.delete(other.container_id)
+    assert resolve(box, "other", timeout=8) == message.SERVFAIL
 
 
 @on_a_host
@@ -529,12 +537,12 @@ def test_networks_survive_the_daemon_and_leftovers_do_not(tmp_path: Path) -> Non
     gone = network(m, "gone")
     m.shutdown()
     shell("ip", "link", "del", kept.bridge_name)
-    m._catalog.remove(gone)  # a removal that was cut short after its row
+    m.parts.catalog.remove(gone)  # a removal that was cut short after its row
     again = manager(tmp_path)
     lines = again.start()
     assert f"removed an interface without a network: {gone.bridge_name}" in lines
     assert kept.subnets[1].gateway in shell("ip", "addr", "show", kept.bridge_name)
-    assert [n.name for n in again.list()] == ["bridge", "host", "none", "kept"]
+    assert [n.name for n in again.networks.list()] == ["bridge", "host", "none", "kept"]
 
 
 MAKING = {
@@ -562,7 +570,7 @@ def test_a_network_that_cannot_be_made_leaves_nothing(
         with pytest.raises(Internal, match="the lights went out"):
             network(m, "mine", ipv6=True)
     assert footprint(tmp_path) == before
-    assert [n.name for n in m.list()] == ["bridge", "host", "none"]
+    assert [n.name for n in m.networks.list()] == ["bridge", "host", "none"]
     network(m, "mine", ipv6=True)
 
 
@@ -585,20 +593,20 @@ def test_a_daemon_killed_while_it_makes_a_network(
         if step == "removal":
             network(m, "mine", ipv6=True)
             monkeypatch.setattr(Publishing, "remove_network", die)
-            m.remove("mine")
+            m.networks.remove("mine")
         monkeypatch.setattr(*MAKING[step], die)
         network(m, "mine", ipv6=True)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     m = started(tmp_path)
     m.restore({})
-    if "mine" in {n.name for n in m.list()}:
+    if "mine" in {n.name for n in m.networks.list()}:
         box = container(m, "mine")
         serve(box.path, 80, "box")
         assert ask(container(m, "mine").path, ip(box), 80).startswith("box ")
-        for owner in [row.container_id for row in m._rows.sandboxes()]:
-            m.delete_sandbox(owner)
+        for owner in [row.container_id for row in m.parts.rows.sandboxes()]:
+            m.sandboxes.delete(owner)
         m.settle()
-        m.remove("mine")
+        m.networks.remove("mine")
     m.shutdown()
     after = footprint(tmp_path)
     for what in ("links", "pins", "nft", "rows", "mounts"):
@@ -626,12 +634,12 @@ def test_a_connection_that_fails_is_undone(
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, step, fail)
         with pytest.raises(Internal, match="the lights went out"):
-            m.connect(box.container_id, "back", EndpointRequest())
+            m.sandboxes.connect(box.container_id, "back", EndpointRequest())
     m.settle()
     assert footprint(tmp_path) == before
     assert len(shell("ip", "-o", "link", where=box.path).splitlines()) == 2
     assert ask(None, "127.0.0.1", 8080).startswith("box ")
-    m.connect(box.container_id, "back", EndpointRequest())
+    m.sandboxes.connect(box.container_id, "back", EndpointRequest())
 
 
 @on_a_host
@@ -656,7 +664,7 @@ def test_router_advertisements_are_heard_on(tmp_path: Path) -> None:
     network(m, "six", ipv6=True)
     assert Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text() == "1\n"
     assert Path("/proc/sys/net/ipv6/conf/up0/accept_ra").read_text() == "2\n"
-    bridge = m.get("six").bridge_name
+    bridge = m.networks.get("six").bridge_name
     assert Path(f"/proc/sys/net/ipv6/conf/{bridge}/accept_ra").read_text() == "0\n"
 
 
@@ -677,6 +685,187 @@ def test_host_rules_are_obeyed_where_asked(tmp_path: Path) -> None:
     ports = (PortMapping(container_port=80, host_port=8080), PortMapping(container_port=80, host_port=9090))
     web = container(m, "mine", ports=ports)
     serve(web.path, 80, "web")
-    assert ask(lan, "198.51.100.1", 8080, timeout=patiently(1.5)) == "silence", "the host drops it"
+    assert ask(lan, "198.51.100.1", 8080, timeout=1.5) == "silence", "the host drops it"
     assert ask(lan, "198.51.100.1", 9090) == "web 198.51.100.2"
     assert ask(None, "127.0.0.1", 8080).startswith("web ")
+
+
+@on_a_host
+def test_a_thousand_ports_take_no_descriptor_each(tmp_path: Path) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+    m = started(tmp_path)
+    network(m, "dual", ipv6=True)
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    wanted = tuple(PortMapping(container_port=p, host_port=p) for p in range(20000, 21001))
+    box = container(m, "dual", ports=wanted)
+    assert len(box.ports) == 2002
+    assert descriptors() < before + 8, "its names and its ports"
+    for port in (20000, 20500, 21000):
+        serve6(box.path, port, f"box{port}")
+        assert ask6(None, "::1", port).startswith(f"box{port} ")
+        with socket.socket() as thief, pytest.raises(OSError, match="Address already in use"):
+            thief.bind(("0.0.0.0", port))
+    m.sandboxes.unpublish(box.container_id, [p for p in box.ports if p.host_port >= 20500])
+    assert ask6(None, "::1", 20500, QUIET) == "Connection refused"
+    assert ask6(None, "::1", 20000).startswith("box20000 ")
+    with socket.socket() as mine:
+        mine.bind(("0.0.0.0", 20500))
+        mine.listen()
+        with pytest.raises(Internal, match=r"0\.0\.0\.0:20500: address already in use"):
+            container(m, "dual", ports=wanted[500:501])
+    m.shutdown()
+    again = manager(tmp_path)
+    again.start()
+    assert again.restore({box.container_id: 0}) == []
+    with socket.socket() as thief, pytest.raises(OSError, match="Address already in use"):
+        thief.bind(("0.0.0.0", 20300))
+    assert ask6(None, "::1", 20000).startswith("box20000 "), "by the new daemon's relay"
+    again.sandboxes.delete(box.container_id)
+    again.shutdown()
+    assert descriptors() <= before
+
+
+@on_a_host
+def test_no_transaction_waits_for_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = manager(tmp_path)
+    lock = m.parts.rows.db._lock
+    within: set[str] = set()
+    for target, name in ((NetlinkSocket, "__init__"), (Nft, "run"), (module_of_ports, "_bind")):
+        was = getattr(target, name)
+
+        def watched(*args: Any, was: Any = was, name: str = name, **kwargs: Any) -> Any:
+            if lock._is_owned():  # type: ignore[attr-defined]
+                within.add("".join(traceback.format_stack(limit=6)))
+            return was(*args, **kwargs)
+
+        monkeypatch.setattr(target, name, watched)
+    m.start()
+    network(m, "one", ipv6=True)
+    two = network(m, "two", subnets=(Subnet(cidr="10.9.0.0/24"),))
+    box = container(m, "one", ports=(PortMapping(container_port=80, host_port=8080),))
+    other = container(m, "one")
+    m.sandboxes.connect(box.container_id, "two", EndpointRequest())
+    (published,) = m.sandboxes.publish(
+        box.container_id, [PortMapping(container_port=81, host_ip="127.0.0.1", host_port=8081)]
+    )
+    m.sandboxes.unpublish(box.container_id, [published])
+    m.sandboxes.rename(box.container_id, "renamed")
+    m.sandboxes.disconnect(box.container_id, box.endpoints[0].network_id)
+    build = m.sandboxes.create(secrets.token_hex(32), network_mode=m.builds.enter())
+    for each in (build, box, other):
+        m.sandboxes.delete(each.container_id)
+    m.builds.leave()
+    m.networks.remove(two.id)
+    m.shutdown()
+    assert not within, "\n".join(within)
+
+
+@on_a_host
+def test_networks_made_at_once_have_subnets_of_their_own(tmp_path: Path) -> None:
+    m = started(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: network(m, f"n{n}"), range(24)))
+        names = [pool.submit(network, m, "same") for _ in range(8)]
+    assert len({n.subnets[0].cidr for n in made}) == 24
+    assert sum(future.exception() is None for future in names) == 1
+    assert {type(f.exception()) for f in names} == {type(None), Conflict}
+    assert len(m.networks.list()) == 3 + 25
+
+
+@on_a_host
+def test_ports_whose_rules_fail_leave_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    m = started(tmp_path)
+    network(m, "mine")
+    kept = PortMapping(container_port=80, host_port=8080)
+    box = container(m, "mine", ports=(kept,))
+    before = footprint(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise Internal("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(m.parts.publishing, "_change", refuse)
+        with pytest.raises(Internal, match="no"):
+            m.sandboxes.publish(box.container_id, [PortMapping(container_port=81, host_port=8081)])
+        with pytest.raises(Internal, match="no"):
+            m.sandboxes.unpublish(box.container_id, box.ports)
+    assert footprint(tmp_path) == before
+    assert m.sandboxes.get(box.container_id) == box
+
+
+@pytest.mark.parametrize("way", ["by filter", "one by one", "of many"])
+@on_a_host
+def test_udp_flows_of_both_families_are_forgotten(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that never stops finds the container that has the port now."""
+    if way == "one by one":
+        monkeypatch.setattr(conntrack, "_delete_by_filter", lambda *_: False)
+    m = started(tmp_path)
+    network(m, "dual", ipv6=True)
+    lan = wired6(tmp_path)
+    client4, client6 = (udp_client(lan, family) for family in (socket.AF_INET, socket.AF_INET6))
+
+    def answers() -> list[str]:
+        return [hear(client4, "198.51.100.1"), hear(client6, "2001:db8::1")]
+
+    assert answers() == ["silence", "silence"], "nobody has the port yet"
+    more = range(6000, 6020) if way == "of many" else ()
+    ports = tuple(PortMapping(container_port=53, proto="udp", host_port=p) for p in (5353, *more))
+    for word in ("first", "second"):
+        box = container(m, "dual", ports=ports)
+        echo_udp(box, word)
+        assert answers() == [word, word]
+        m.sandboxes.delete(box.container_id)
+    other = m.networks.create(NetworkRequest(name="other", ipv6=True))[0]
+    box = container(m, "dual", ports=ports)
+    echo_udp(box, "third")
+    assert answers() == ["third", "third"]
+    m.sandboxes.connect(box.container_id, "other", EndpointRequest())
+    m.sandboxes.disconnect(box.container_id, m.networks.get("dual").id)
+    assert answers() == ["third", "third"], "its ports lead to its other addresses"
+    assert m.sandboxes.endpoints_of(box.container_id)[0].network_id == other.id
+
+
+def wired6(directory: Path) -> Path:
+    """Another host on a wire, 2001:db8::2, to this one, 2001:db8::1, with IPv4 addresses besides."""
+    lan = other_host(directory / "hosts", "lan", "198.51.100")
+    for where, device, address in ((None, "lan", "2001:db8::1"), (lan, "eth0", "2001:db8::2")):
+        shell("ip", "addr", "add", f"{address}/64", "dev", device, "nodad", where=where)
+    return lan
+
+
+def udp_client(where: Path, family: int) -> socket.socket:
+    client = netns.inside(where, lambda: socket.socket(family, socket.SOCK_DGRAM))
+    client.bind(("", 0))
+    return client
+
+
+def hear(client: socket.socket, address: str) -> str:
+    """What is answered to the same flow as before."""
+    deadline = time.monotonic() + patiently(5)
+    client.settimeout(patiently(QUIET))
+    while True:
+        client.sendto(b"?", (address, 5353))
+        try:
+            return client.recv(100).decode()
+        except ConnectionRefusedError:
+            return "silence"
+        except TimeoutError:
+            if time.monotonic() > deadline - patiently(4):
+                return "silence"
+
+
+def echo_udp(box: Sandbox, word: str) -> None:
+    def serve_it() -> None:
+        while True:
+            _, asker = sock.recvfrom(100)
+            sock.sendto(word.encode(), asker)
+
+    sock = netns.inside(box.path, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+    sock.bind(("::", 53))
+    threading.Thread(target=serve_it, daemon=True).start()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon
+from patience import patiently
 from registrylab import LabRegistry, registry, skopeo
 
 from wherry.model import oci
@@ -28,7 +29,7 @@ def wherry(daemon: LabDaemon, *arguments: str) -> subprocess.CompletedProcess[st
         env={**daemon.environment, "WHERRY_HOST": f"unix://{daemon.socket}"},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=patiently(TIMEOUT),
         check=False,
     )
 

@@ -121,6 +121,7 @@ def test_killed_while_pushing(own: LabDaemon, lab: LabRegistry, name: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGKILL during pulls and pushes", "100 kills")
 @pytest.mark.patient(600)
 def test_killed_at_fifty_moments(own: LabDaemon, lab: LabRegistry, name: str) -> None:
     pulls(own, lab, 50)

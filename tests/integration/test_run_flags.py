@@ -247,7 +247,7 @@ def test_cpu_and_pids_limits(daemon: LabDaemon) -> None:
     assert out.split() == ["50000", "20"]
     done = daemon.docker("run", "--rm", "--cpus", "1000", "busybox", "true")
     assert done.code == 125
-    assert "Range of CPUs is from 0.01 to" in done.errors
+    assert "range of CPUs is from 0.01 to" in done.errors
 
 
 def test_shared_memory(daemon: LabDaemon) -> None:

@@ -13,7 +13,7 @@ from patience import patiently
 
 from wherry.errors import Internal
 from wherry.linux import netns
-from wherry.network.manager import NetworkManager
+from wherry.network.room import NetworkRoom
 from wherry.network.types import PortMapping, Sandbox
 
 pytestmark = [
@@ -71,8 +71,8 @@ def ask(where: Path | None, address: str, port: int, timeout: float = 5) -> str:
     return run() if where is None else netns.inside(where, run)
 
 
-def container(m: NetworkManager, *ports: PortMapping) -> Sandbox:
-    return m.create_sandbox(os.urandom(32).hex(), name="test", network_mode="default", ports=ports)
+def container(m: NetworkRoom, *ports: PortMapping) -> Sandbox:
+    return m.sandboxes.create(os.urandom(32).hex(), name="test", network_mode="default", ports=ports)
 
 
 @on_a_host
@@ -90,7 +90,7 @@ def test_a_port_is_published(tmp_path: Path) -> None:
         container(m, PortMapping(container_port=99, host_port=9999, proto="sctp"))
     with pytest.raises(OSError, match="Address already in use"):
         sctp().bind(("0.0.0.0", 9999))
-    m.delete_sandbox(web.container_id)
+    m.sandboxes.delete(web.container_id)
     assert ask(lan, "198.51.100.1", 9999, QUIET) in ("refused", "silence")
     with sctp() as sock:
         sock.bind(("0.0.0.0", 9999))

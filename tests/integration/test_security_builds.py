@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from buildlab import archive, build, built, cat, error, post, stream, web, write
 from daemonlab import LabDaemon
-from patience import patiently
 
 SECRET = "outside of everything"
 
@@ -250,6 +249,7 @@ def test_a_failed_build_leaves_nothing(daemon: LabDaemon, context: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.fault("a build context of many files", "200,000 files")
 @pytest.mark.patient(300)
 def test_two_hundred_thousand_small_files(daemon: LabDaemon, context: Path) -> None:
     for number in range(200_000):
@@ -258,5 +258,5 @@ def test_two_hundred_thousand_small_files(daemon: LabDaemon, context: Path) -> N
             directory.mkdir()
         (directory / f"f{number}").touch()
     write(context, {"Dockerfile": "FROM busybox\nCOPY . /d\nRUN find /d -type f | wc -l > /n\n"})
-    image = daemon.wherry("build", "-q", str(context), timeout=patiently(240)).ok()
+    image = daemon.wherry("build", "-q", str(context), timeout=240).ok()
     assert int(cat(daemon, image, "/n")) == 200_002

@@ -21,13 +21,11 @@ import pytest
 from buildlab import archive, post
 from daemonlab import LabDaemon, wait_until
 
-from wherry.linux.confine import CAP_SYS_ADMIN
-from wherry.storage.in_child import READS, WRITES
+from wherry.storage.confined.child.lockdown import FINDS, WRITES
 
 Work = Callable[[LabDaemon, str], None]
 FILES = 6000
 """As many keep a child busy for long enough to be caught at work."""
-_FINDER = (*READS, CAP_SYS_ADMIN)
 _DOORS = {
     "root": "ls /proc/{0}/root/",
     "descriptors": "readlink /proc/{0}/fd/0",
@@ -87,7 +85,7 @@ def caught(
     worker = threading.Thread(target=run)
     worker.start()
     try:
-        with _stopped(daemon, f"wherry.storage.{module}", role, keep) as pid:
+        with _stopped(daemon, f"wherry.storage.confined.child.{module}", role, keep) as pid:
             yield pid
     finally:
         worker.join()
@@ -135,9 +133,9 @@ def open_doors(daemon: LabDaemon, name: str, pid: int) -> list[str]:
 @pytest.mark.parametrize(
     ("work", "module", "role"),
     [
-        (copy_into_a_container, "files_child", "write"),
-        (copy_in_a_build, "build_child", "copy"),
-        (unpack_a_layer, "unpack_child", "unpack"),
+        (copy_into_a_container, "containerfiles", "write"),
+        (copy_in_a_build, "build_files", "copy"),
+        (unpack_a_layer, "unpack", "unpack"),
     ],
 )
 def test_root_in_a_container_with_the_hosts_processes_does_not_get_at_it(
@@ -162,10 +160,10 @@ def test_what_has_no_more_than_a_container_is_open_to_it_otherwise(daemon: LabDa
 @pytest.mark.parametrize(
     ("work", "module", "role", "keep"),
     [
-        (copy_into_a_container, "files_child", "write", WRITES),
-        (look_for_changes, "files_child", "changes", _FINDER),
-        (copy_in_a_build, "build_child", "copy", WRITES),
-        (unpack_a_layer, "unpack_child", "unpack", WRITES),
+        (copy_into_a_container, "containerfiles", "write", WRITES),
+        (look_for_changes, "containerfiles", "changes", FINDS),
+        (copy_in_a_build, "build_files", "copy", WRITES),
+        (unpack_a_layer, "unpack", "unpack", WRITES),
     ],
 )
 def test_nothing_it_holds_leads_up_to_the_hosts_files(

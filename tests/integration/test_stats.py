@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon, UnixConnection, wait_until
+from patience import patiently
 
-from wherry.cli.render.usage import Usage
+from wherry.cli.render.usage import ContainerUsage
 from wherry.client import containers
 from wherry.client.api import Api
-from wherry.client.transport import Endpoint
+from wherry.client.endpoint import DaemonEndpoint
 
 pytestmark = pytest.mark.kernel
 
@@ -134,7 +135,9 @@ def test_all_at_once(daemon: LabDaemon, box: str) -> None:
     wait_until(lambda: open_files(daemon) <= before)
     code = "from wherry.cli.main import entry; raise SystemExit(entry())"
     argv = [sys.executable, "-c", code, "-H", f"unix://{daemon.socket}", "top"]
-    shown = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
+    shown = subprocess.run(
+        argv, capture_output=True, text=True, timeout=patiently(TIMEOUT), check=True
+    ).stdout
     assert box in shown and other not in shown
 
 
@@ -143,14 +146,14 @@ def test_a_daemon_without_the_endpoint_for_all_is_asked_for_each(daemon: LabDaem
     busy = "while :; do :; done"
     daemon.docker("run", "-d", "--name", name, "busybox", "sh", "-c", busy).ok()
     daemon.docker("run", "-d", "--name", f"{name}-2", "busybox", "sleep", "100").ok()
-    with Api(Endpoint(f"unix://{daemon.socket}")) as api:
+    with Api(DaemonEndpoint(f"unix://{daemon.socket}")) as api:
         (found,) = containers.one_by_one(api, stream=False)
-        usages = {usage.name: usage for usage in map(Usage, found)}
+        usages = {usage.name: usage for usage in map(ContainerUsage, found)}
         assert sorted(usages) == [name, f"{name}-2"]
         assert usages[name].cpu > 10
         assert usages[f"{name}-2"].cpu < 10
         (together,) = containers.all_stats(api, stream=False)
         assert {u["id"] for u in together} == {u["id"] for u in found}
     daemon.docker("rm", "-f", name, f"{name}-2").ok()
-    with Api(Endpoint(f"unix://{daemon.socket}")) as api:
+    with Api(DaemonEndpoint(f"unix://{daemon.socket}")) as api:
         assert list(containers.one_by_one(api, stream=False)) == [[]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -101,9 +102,13 @@ def test_limits_of_a_stopped_container_come_with_its_start(daemon: LabDaemon, na
     assert cgroup(daemon, name, "pids", "pids.max") == "33"
 
 
-def test_what_the_kernel_refuses_changes_nothing(daemon: LabDaemon, running: str) -> None:
+def test_what_the_kernel_refuses_changes_nothing(daemon: LabDaemon, running: str, tmp_path: Path) -> None:
+    nowhere = tmp_path / "disk"
+    os.mknod(nowhere, 0o600 | stat.S_IFBLK, os.makedev(240, 77))
     daemon.docker("update", "--pids-limit", "40", running).ok()
-    assert "cpuset" in refused(daemon, running, CpusetCpus="4095", PidsLimit=60)
+    # It has no device with this number, so it has no limit for it either.
+    unknown = [{"Path": str(nowhere), "Rate": 1000}]
+    assert "cannot update limits" in refused(daemon, running, BlkioDeviceReadBps=unknown, PidsLimit=60)
     assert cgroup(daemon, running, "pids", "pids.max") == "40"
     assert daemon.api("GET", f"/containers/{running}/json").json["HostConfig"]["PidsLimit"] == 40
 

@@ -135,6 +135,7 @@ def test_a_few_kills(fresh_daemon: LabDaemon) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("SIGKILL during work on volumes", "100 kills")
 @pytest.mark.patient(600)
 def test_a_hundred_kills(fresh_daemon: LabDaemon) -> None:
     rounds(fresh_daemon, 100)

@@ -57,9 +57,9 @@ def test_postgresql_survives_kills(fresh_daemon: LabDaemon, name: str, tmp_path:
         timeout=patiently(400),
         stderr=subprocess.DEVNULL,
     )
-    daemon.docker("import", str(image), "pg:1", timeout=patiently(120)).ok()
+    daemon.docker("import", str(image), "pg:1", timeout=120).ok()
     box = ("-v", f"{name}:/data", "pg:1", "sh", "-c")
-    daemon.docker("run", "--rm", *box, _INIT, timeout=patiently(60)).ok()
+    daemon.docker("run", "--rm", *box, _INIT, timeout=60).ok()
     for kill in ("container", "both", "daemon"):
         daemon.docker("run", "-d", "--name", name, *box, _WRITER).ok()
         wait_until(lambda: promised(daemon, name) and daemon.docker("logs", name).out.count("did ") > 20)
@@ -76,6 +76,6 @@ def test_postgresql_survives_kills(fresh_daemon: LabDaemon, name: str, tmp_path:
             daemon.docker("kill", name).ok()
         daemon.docker("wait", name).ok()
         said = promised(daemon, name)
-        whole, last = daemon.docker("run", "--rm", *box, _CHECK, timeout=patiently(60)).ok().split("|")
+        whole, last = daemon.docker("run", "--rm", *box, _CHECK, timeout=60).ok().split("|")
         assert whole == "t" and int(last) >= said
         daemon.docker("rm", "-f", name).ok()

@@ -9,7 +9,7 @@ import pytest
 from daemonlab import LabDaemon
 from registrylab import LabRegistry, registry
 
-from wherry.engine.volumeregistry import ARTIFACT
+from wherry.engine.volumes.registry import ARTIFACT
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("registry")]
 
@@ -54,7 +54,7 @@ def test_what_is_no_volume(daemon: LabDaemon, lab: LabRegistry, name: str) -> No
     daemon.docker("tag", "busybox", where).ok()
     daemon.docker("push", where).ok()
     image = daemon.wherry("volume", "pull", where, name)
-    assert image.code == 1 and "it is no volume, but" in image.errors
+    assert image.code == 1 and "it is not a volume, but" in image.errors
     missing = daemon.wherry("volume", "pull", f"{lab.host}/images/{name}:2", name)
     assert missing.code == 1 and "not found" in missing.errors
     none = daemon.wherry("volume", "push", name, where)
@@ -63,5 +63,5 @@ def test_what_is_no_volume(daemon: LabDaemon, lab: LabRegistry, name: str) -> No
     # A volume is no image either.
     daemon.docker("volume", "create", name).ok()
     daemon.wherry("volume", "push", name, f"{where}-v").ok()
-    assert "it is no image" in daemon.docker("pull", f"{where}-v").errors
+    assert "it is not an image" in daemon.docker("pull", f"{where}-v").errors
     daemon.docker("volume", "rm", name).ok()

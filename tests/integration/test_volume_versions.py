@@ -36,7 +36,7 @@ def test_snapshot_restore_clone(daemon: LabDaemon, name: str) -> None:
     assert refused.code == 1 and "a running container has it open" in refused.errors
     daemon.docker("rm", "-f", name).ok()
     done = daemon.wherry("volume", "snapshot", "restore", name, "first")
-    assert done.ok() == name and "What was there before is snapshot before-first-" in done.errors
+    assert done.ok() == name and "The previous data is snapshot before-first-" in done.errors
     assert write(daemon, name, "cat f d/x; ls") == "one\nx\nd\nf"
     quiet = daemon.wherry("volume", "snapshot", "ls", "-q", name).ok().splitlines()
     assert quiet[0] == "first" and quiet[1].startswith("before-first-")

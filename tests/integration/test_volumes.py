@@ -83,7 +83,7 @@ def test_a_directory_of_the_host(daemon: LabDaemon, name: str, tmp_path: Path) -
     options = ("-o", "type=none", "-o", f"device={gone}", "-o", "o=bind")
     daemon.docker("volume", "create", *options, name).ok()
     failed = daemon.docker(*run, "true")
-    assert failed.code == 127 and "failed to mount local volume" in failed.errors  # as with Docker
+    assert failed.code == 127 and "_data': failed to mount local volume" in failed.errors  # as with Docker
     assert str(gone) in failed.errors and "no such file or directory" in failed.errors
     assert mounted_below(daemon) == []
     refused = daemon.docker("volume", "create", "-o", "size=1g")

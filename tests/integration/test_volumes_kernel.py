@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from network_lab import on_a_host
 
-from wherry.engine.volumefiles import VolumeFileService
+from wherry.engine.volumes.files import VolumeFileService
 from wherry.errors import Internal, Unavailable, WherryError
 from wherry.linux import mounts
 from wherry.model.mount import Mount
@@ -20,7 +20,7 @@ from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
 from wherry.state.volume_snapshots import VolumeSnapshots
 from wherry.state.volumes import Volumes
-from wherry.storage.containerfiles import Job
+from wherry.storage.confined.containerfiles import Job
 from wherry.volumes.fill import copy_up
 from wherry.volumes.store import VolumeStore
 from wherry.volumes.versions import VolumeVersions
@@ -91,7 +91,6 @@ def test_a_full_disk_leaves_no_copy_half_there(tmp_path: Path) -> None:
     files = VolumeFileService(volumes=store, versions=cast(Any, None), events=cast(Any, events))
     with archive.open("rb") as source, pytest.raises(WherryError, match=r"(?i)no space left on device"):
         asyncio.run(files.import_("imported", source, Job(), labels={}, merge=False))
-    files.close()
 
     assert [v.name for v in store.list()] == ["data"] and versions.of(volume) == []
     assert {p.name for p in (small / "volumes").iterdir()} == {"data"}

@@ -11,7 +11,7 @@ from network_lab import on_a_host
 from wherry.linux import netns
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import NetlinkSocket
-from wherry.network.drivers import Driver, Namespace
+from wherry.network.drivers import Namespace, NetworkDriver
 from wherry.network.types import Endpoint, Network
 
 
@@ -23,7 +23,7 @@ def links() -> list[str]:
 class NetworkDriverSuite:
     """``network`` is one of the driver's; ``endpoint(n)`` its n-th endpoint, of a container of its own."""
 
-    driver: ClassVar[Driver]
+    driver: ClassVar[NetworkDriver]
     network: ClassVar[Network]
 
     def endpoint(self, number: int) -> Endpoint:

@@ -1,12 +1,83 @@
-"""How much slower than usual the tests' machine is: one factor for every time after which something hangs."""
+"""How long the tests' machine takes: every time after which something is taken to hang stretches with it.
+
+Two things make a machine slow: what it is (an emulated one takes ten times as long), which is measured once,
+and what else runs on it, which changes and is looked at again while a test waits. No test measures time by
+these: they only decide when to give up.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
-_FACTOR = float(os.environ.get("WHERRY_TEST_PATIENCE", "1"))
+_BLOCK = bytes(1 << 20)
+_USUAL = 0.008
+"""Seconds of processor time that an ordinary machine of 2015 takes for :func:`_work`."""
+
+
+def _work() -> None:
+    for _ in range(3):
+        hashlib.blake2b(_BLOCK).digest()
+    sum(range(200_000))
+
+
+@cache
+def slowness() -> float:
+    """How many times as long as usual this machine takes when it is alone, at least 1.
+
+    ``WHERRY_TEST_PATIENCE`` sets the least, for machines whose devices are slower than their processor."""
+    best = min(_timed() for _ in range(3))
+    return max(1.0, float(os.environ.get("WHERRY_TEST_PATIENCE", "1")), best / _USUAL)
+
+
+def _timed() -> float:
+    began = time.thread_time()
+    _work()
+    return time.thread_time() - began
+
+
+def crowd() -> float:
+    """How many take turns on each processor now, at least 1."""
+    with open("/proc/loadavg") as file:  # noqa: PTH123 - it is read a hundred times a second
+        minute, _, _, counts, _ = file.read().split()
+    return max(1.0, max(float(minute), float(counts.partition("/")[0])) / (os.cpu_count() or 1))
 
 
 def patiently(seconds: float) -> float:
-    """``seconds``, as long as they take on this machine (``WHERRY_TEST_PATIENCE``, times as long)."""
-    return seconds * _FACTOR
+    """``seconds``, as long as they take on this machine at this moment."""
+    return seconds * slowness() * crowd()
+
+
+class Deadline:
+    """The end of ``seconds`` of an ordinary machine that has nothing else to do. While others take turns with
+    us, the seconds pass more slowly."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left, self._seen = seconds, time.monotonic()
+
+    def left(self) -> float:
+        """Seconds of this machine, as it is now, that are left; 0 when it has passed."""
+        now, pace = time.monotonic(), slowness() * crowd()
+        self._left = max(0.0, self._left - (now - self._seen) / pace)
+        self._seen = now
+        return self._left * pace
+
+    @property
+    def passed(self) -> bool:
+        return not self.left()
+
+
+def until(condition: Callable[[], Any], what: str = "", seconds: float = 20) -> Any:
+    """The first truthy value of ``condition``, asked again and again.
+
+    :raises AssertionError: there is none within ``seconds`` of an ordinary machine.
+    """
+    deadline = Deadline(seconds)
+    while not (value := condition()):
+        assert not deadline.passed, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(0.005)
+    return value

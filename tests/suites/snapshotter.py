@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import pytest
+from databases import open_database
 
 from wherry.errors import Conflict, NotFound
+from wherry.linux.lostfound import LostFound
 from wherry.linux.mounts import mount, unmount
 from wherry.model.mount import Mount
 from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
-from wherry.storage.snapshots import Snapshotter, Usage
+from wherry.storage.snapshots import Snapshotter, SnapshotUsage
 
 
 class Make(Protocol):
@@ -42,7 +45,7 @@ class SnapshotterSuite:
 
     @pytest.fixture
     def db(self, root: Path) -> Database:
-        return Database(root / "db", MIGRATIONS)
+        return open_database(root / "db", MIGRATIONS)
 
     @pytest.fixture
     def snapshotter(self, root: Path, db: Database) -> Snapshotter:
@@ -169,8 +172,8 @@ class SnapshotterSuite:
 
     def test_usage_can_be_given(self, snapshotter: Snapshotter) -> None:
         snapshotter.prepare("unpack-1")
-        snapshotter.commit("one", "unpack-1", usage=Usage(17, 3))
-        assert snapshotter.usage("one") == Usage(17, 3)
+        snapshotter.commit("one", "unpack-1", usage=SnapshotUsage(17, 3))
+        assert snapshotter.usage("one") == SnapshotUsage(17, 3)
 
     def test_a_parent_given_at_commit(self, snapshotter: Snapshotter, at: Path) -> None:
         self.layer(snapshotter, "one", None, a="1")
@@ -197,10 +200,104 @@ class SnapshotterSuite:
         snapshotter.prepare("unpack-x", "one")
         kept = directories(snapshotter)
         (snapshotter_root(snapshotter) / "stray").mkdir()
+        (snapshotter_root(snapshotter) / ".going-zz" / "fs").mkdir(parents=True)
         again = type(self).make(root, db)
         assert [info.key for info in again.walk()] == ["one", "c"]
         assert len(directories(again)) == len(kept) - 1
         assert again.cleanup() == 0
+
+    def test_marked_until_settled(self, snapshotter: Snapshotter, root: Path, db: Database) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        snapshotter.prepare("c", "one")
+        assert not snapshotter.is_settled("c")
+        snapshotter.settle("c")
+        assert snapshotter.is_settled("c") and snapshotter.is_settled("one")
+        snapshotter.unsettle("c")
+        assert not snapshotter.is_settled("c")
+        with pytest.raises(NotFound):
+            snapshotter.is_settled("d")
+
+    def test_what_lost_its_row_is_taken_up(self, snapshotter: Snapshotter, root: Path, at: Path) -> None:
+        """Layers and containers' files come back by what is written beside them; half ones go."""
+        self.layer(snapshotter, "one", None, a="1")
+        self.layer(snapshotter, "two", "one", b="2")
+        self.layer(snapshotter, "build-1", "one", d="2")
+        with mounted(snapshotter.prepare("c", "two"), at) as path:
+            (path / "db").write_text("orders")
+        snapshotter.settle("c")
+        snapshotter.prepare("half", "two")
+        snapshotter.view("v", "two")
+        stray = snapshotter_root(snapshotter) / "stray"
+        (stray / "fs").mkdir(parents=True)
+        (stray / "fs" / "file").write_text("whose?")
+        other = open_database(root / "other.db", MIGRATIONS)
+        again = type(self).make(root, other)
+        assert [info.key for info in again.walk()] == ["one", "two", "c"]
+        assert again.stat("two").parent == "one"
+        with mounted(again.mounts("c"), at) as path:
+            assert names(path) == ["a", "b", "db"]
+        assert again.problems() == {}
+        assert again.usage("one") == snapshotter.usage("one")
+        (lost,) = LostFound(root).all()
+        assert (lost.kind, lost.name) == ("layer", "stray")
+        again.prepare("d", "two")
+        assert len(set(directories(again))) == 4
+
+    def test_layers_without_their_parents_are_set_aside(self, snapshotter: Snapshotter, root: Path) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        self.layer(snapshotter, "two", "one", b="2")
+        snapshotter.prepare("c", "two")
+        snapshotter.settle("c")
+        self.layer(snapshotter, "damaged", None, e="2")
+        (snapshotter.directories("damaged")[0] / "e").unlink()
+        shutil.rmtree(snapshotter.directories("one")[0].parent)
+        again = type(self).make(root, open_database(root / "other.db", MIGRATIONS))
+        assert again.walk() == []
+        assert {one.name for one in LostFound(root).all()} == {"two", "c", "damaged"}
+
+    def test_an_older_database_gives_out_no_number_twice(
+        self, snapshotter: Snapshotter, root: Path, db: Database
+    ) -> None:
+        db.close()
+        old = (root / "db").read_bytes()
+        db = open_database(root / "db", MIGRATIONS)
+        newer = type(self).make(root, db)
+        self.layer(newer, "one", None, a="1")
+        newer.prepare("c", "one")
+        newer.settle("c")
+        db.close()
+        (root / "db").write_bytes(old)
+        again = type(self).make(root, open_database(root / "db", MIGRATIONS))
+        assert [info.key for info in again.walk()] == ["one", "c"]
+        again.prepare("d", "one")
+        assert len(set(directories(again))) == 3
+
+    def test_files_that_were_lost_come_back(self, snapshotter: Snapshotter, at: Path) -> None:
+        self.layer(snapshotter, "one", None, a="1")
+        self.layer(snapshotter, "two", "one", b="2")
+        snapshotter.prepare("c", "two")
+        assert snapshotter.has_files("two", parents=True) and not snapshotter.has_files("three")
+        shutil.rmtree(snapshotter.directories("one")[0].parent)
+        assert snapshotter.has_files("two") and not snapshotter.has_files("two", parents=True)
+        with mounted(snapshotter.prepare("unpack-again"), at) as path:
+            (path / "a").write_text("1")
+        with pytest.raises(Conflict):
+            snapshotter.commit("one", "unpack-again")
+        assert snapshotter.replace_lost("one", "unpack-again")
+        assert not snapshotter.replace_lost("one", "two")
+        assert snapshotter.has_files("two", parents=True)
+        assert snapshotter.problems() == {}
+        assert [info.key for info in snapshotter.walk()] == ["one", "two", "c"]
+        with mounted(snapshotter.mounts("c"), at) as path:
+            assert names(path) == ["a", "b"]
+
+    def test_set_aside(self, snapshotter: Snapshotter, root: Path, at: Path) -> None:
+        with mounted(snapshotter.prepare("c"), at) as path:
+            (path / "db").write_text("orders")
+        assert "set the layer c aside" in snapshotter.set_aside("c", "because")
+        assert snapshotter.walk() == []
+        (lost,) = LostFound(root).all()
+        assert (lost.path / "fs" / "db").read_text() == "orders"
 
     def test_collect_takes_what_nothing_needs(self, snapshotter: Snapshotter) -> None:
         self.layer(snapshotter, "one", None, a="1")

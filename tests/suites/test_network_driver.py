@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
@@ -77,6 +78,26 @@ class TestBridge(NetworkDriverSuite):
             self.driver.start(self.network)
         self.driver.stop(self.network)
         assert "wherry0" in links()
+
+    @on_a_host
+    def test_a_name_that_a_user_chose_is_not_ours_without_a_mark(self) -> None:
+        network = msgspec.structs.replace(self.network, bridge_name="office")
+        shell("ip", "link", "add", "office", "type", "bridge")
+        with pytest.raises(Internal, match="interface office belongs to another program"):
+            self.driver.start(network)
+        shell("ip", "link", "set", "office", "alias", "wherry:00c0ffee:network:" + "c" * 64)
+        with pytest.raises(Internal, match=r"office belongs to another daemon of wherry \(wherry:00c0ffee:"):
+            self.driver.start(network)
+        self.driver.stop(network)
+        assert "office" in links()
+        shell("ip", "link", "del", "office")
+        # one that was cut short between being made and being marked
+        shell("ip", "link", "add", f"br-{self.network.id[:12]}", "type", "bridge")
+        self.driver.start(network)
+        assert links() == ["lo", "office"]
+        assert f"alias wherry:default:network:{network.id}" in shell("ip", "link", "show", "office")
+        self.driver.stop(network)
+        assert links() == ["lo"]
 
     @on_a_host
     def test_bridge_of_another_address_is_made_anew(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from databases import open_database
 from snapshotter import SnapshotterSuite, mounted, names
 
 from wherry.linux import overlay as overlay_mounts
@@ -100,4 +101,4 @@ def test_the_probe_refuses_an_overlay_below_an_overlay(tmp_path: Path) -> None:
 def _database(root: Path) -> Database:
     from wherry.state.schema import MIGRATIONS
 
-    return Database(root / "db", MIGRATIONS)
+    return open_database(root / "db", MIGRATIONS)

@@ -11,7 +11,7 @@ from exampleplugin import ExamplePlugin
 from volume_driver import VolumeDriverSuite
 
 from wherry.linux.plugins import Directories, Plugins
-from wherry.volumes.drivers import Driver
+from wherry.volumes.drivers import VolumeDriver
 from wherry.volumes.drivers.local import LocalDriver
 from wherry.volumes.drivers.plugin import PluginDriver
 
@@ -26,7 +26,7 @@ class TestLocal(VolumeDriverSuite):
 
 class TestPlugin(VolumeDriverSuite):
     @pytest.fixture
-    def driver(self, tmp_path: Path) -> Iterator[Driver]:
+    def driver(self, tmp_path: Path) -> Iterator[VolumeDriver]:
         # The path of a socket must be short.
         sockets = Path(f"/tmp/wherry-plugins-{secrets.token_hex(4)}")
         sockets.mkdir()

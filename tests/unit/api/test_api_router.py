@@ -1,19 +1,37 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
-from wherry.api.app import MODULES
-from wherry.api.context import Context
+from wherry.api.app import MODULES, routes
+from wherry.api.context import RequestContext
 from wherry.api.router import Router, split_version
 from wherry.errors import InvalidArgument
 
-ROUTER = Router([route for module in MODULES for route in module.ROUTES])
+
+class _Nobody:
+    """Who takes connections for HTTP/2; here none comes."""
+
+    async def serve(self, transport: asyncio.Transport, early: bytes) -> None:
+        raise AssertionError
+
+    def check_session(self, identifier: str) -> None:
+        raise AssertionError
+
+    async def session(
+        self, transport: asyncio.Transport, early: bytes, identifier: str, key: str, methods: Sequence[str]
+    ) -> None:
+        raise AssertionError
 
 
-async def _handler(_ctx: Context) -> web.StreamResponse:
+ROUTER = Router(routes(_Nobody()))
+
+
+async def _handler(_ctx: RequestContext) -> web.StreamResponse:
     raise AssertionError
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc  # noqa: F401 - see below
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "client"))
 from fakedaemon import FakeDaemon, Route
 
 from wherry.cli.main import main
+
+# A command leaves its streams to the end of its process, which does not come in these tests. pytest imports
+# tracemalloc when the first of them is collected, and fails when another one is collected meanwhile.
 
 Run = Callable[..., tuple[int, str, str]]
 Serve = Callable[[dict[str, Route]], FakeDaemon]

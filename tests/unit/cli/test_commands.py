@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, Serve
 from fakedaemon import Exchange, FakeDaemon, Reply, frame
 
+from conftest import Run, Serve
 from wherry.cli import commands
 from wherry.cli.main import main
 from wherry.client import manifests
@@ -53,6 +53,10 @@ def test_ps(serve: Serve, wherry: Run) -> None:
         "filters": '{"name":{"web":true}}',
     }
     assert wherry(daemon, "container", "ls", "-q") == (0, "a" * 12 + "\n", "")
+    for layout, shown in (("raw", "container_id: "), ("table", ""), ("json", ""), ("{{.Names}}", "")):
+        code, out, said = wherry(daemon, "ps", "-q", "--format", layout)
+        assert (code, out) == (0, shown + "a" * 12 + "\n"), layout
+        assert said == "WARNING: Ignoring custom format, because both --format and --quiet are set.\n"
     assert wherry(daemon, "ps", "--format", "table {{.Names}}\\t{{.State}}")[1] == (
         "NAMES     STATE\nweb       running\n"
     )
@@ -64,6 +68,23 @@ def test_ps(serve: Serve, wherry: Run) -> None:
         'failed to execute template: template: :1:2: executing "" at <.Foo>: '
         "can't evaluate field Foo in type *formatter.ContainerContext\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "answer", "table", "raw"),
+    [
+        ("images", "GET /images/json", [{"Id": f"sha256:{ID}"}], "a" * 12, "image_id: " + "a" * 12),
+        ("network ls", "GET /networks", [{"Id": ID, "Name": "n"}], "a" * 12, "network_id: " + "a" * 12),
+        ("volume ls", "GET /volumes", {"Volumes": [{"Name": "v"}]}, "v", "name: v"),
+    ],
+)
+def test_ids_alone_in_every_format(
+    serve: Serve, wherry: Run, command: str, path: str, answer: Any, table: str, raw: str
+) -> None:
+    daemon = serve({path: lambda x: answer})
+    for layout, wanted in (("", table), ("table", table), ("raw", raw)):
+        chosen = ("--format", layout) if layout else ()
+        assert wherry(daemon, *command.split(), "-q", *chosen) == (0, wanted + "\n", ""), layout
 
 
 def test_the_configuration_chooses_the_format(serve: Serve, wherry: Run, tmp_path: Path) -> None:
@@ -93,7 +114,7 @@ def test_going_on_past_failures(serve: Serve, wherry: Run) -> None:
 def test_a_list_of_manifests_without_a_good_name_is_not_in_the_way_of_others(
     wherry: Run, tmp_path: Path
 ) -> None:
-    store = manifests.Store(str(tmp_path / "config"))
+    store = manifests.ManifestStore(str(tmp_path / "config"))
     kept, *gone = (f"docker.io/library/{name}:1" for name in "abc")
     for name in (kept, *gone):
         store.put(name, [])

@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from patience import patiently
+
 
 class Request:
     def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
@@ -103,7 +105,7 @@ class FakeDaemon:
             except OSError:
                 pass
         for thread in self._threads:
-            thread.join(10)
+            thread.join(patiently(10))
 
     def _spawn(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -13,21 +14,22 @@ from fakedaemon import Exchange, FakeDaemon, Reply, Route
 
 from wherry import errors
 from wherry.client.api import Api, filters, quote
-from wherry.client.http import Connection, ConnectionLost
-from wherry.client.transport import CannotConnect, Endpoint, Tls
+from wherry.client.endpoint import CannotConnect, DaemonEndpoint, Tls
+from wherry.client.http import ConnectionLost, HttpConnection
 
 
-def peer(pieces: list[bytes]) -> Connection:
+def peer(pieces: list[bytes]) -> HttpConnection:
     """A connection whose other end sends ``pieces`` one by one and closes."""
     ours, theirs = socket.socketpair()
 
     def send() -> None:
-        with theirs:
+        # A test may have seen enough, and close its end first.
+        with theirs, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for piece in pieces:
                 theirs.sendall(piece)
 
     threading.Thread(target=send).start()
-    return Connection(ours)
+    return HttpConnection(ours)
 
 
 def bytewise(data: bytes) -> list[bytes]:
@@ -126,7 +128,7 @@ def api(tmp_path: Path) -> Iterator[tuple[FakeDaemon, Api]]:
         "GET /plain": lambda x: Reply(b"just text", 500),
         "GET /closed": lambda x: Reply(b"{}", headers={"Connection": "close"}),
     }
-    with FakeDaemon(tmp_path / "s.sock", routes) as daemon, Api(Endpoint(daemon.host)) as api:
+    with FakeDaemon(tmp_path / "s.sock", routes) as daemon, Api(DaemonEndpoint(daemon.host)) as api:
         yield daemon, api
 
 
@@ -220,7 +222,10 @@ def test_a_hijacked_stream_half_closes(api: tuple[FakeDaemon, Api]) -> None:
     ("theirs", "spoken"), [("1.56", "1.56"), ("1.99", "1.56"), ("1.44", "1.44"), ("1.5", None)]
 )
 def test_speaks_the_lower_version(tmp_path: Path, theirs: str, spoken: str | None) -> None:
-    with FakeDaemon(tmp_path / "s", {}, api_version=theirs) as daemon, Api(Endpoint(daemon.host)) as session:
+    with (
+        FakeDaemon(tmp_path / "s", {}, api_version=theirs) as daemon,
+        Api(DaemonEndpoint(daemon.host)) as session,
+    ):
         if spoken is None:
             with pytest.raises(
                 errors.InvalidArgument, match=r"too new\. Maximum supported API version is 1.5"
@@ -232,14 +237,17 @@ def test_speaks_the_lower_version(tmp_path: Path, theirs: str, spoken: str | Non
 
 def test_a_given_version_is_not_negotiated(tmp_path: Path) -> None:
     routes = {"GET /x": lambda x: {}}
-    with FakeDaemon(tmp_path / "s", routes) as daemon, Api(Endpoint(daemon.host), version="1.41") as session:
+    with (
+        FakeDaemon(tmp_path / "s", routes) as daemon,
+        Api(DaemonEndpoint(daemon.host), version="1.41") as session,
+    ):
         session.json("GET", "/x")
         assert [r.target for r in daemon.requests] == ["/v1.41/x"]
 
 
 def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
     with pytest.raises(CannotConnect) as caught:
-        Api(Endpoint(f"unix://{tmp_path}/none")).json("GET", "/x")
+        Api(DaemonEndpoint(f"unix://{tmp_path}/none")).json("GET", "/x")
     assert caught.value.message == (
         f"Cannot connect to the wherry daemon at unix://{tmp_path}/none. Is the wherry daemon running?"
     )
@@ -270,7 +278,7 @@ def exercise(session: Api) -> None:
 
 
 def test_tcp_is_spoken_too() -> None:
-    with FakeDaemon(None, upload_and_echo()) as daemon, Api(Endpoint(daemon.host)) as session:
+    with FakeDaemon(None, upload_and_echo()) as daemon, Api(DaemonEndpoint(daemon.host)) as session:
         exercise(session)
 
 
@@ -278,16 +286,16 @@ def test_tls_is_verified_and_half_closes() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
     with FakeDaemon(None, upload_and_echo(), tls=context) as daemon:
-        with Api(Endpoint(daemon.host, Tls(ca=str(TLS / "cert.pem")))) as session:
+        with Api(DaemonEndpoint(daemon.host, Tls(ca=str(TLS / "cert.pem")))) as session:
             exercise(session)
-        with Api(Endpoint(daemon.host, Tls(verify=False))) as session:
+        with Api(DaemonEndpoint(daemon.host, Tls(verify=False))) as session:
             assert session.json("GET", "/x") == {"a": 1}
         with pytest.raises(CannotConnect, match="certificate verify failed"):
-            Api(Endpoint(daemon.host, Tls())).json("GET", "/x")
+            Api(DaemonEndpoint(daemon.host, Tls())).json("GET", "/x")
         with pytest.raises(CannotConnect, match="No such file"):
-            Api(Endpoint(daemon.host, Tls(ca="/nonexistent"))).json("GET", "/x")
+            Api(DaemonEndpoint(daemon.host, Tls(ca="/nonexistent"))).json("GET", "/x")
         with pytest.raises(CannotConnect):
-            Api(Endpoint(daemon.host)).json("GET", "/x")
+            Api(DaemonEndpoint(daemon.host)).json("GET", "/x")
 
 
 def test_quoting_and_filters() -> None:

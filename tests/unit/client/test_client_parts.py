@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from wherry import errors
 from wherry.client import discovery, jsonwire
+from wherry.client.endpoint import DEFAULT_HOST, DaemonEndpoint
 from wherry.client.streams import Demultiplexer
-from wherry.client.transport import DEFAULT_HOST, Endpoint
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -86,14 +86,14 @@ def test_an_unknown_stream_and_the_daemons_own_error() -> None:
     ],
 )
 def test_addresses(given_host: str, host: str, scheme: str, address: str, port: int) -> None:
-    endpoint = Endpoint(given_host)
+    endpoint = DaemonEndpoint(given_host)
     assert (endpoint.host, endpoint.scheme, endpoint.address, endpoint.port) == (host, scheme, address, port)
 
 
 @pytest.mark.parametrize("host", ["ftp://x", "tcp://h:99999", "tcp://h:x"])
 def test_bad_addresses(host: str) -> None:
     with pytest.raises(errors.InvalidArgument):
-        Endpoint(host)
+        DaemonEndpoint(host)
 
 
 def context(directory: Path, name: str, host: str, tls: tuple[str, ...] = ()) -> None:
@@ -115,7 +115,7 @@ def test_the_order_in_which_a_daemon_is_sought(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"currentContext": "three"}')
 
     def find(environ: dict[str, str], **wanted: str) -> str:
-        return discovery.find(discovery.Wanted(**wanted), environ, str(tmp_path))[0].host
+        return discovery.find(discovery.WantedDaemon(**wanted), environ, str(tmp_path))[0].host
 
     everything = {"WHERRY_HOST": "tcp://w:1", "DOCKER_HOST": "tcp://d:1", "DOCKER_CONTEXT": "two"}
     assert find(everything, host="unix:///h") == "unix:///h"
@@ -127,19 +127,19 @@ def test_the_order_in_which_a_daemon_is_sought(tmp_path: Path) -> None:
     assert find(everything) == "tcp://two:2"
     assert find({}) == "unix:///three"
     assert find({}, context="default") == DEFAULT_HOST
-    endpoint, is_default = discovery.find(discovery.Wanted(context="two"), {}, str(tmp_path))
+    endpoint, is_default = discovery.find(discovery.WantedDaemon(context="two"), {}, str(tmp_path))
     assert (endpoint.context, endpoint.tls is not None, is_default) == ("two", True, False)
 
 
 def test_the_default_is_known_as_such(tmp_path: Path) -> None:
-    assert discovery.find(discovery.Wanted(), {}, str(tmp_path))[1]
+    assert discovery.find(discovery.WantedDaemon(), {}, str(tmp_path))[1]
 
 
 def test_what_cannot_be_found(tmp_path: Path) -> None:
     with pytest.raises(errors.NotFound, match=r'context "nope": context not found: open .*/meta.json'):
-        discovery.find(discovery.Wanted(context="nope"), {}, str(tmp_path))
+        discovery.find(discovery.WantedDaemon(context="nope"), {}, str(tmp_path))
     with pytest.raises(errors.InvalidArgument, match="both --host and --context"):
-        discovery.find(discovery.Wanted(host="unix:///a", context="b"), {}, str(tmp_path))
+        discovery.find(discovery.WantedDaemon(host="unix:///a", context="b"), {}, str(tmp_path))
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(errors.InvalidArgument, match="not a JSON object"):
         discovery.read_config(str(tmp_path))
@@ -155,7 +155,7 @@ def test_the_configuration_directory() -> None:
 
 def test_tls_material(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").touch()
-    wanted = discovery.Wanted(host="tcp://h", tls_verify=True, tlskey="/k")
+    wanted = discovery.WantedDaemon(host="tcp://h", tls_verify=True, tlskey="/k")
     endpoint = discovery.find(wanted, {}, str(tmp_path))[0]
     assert endpoint.port == 2376 and endpoint.tls is not None
     assert (endpoint.tls.ca, endpoint.tls.cert, endpoint.tls.key) == (f"{tmp_path}/ca.pem", "", "/k")

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from fakedaemon import Exchange, FakeDaemon, frame
+from patience import patiently
 
 from wherry.client import containers, ssh, system
 from wherry.client.api import Api, Hijacked
-from wherry.client.ssh import Target
-from wherry.client.transport import SHUT_WR, CannotConnect, Endpoint
+from wherry.client.endpoint import CannotConnect, DaemonEndpoint
+from wherry.client.ssh import SshTarget
+from wherry.client.transport import SHUT_WR
 from wherry.errors import InvalidArgument
 
 MAIN = "from wherry.cli.main import entry; raise SystemExit(entry())"
@@ -63,7 +65,7 @@ def far(tmp_path: Path, path: Bin) -> Iterator[FakeDaemon]:
 
 
 def test_a_request_and_a_stream(far: FakeDaemon, tmp_path: Path) -> None:
-    with Api(Endpoint("ssh://me@far.example:2222")) as api:
+    with Api(DaemonEndpoint("ssh://me@far.example:2222")) as api:
         assert system.version(api)["Version"] == "far"
         argv = (tmp_path / "argv").read_text().split("\n")
         assert argv[:9] == [*"-o ConnectTimeout=30 -T -l me -p 2222 -- far.example".split()]
@@ -82,7 +84,7 @@ def to_end(attached: Hijacked) -> bytes:
 
 def test_docker_answers_where_wherry_is_not_there(far: FakeDaemon, path: Bin) -> None:
     os.rename(path.place / "wherry", path.place / "docker")
-    with Api(Endpoint("ssh://far")) as api:
+    with Api(DaemonEndpoint("ssh://far")) as api:
         assert system.version(api)["Version"] == "far"
 
 
@@ -100,7 +102,7 @@ def test_what_ssh_says_is_shown(path: Bin, script: str, message: str) -> None:
     path.add("ssh", script)
     with (
         pytest.raises(Exception, match=message.replace("(", r"\(").replace(")", r"\)")),
-        Api(Endpoint("ssh://far")) as api,
+        Api(DaemonEndpoint("ssh://far")) as api,
     ):
         system.version(api)
 
@@ -112,29 +114,29 @@ def test_a_lot_on_stderr_blocks_nothing(far: FakeDaemon, path: Bin) -> None:
         "i=0; while [ $i -lt 3000 ]; do echo warning: something or other about a key >&2; "
         f"i=$((i+1)); done\n{real}",
     )
-    with Api(Endpoint("ssh://far")) as api:
+    with Api(DaemonEndpoint("ssh://far")) as api:
         assert system.version(api)["Version"] == "far"
 
 
 def test_without_ssh(path: Bin) -> None:
     with pytest.raises(CannotConnect, match="ssh to far: No such file"):
-        ssh.connect(Endpoint("ssh://far"))
+        ssh.connect(DaemonEndpoint("ssh://far"))
 
 
 def test_one_that_never_gets_through_is_ended(path: Bin, tmp_path: Path) -> None:
     path.add("ssh", f"echo $$ > {tmp_path}/pid; exec sleep 100")
-    stream = ssh.connect(Endpoint("ssh://far"))
+    stream = ssh.connect(DaemonEndpoint("ssh://far"))
     stream.close()
-    stream._listener.join(10)
+    stream._listener.join(patiently(10))
     assert stream._process.returncode == -15
 
 
 def test_targets() -> None:
-    target = Target("me@[fe80::1%eth0]:22/run/w.sock")
+    target = SshTarget("me@[fe80::1%eth0]:22/run/w.sock")
     assert (target.user, target.name, target.port, target.path) == ("me", "fe80::1%eth0", "22", "/run/w.sock")
     assert target.argv(5)[-3:-1] == ["--", "fe80::1%eth0"]
     assert "exec wherry -H unix:///run/w.sock system dial-stdio" in target.argv(5)[-1]
-    assert Target("host").argv(0.5) == [
+    assert SshTarget("host").argv(0.5) == [
         "ssh",
         "-o",
         "ConnectTimeout=1",
@@ -165,4 +167,4 @@ def test_targets() -> None:
 )
 def test_addresses_that_are_refused(address: str) -> None:
     with pytest.raises(InvalidArgument):
-        ssh.connect(Endpoint(f"ssh://{address}"))
+        ssh.connect(DaemonEndpoint(f"ssh://{address}"))

@@ -93,7 +93,7 @@ def test_log_driver_of_the_daemon(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--log-driver", "nope"], "no log driver named 'nope'"),
+        (["--log-driver", "nope"], 'logging plugin nope: plugin "nope" not found'),
         (["--log-opt", "x=1"], "unknown log opt 'x' for local log driver"),
         (["--log-opt", "x"], "expected KEY=VALUE"),
         (["--log-driver", "gelf"], "gelf-address is a required parameter"),

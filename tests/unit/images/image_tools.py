@@ -10,25 +10,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from databases import open_database
+
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.model import digest as digests
 from wherry.model import oci
 from wherry.model.digest import Digest
-from wherry.model.tarformat import Limits
-from wherry.model.tarwriter import Member, archive
+from wherry.model.tarformat import TarLimits
+from wherry.model.tarwriter import TarMember, archive
 from wherry.state.content import Contents, LeaseRows
 from wherry.state.database import Database
 from wherry.state.images import Images
 from wherry.state.schema import MIGRATIONS
 from wherry.state.snapshots import Snapshots
+from wherry.storage.confined.unpack import Unpacker
 from wherry.storage.content import ContentStore
 from wherry.storage.drivers.overlay import OverlaySnapshotter
 from wherry.storage.drivers.vfs import VfsSnapshotter
 from wherry.storage.gc import Collector
 from wherry.storage.leases import Leases
 from wherry.storage.snapshots import Snapshotter
-from wherry.storage.unpack import Unpacker
 
 HOST = oci.host()
 
@@ -72,9 +74,9 @@ class Library:
         return found
 
 
-def open_library(root: Path, driver: str = "overlay", limits: Limits | None = None) -> Library:
+def open_library(root: Path, driver: str = "overlay", limits: TarLimits | None = None) -> Library:
     root.mkdir(exist_ok=True)
-    db = Database(root / "wherry.db", MIGRATIONS)
+    db = open_database(root / "wherry.db", MIGRATIONS)
     kind = {"overlay": OverlaySnapshotter, "vfs": VfsSnapshotter}[driver]
     snapshotter = kind(root, Snapshots(db, driver))
     contents = Contents(db)
@@ -90,14 +92,14 @@ def open_library(root: Path, driver: str = "overlay", limits: Limits | None = No
 def tree(**files: str) -> bytes:
     """A layer with these files; ``__`` in a name is a slash."""
     return archive(
-        (Member(name=name.replace("__", "/").encode(), size=len(text)), text.encode())
+        (TarMember(name=name.replace("__", "/").encode(), size=len(text)), text.encode())
         for name, text in sorted(files.items())
     )
 
 
 def pack(files: Iterable[tuple[str, bytes]]) -> bytes:
     """An outer archive."""
-    return archive((Member(name=name.encode(), size=len(data)), data) for name, data in files)
+    return archive((TarMember(name=name.encode(), size=len(data)), data) for name, data in files)
 
 
 def config(

@@ -20,15 +20,17 @@ import pytest
 import zstandard
 from image_tools import HOST, Layout, Library, config, descriptor, docker_archive, open_library, pack, tree
 
-from wherry.errors import InvalidArgument, NotFound, WherryError
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.images.archive import load
 from wherry.images.archive_save import save
+from wherry.images.delete import delete_platforms
 from wherry.linux import syscalls
 from wherry.linux.mounts import mount, unmount
 from wherry.model import digest as digests
 from wherry.model import oci, reference
+from wherry.model.images import Deleted, ImageUser, Untagged
 from wherry.model.oci import Platform
-from wherry.model.tarformat import Limits
+from wherry.model.tarformat import TarLimits
 
 pytestmark = pytest.mark.kernel
 OTHER = Platform(os="linux", architecture="s390x")
@@ -199,6 +201,48 @@ def test_save_one_or_some_platforms(overlay: Library, tmp_path: Path) -> None:
     second.layers.close()
 
 
+def test_remove_one_platform(library: Library) -> None:
+    """That platform goes, with what attests it; the others, the index and the names stay."""
+    layout = Layout()
+    index = multi_platform(layout)
+    layout.add(index, oci.INDEX, name="docker.io/library/multi:1")
+    run_load(library, layout.archive())
+    contents(library, "multi:1", OTHER)
+    before = library.images.rows.names()
+    theirs = library.images.resolve("multi:1", OTHER)
+    mine = library.images.resolve("multi:1", HOST)
+    unknown = Platform(os="linux", architecture="mips64")
+    with pytest.raises(NotFound, match=r"does not provide the specified platform \(linux/mips64\)"):
+        delete_platforms(library.images, "multi:1", [OTHER, unknown], users=lambda _image: [])
+    used = [ImageUser("c" * 64, running=True, platform=str(OTHER))]
+    with pytest.raises(Conflict, match="cannot be forced"):
+        delete_platforms(library.images, "multi:1", [OTHER], force=True, users=lambda _image: used)
+    other = [ImageUser("c" * 64, running=True, platform=str(HOST))]
+    gone = delete_platforms(library.images, "multi:1", [OTHER], users=lambda _image: other)
+    assert gone == [Deleted(theirs.manifest_descriptor.digest)]
+    with pytest.raises(NotFound):
+        library.images.resolve("multi:1", OTHER)
+    assert contents(library, "multi:1") == {"a": "mine"}
+    assert library.images.rows.names() == before
+    assert not library.layers.has(theirs.chain_ids[0])
+    assert not any(library.content.has(layer.digest) for layer in theirs.manifest.layers)
+    assert {m.kind for m in library.images.manifests(mine.id)} == {"image", "attestation"}
+    run_load(library, layout.archive())
+    assert contents(library, "multi:1", OTHER) == {"a": "theirs"}
+    delete_platforms(library.images, "multi:1", [HOST], users=lambda _image: [])
+    assert {m.kind for m in library.images.manifests(mine.id)} == {"image"}
+    assert library.images.resolve("multi:1").platform.architecture == OTHER.architecture
+
+
+def test_remove_the_platform_of_an_image_for_one(library: Library) -> None:
+    run_load(library, docker_archive(tree(a="1"), tags=["one"]))
+    with pytest.raises(NotFound):
+        delete_platforms(library.images, "one", [OTHER], users=lambda _image: [])
+    removed = delete_platforms(library.images, "one", [HOST], users=lambda _image: [])
+    assert [type(one) for one in removed] == [Untagged, Deleted]
+    assert library.images.list() == []
+
+
 def test_load_one_platform(overlay: Library) -> None:
     layout = Layout()
     layout.add(multi_platform(layout), oci.INDEX, name="docker.io/library/multi:1")
@@ -344,8 +388,8 @@ def _nothing(layout: Layout) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        *(_bad_digest, _missing_layer, _missing_config, _missing_manifest, _wrong_diff_id, _wrong_count),
-        *(_wrong_size, _hostile_layer, _confused, _confused_index, _other_type, _twice, _deep),
+        *(_bad_digest, _missing_layer, _missing_config, _missing_manifest, _wrong_count),
+        *(_wrong_size, _confused, _confused_index, _other_type, _twice, _deep),
         *(_digest_with_a_slash, _nothing),
     ],
 )
@@ -360,6 +404,48 @@ def test_a_bad_layout_is_refused_and_leaves_nothing(
         run_load(library, layout.archive())
     assert library.state() == before
     assert contents(library, "kept") == {"kept": "1"}
+
+
+def test_a_damaged_blob_ends_the_archive(library: Library) -> None:
+    """What was written is no archive, and the caller hears of it before the end of the blob."""
+    run_load(library, docker_archive(tree(a="1" * 5000), tags=["one"]))
+    (layer,) = library.images.resolve("one").manifest.layers
+    path = library.content.path(layer.digest)
+    data = bytearray(path.read_bytes())
+    data[600] ^= 1
+    for spoilt in (bytes(data), bytes(data[:-1]), bytes(data) + b"x"):
+        path.write_bytes(spoilt)
+        out = io.BytesIO()
+        if len(spoilt) == len(data):
+            with pytest.raises(Internal, match=f"content {layer.digest} is damaged: its file has the digest"):
+                save(library.images, ["one"], out)
+            assert spoilt not in out.getvalue()
+        else:
+            assert not library.content.has(layer.digest)
+
+
+@pytest.mark.parametrize("what", ["blob", "layer", "layer below", "config", "manifest"])
+def test_loading_again_repairs(library: Library, what: str) -> None:
+    layers = [tree(a="1"), tree(b="2")]
+    data = docker_archive(*layers, tags=["one"])
+    run_load(library, data)
+    image = library.images.resolve("one")
+    if what.startswith("layer"):
+        chain = image.chain_ids[1 if what == "layer" else 0]
+        shutil.rmtree(library.snapshotter.directories(chain)[0].parent)
+    else:
+        digest = {
+            "blob": image.manifest.layers[0].digest,
+            "config": image.config_descriptor.digest,
+            "manifest": image.manifest_descriptor.digest,
+        }[what]
+        library.content.path(digest).unlink()
+    run_load(library, data)
+    assert contents(library, "one") == {"a": "1", "b": "2"}
+    assert library.snapshotter.problems() == {}
+    assert all(not library.content.problem(row.digest) for row in library.content.walk())
+    assert library.content.strays(take_up=False) == []
+    assert library.images.is_whole(library.images.resolve("one"))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +471,7 @@ def test_rubbish_is_refused_and_leaves_nothing(overlay: Library, data: bytes) ->
 
 def test_a_compressed_bomb_is_refused(tmp_path: Path) -> None:
     small = open_library(
-        tmp_path / "root", limits=Limits(unpacked_floor=1 << 20, ratio=2, unpacked_max=4 << 20)
+        tmp_path / "root", limits=TarLimits(unpacked_floor=1 << 20, ratio=2, unpacked_max=4 << 20)
     )
     before = small.state()
     with pytest.raises(InvalidArgument):
@@ -395,10 +481,74 @@ def test_a_compressed_bomb_is_refused(tmp_path: Path) -> None:
     layout.add(
         layout.manifest([gzip.compress(plain)], plain=[plain], layer_type=oci.LAYER_GZIP), name="bomb:1"
     )
-    with pytest.raises(InvalidArgument, match="unpacks to more than"):
-        run_load(small, layout.archive())
     assert small.state() == before
+    said: list[dict[str, object]] = []
+    run_load(small, layout.archive(), progress=said.append)
+    assert any("unpacks to more than" in str(line.get("stream")) for line in said), said
+    assert small.snapshotter.walk() == []
     small.layers.close()
+
+
+@pytest.mark.parametrize("spoil", [_wrong_diff_id, _hostile_layer])
+def test_what_cannot_be_unpacked_is_loaded_all_the_same(
+    library: Library, spoil: Callable[[Layout], None]
+) -> None:
+    layout = Layout()
+    spoil(layout)
+    said: list[dict[str, object]] = []
+    run_load(library, layout.archive(), progress=said.append)
+    warning = next(str(line["stream"]) for line in said if "stream" in line)
+    assert warning.startswith("WARNING: the image cannot be run: cannot unpack layer"), warning
+    (image,) = library.images.list()
+    assert {one.kind for one in library.snapshotter.walk()} <= {"committed"}, "nothing of it is left over"
+    with pytest.raises(InvalidArgument, match="cannot unpack layer"):
+        library.images.ensure_unpacked(library.images.resolve(image.id))
+
+
+def test_documents_that_leave_things_out(library: Library) -> None:
+    """As other tools write them, and old Dockers did."""
+    layer = tree(a="1")
+    layout = Layout()
+    made = layout.blob(
+        json.dumps(
+            {
+                "rootfs": {"type": "layers", "diff_ids": [digests.of(layer)]},
+                "config": {"ExposedPorts": {"80/tcp": None}, "Volumes": {"/v": None}, "Cmd": "run"},
+            }
+        ).encode()
+    )
+    raw = {
+        "config": descriptor(made, oci.CONFIG),
+        "layers": [descriptor(layout.blob(gzip.compress(layer) + b"trailing"), oci.LAYER_GZIP)],
+    }
+    for number, version in enumerate(({}, {"schemaVersion": 0}, {"schemaVersion": 2, "mediaType": None})):
+        layout.add(layout.blob(json.dumps({**version, **raw}).encode()), name=f"left-out:{number}")
+        layout.entries[-1].pop("mediaType") if number == 0 else None
+    run_load(library, layout.archive())
+    for number in range(3):
+        image = library.images.resolve(f"left-out:{number}")
+        assert image.config.platform == oci.host()
+        assert image.config.config.exposed_ports == {"80/tcp": {}}
+        assert image.config.config.volumes == {"/v": {}} and image.config.config.cmd == ["run"]
+        assert contents(library, f"left-out:{number}") == {"a": "1"}
+
+
+def test_an_index_without_the_layouts_mark(overlay: Library) -> None:
+    layer = tree(a="1")
+    files = [
+        ("index.json", b'{"schemaVersion": 2, "manifests": []}'),
+        ("manifest.json", b'[{"Config": "c", "RepoTags": ["both:1"], "Layers": ["l"]}]'),
+        ("c", config([layer])),
+        ("l", layer),
+    ]
+    run_load(overlay, pack(files))
+    assert contents(overlay, "both:1") == {"a": "1"}
+    layout = Layout()
+    layout.add(layout.manifest([layer]), name="alone:1")
+    index = json.dumps({"mediaType": oci.DOCKER_LIST, "schemaVersion": 2, "manifests": layout.entries})
+    blobs = [(f"blobs/sha256/{digests.hex_of(d)}", data) for d, data in layout.blobs.items()]
+    run_load(overlay, pack([*blobs, ("index.json", index.encode())]))
+    assert contents(overlay, "alone:1") == {"a": "1"}
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from wherry.images import archive
 from wherry.images.compare import compare
 from wherry.model.images import Image
 from wherry.model.tarformat import DIRECTORY
-from wherry.model.tarwriter import Member
+from wherry.model.tarwriter import TarMember
 from wherry.model.tarwriter import archive as tar
 
 pytestmark = pytest.mark.kernel
@@ -29,7 +29,7 @@ def library(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Library]
 def layer(*files: tuple[str, str]) -> bytes:
     return tar(
         (
-            Member(name=n.encode(), size=len(t), type=DIRECTORY if n.endswith("/") else b"0", mode=0o755),
+            TarMember(name=n.encode(), size=len(t), type=DIRECTORY if n.endswith("/") else b"0", mode=0o755),
             t.encode(),
         )
         for n, t in files

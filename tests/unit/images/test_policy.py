@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.images.policy import Candidate, Policy, by_age_and_number, by_space
+from wherry.images.policy import Candidate, ImageUpkeepPolicy, by_age_and_number, by_space
 from wherry.model import digest as digests
 from wherry.model import reference
 
@@ -19,14 +19,14 @@ ALL = [OLD, MIDDLE, NEW, DANGLING]
 
 
 def test_age_counts_from_the_last_move_of_a_name() -> None:
-    chosen = by_age_and_number(ALL, Policy(age_days=15), set(), 100 * DAY)
+    chosen = by_age_and_number(ALL, ImageUpkeepPolicy(age_days=15), set(), 100 * DAY)
     assert chosen == [OLD.target, MIDDLE.target]
-    assert by_age_and_number(ALL, Policy(age_days=15), {OLD.target}, 100 * DAY) == [MIDDLE.target]
+    assert by_age_and_number(ALL, ImageUpkeepPolicy(age_days=15), {OLD.target}, 100 * DAY) == [MIDDLE.target]
 
 
 def test_the_newest_of_each_repository_stay() -> None:
     other = image(5, 90, "other:1", "app:0")
-    chosen = by_age_and_number([*ALL, other], Policy(keep=1), set(), 100 * DAY)
+    chosen = by_age_and_number([*ALL, other], ImageUpkeepPolicy(keep=1), set(), 100 * DAY)
     assert chosen == [OLD.target, MIDDLE.target]
 
 
@@ -35,5 +35,5 @@ def test_for_room_nameless_ones_go_first_and_then_the_oldest() -> None:
 
 
 def test_no_rule_is_no_policy() -> None:
-    assert not Policy()
-    assert by_age_and_number(ALL, Policy(), set(), 100 * DAY) == []
+    assert not ImageUpkeepPolicy()
+    assert by_age_and_number(ALL, ImageUpkeepPolicy(), set(), 100 * DAY) == []

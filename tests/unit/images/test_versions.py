@@ -69,7 +69,12 @@ def test_versions_are_references(library: Library, three: list[Digest]) -> None:
 
 def test_a_removed_name_that_comes_back_is_one_version(library: Library, three: list[Digest]) -> None:
     library.images.rows.move(str(APP.with_default_tag()), None, actor="", why="untag")
-    assert versions.of_name(library.images, APP)[0].until > 0
+    gone, last, *_ = versions.of_name(library.images, APP)
+    assert (gone.number, gone.target, gone.why, gone.present) == (0, "", "untag", False)
+    assert last.number == 1 and last.until > 0
+    assert library.images.find(f"{APP.familiar()}@{{1}}").digest == last.target
+    with pytest.raises(NotFound):
+        library.images.find(f"{APP.familiar()}@{{0}}")
     library.images.tag(APP, three[2], why="tag")
     assert targets(library) == [three[2], three[1], three[0]]
     assert versions.of_name(library.images, APP)[0].until == 0
@@ -94,9 +99,9 @@ def test_rolling_back_and_forth(library: Library, three: list[Digest]) -> None:
     [
         ("0", "that is where it is"),
         ("3", "it has 2 earlier versions"),
-        ("sha256:feed", "none of its earlier versions"),
-        ("", "none of its earlier versions"),
-        ("../x", "none of its earlier versions"),
+        ("sha256:feed", "not one of its earlier versions"),
+        ("", "not one of its earlier versions"),
+        ("../x", "not one of its earlier versions"),
     ],
 )
 def test_where_there_is_no_way_back(library: Library, three: list[Digest], wanted: str, words: str) -> None:

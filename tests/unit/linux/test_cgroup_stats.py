@@ -135,7 +135,7 @@ def test_a_container_that_is_gone(v1: Path) -> None:
 
 
 def test_without_descriptors_to_spare(v1: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cgroup_stats._File, "budget", 0)
+    monkeypatch.setattr(cgroup_stats, "_budget", lambda: 0)
     before = len(os.listdir("/proc/self/fd"))
     sampler = Sampler(ID, "/w", os.getpid(), networks=True)
     assert read(sampler).memory == 10485760

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from wherry.errors import Internal
 from wherry.linux import netlink as nl
 from wherry.linux import rtnetlink as rt
-from wherry.linux.netlink import Message, NetlinkError, NetlinkSocket
+from wherry.linux.netlink import NetlinkError, NetlinkMessage, NetlinkSocket
 
 kinds = st.integers(min_value=0, max_value=nl.NLA_TYPE_MASK)
 
@@ -103,15 +103,15 @@ def test_lying_lengths_are_refused(length: int) -> None:
 
 def test_messages_are_bounded() -> None:
     with pytest.raises(Internal, match="cannot send netlink message"):
-        nl.encode(Message(16, 0, bytes(nl.BATCH_MAX)), 1)
+        nl.encode(NetlinkMessage(16, 0, bytes(nl.BATCH_MAX)), 1)
     with NetlinkSocket() as sock, pytest.raises(Internal, match="cannot send netlink batch"):
-        sock.transact(*[Message(16, 0, bytes(nl.BATCH_MAX // 4))] * 5)
+        sock.transact(*[NetlinkMessage(16, 0, bytes(nl.BATCH_MAX // 4))] * 5)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 0xFFFF), st.binary(max_size=50)), max_size=5))
 def test_message_round_trip(messages: list[tuple[int, bytes]]) -> None:
-    data = b"".join(nl.encode(Message(k, 0, p), i) for i, (k, p) in enumerate(messages))
+    data = b"".join(nl.encode(NetlinkMessage(k, 0, p), i) for i, (k, p) in enumerate(messages))
     found = [(r.kind, r.sequence, r.payload) for r in nl.decode(data)]
     assert found == [(k, i, p) for i, (k, p) in enumerate(messages)]
 

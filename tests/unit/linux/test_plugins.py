@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from exampleplugin import ExamplePlugin
+from patience import patiently, until
 
 from wherry.errors import Internal, NotFound, Unavailable, WherryError
 from wherry.linux.plugins import Directories, Plugins
@@ -72,7 +73,7 @@ def test_one_that_misbehaves_is_a_clear_error(plugin: ExamplePlugin, place: Path
 
 
 def test_a_plugin_that_hangs_takes_so_many_threads_and_no_more(plugin: ExamplePlugin, place: Path) -> None:
-    found = plugins(place, timeout=20)
+    found = plugins(place, timeout=patiently(60))
     plugin.misbehave = {"VolumeDriver.Mount": "hang"}
     said: list[str] = []
 
@@ -86,14 +87,11 @@ def test_a_plugin_that_hangs_takes_so_many_threads_and_no_more(plugin: ExamplePl
     threads = [threading.Thread(target=mount) for _ in range(8)]
     for thread in threads:
         thread.start()
-    for _ in range(400):
-        if len(said) == 2:
-            break
-        threading.Event().wait(0.02)
+    until(lambda: len(said) == 2)
     assert said == ["plugin p does not answer VolumeDriver.Mount: it has 6 calls to answer already"] * 2
     plugin.close()  # it dies: who waits is told
     for thread in threads:
-        thread.join(10)
+        thread.join(patiently(10))
     assert len(said) == 8 and not any(thread.is_alive() for thread in threads)
 
 

@@ -16,22 +16,22 @@ from hypothesis import strategies as st
 from wherry.errors import InvalidArgument, NotImplemented_, Unavailable
 from wherry.logs import drivers
 from wherry.logs.drivers import fluentd, gelf, journald, syslog
-from wherry.logs.drivers.base import Retry, Target, split_time
-from wherry.logs.drivers.transport import Address
-from wherry.logs.messages import MAX, Assembler, Message, Part
+from wherry.logs.drivers.base import LogTarget, Retry, split_time
+from wherry.logs.drivers.transport import LogAddress
+from wherry.logs.messages import MAX, LinePart, LogMessage, MessageAssembler
 from wherry.logs.reader import Position
 from wherry.logs.records import Record
-from wherry.logs.tags import Facts
+from wherry.logs.tags import ContainerFacts
 
 STAMP = b"2026-03-04T05:06:07.123456789Z"
 SECONDS = 1772600767
 ID = "0123456789abcdef" * 4
-FACTS = Facts(ID, "web", "busybox:1", "sha256:" + "ab" * 32, "sh -c x", SECONDS * 10**9)
-TARGET = Target(FACTS, "web/0123", {"app": "shop", "my.key-1": "v"}, "host")
+FACTS = ContainerFacts(ID, "web", "busybox:1", "sha256:" + "ab" * 32, "sh -c x", SECONDS * 10**9)
+TARGET = LogTarget(FACTS, "web/0123", {"app": "shop", "my.key-1": "v"}, "host")
 
 
-def message(text: bytes = b"hello", *, stderr: bool = False, part: Part | None = None) -> Message:
-    return Message(STAMP, stderr, text, True, part)
+def message(text: bytes = b"hello", *, stderr: bool = False, part: LinePart | None = None) -> LogMessage:
+    return LogMessage(STAMP, stderr, text, True, part)
 
 
 # ---- messages --------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def test_records_become_lines() -> None:
         Record(b"3", False, b"line\n"),
         Record(b"4", False, b"no end"),
     ]
-    assembler = Assembler()
+    assembler = MessageAssembler()
     found = assembler.feed(placed(records))
     assert [(m.stamp, m.line) for m in found] == [(b"2", b"other"), (b"1", b"one line")]
     assert [(m.line, m.ended, m.part) for m in assembler.flush()] == [(b"no end", False, None)]
@@ -58,7 +58,7 @@ def test_a_long_line_comes_in_parts() -> None:
     text = bytes(range(65, 91)) * 2000
     pieces = [text[n : n + 8192] for n in range(0, len(text), 8192)]
     records = [Record(b"1", False, p) for p in pieces[:-1]] + [Record(b"1", False, pieces[-1] + b"\n")]
-    found = Assembler().feed(placed(records))
+    found = MessageAssembler().feed(placed(records))
     assert b"".join(m.line for m in found) == text
     assert [len(m.line) for m in found[:-1]] == [MAX] * (len(found) - 1)
     parts = [m.part for m in found if m.part is not None]
@@ -80,17 +80,17 @@ records_ = st.lists(
 @given(records=records_, stop=st.integers(0, 20))
 def test_going_on_after_a_stop_delivers_each_message_once(records: list[Record], stop: int) -> None:
     """Wherever a daemon stopped, what it delivered and what the next one does are all messages, once."""
-    whole = Assembler()
+    whole = MessageAssembler()
     expected = [*whole.feed(placed(records)), *whole.flush()]
     stop = min(stop, len(records))
-    first = Assembler()
+    first = MessageAssembler()
     delivered = first.feed(placed(records)[:stop])
     place = first.resume(Position(1, stop))
-    second = Assembler(place.skip)
+    second = MessageAssembler(place.skip)
     delivered += second.feed(placed(records)[place.position.offset :])
     # A second stop at the very end changes nothing.
     again = second.resume(Position(1, len(records)))
-    third = Assembler(again.skip)
+    third = MessageAssembler(again.skip)
     delivered += third.feed(placed(records)[again.position.offset :])
     assert [*delivered, *third.flush()] == expected
 
@@ -103,7 +103,7 @@ def test_split_time() -> None:
 
 
 def formatted(format_: str, **options: Any) -> bytes:
-    chosen = syslog.Settings.of({"syslog-address": "udp://h:1", "syslog-format": format_, **options})
+    chosen = syslog.SyslogSettings.of({"syslog-address": "udp://h:1", "syslog-format": format_, **options})
     pid = str(__import__("os").getpid()).encode()
     return syslog.formatter(chosen, TARGET)(message()).replace(pid, b"PID")
 
@@ -117,13 +117,13 @@ def test_syslog_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert formatted("rfc5424micro").startswith(b"<30>1 2026-03-04T05:06:07.123456Z host ")
     assert formatted("", **{"syslog-facility": "local7"}).startswith(b"<190>")
     assert formatted("", **{"syslog-facility": "4"}).startswith(b"<38>")
-    error = syslog.formatter(syslog.Settings.of({}), TARGET)(message(stderr=True))
+    error = syslog.formatter(syslog.SyslogSettings.of({}), TARGET)(message(stderr=True))
     assert error.startswith(b"<27>")
 
 
 def test_syslog_names_are_kept_within_what_the_rfc_allows() -> None:
-    target = Target(FACTS, "a tag\nwith blanks " + "x" * 99, {}, "ho st")
-    chosen = syslog.Settings.of({"syslog-format": "rfc5424"})
+    target = LogTarget(FACTS, "a tag\nwith blanks " + "x" * 99, {}, "ho st")
+    chosen = syslog.SyslogSettings.of({"syslog-format": "rfc5424"})
     fields = syslog.formatter(chosen, target)(message()).split(b" ")
     assert fields[2] == b"ho_st"
     assert len(fields[3]) == 48 and len(fields[5]) == 32
@@ -168,7 +168,7 @@ def test_gelf_chunks(size: int) -> None:
 
 def test_gelf_compression() -> None:
     for kind, unpack in (("gzip", gzip.decompress), ("zlib", zlib.decompress), ("none", bytes)):
-        chosen = gelf.Settings.of({"gelf-address": "udp://h:1", "gelf-compression-type": kind})
+        chosen = gelf.GelfSettings.of({"gelf-address": "udp://h:1", "gelf-compression-type": kind})
         assert unpack(gelf.GelfSink(chosen, TARGET)._compress(b"text" * 99)) == b"text" * 99
 
 
@@ -176,9 +176,9 @@ def test_gelf_compression() -> None:
 
 
 def test_fluentd_messages() -> None:
-    chosen = fluentd.Settings.of({"fluentd-sub-second-precision": "true"})
-    assert chosen.address == Address("tcp", "127.0.0.1", 24224)
-    long = message(b"long", part=Part("1-2", 3, last=False))
+    chosen = fluentd.FluentdSettings.of({"fluentd-sub-second-precision": "true"})
+    assert chosen.address == LogAddress("tcp", "127.0.0.1", 24224)
+    long = message(b"long", part=LinePart("1-2", 3, last=False))
     tag, entries, option = msgspec.msgpack.decode(fluentd.encode([message(), long], TARGET, chosen, "chunk"))
     assert (tag, option) == ("web/0123", {"size": 2, "chunk": "chunk"})
     (moment, record), (_, partial) = entries
@@ -190,7 +190,7 @@ def test_fluentd_messages() -> None:
     assert {k: v for k, v in partial.items() if k.startswith("partial")} == {
         "partial_message": "true", "partial_id": "1-2", "partial_ordinal": "3", "partial_last": "false",
     }  # fmt: skip
-    plain = msgspec.msgpack.decode(fluentd.encode([message()], TARGET, fluentd.Settings.of({})))
+    plain = msgspec.msgpack.decode(fluentd.encode([message()], TARGET, fluentd.FluentdSettings.of({})))
     assert plain[1][0][0] == SECONDS
 
 
@@ -204,7 +204,7 @@ def test_journal_entries() -> None:
     assert b"CONTAINER_ID=0123456789ab\n" in data and b"CONTAINER_NAME=web\n" in data
     assert b"APP=shop\n" in data and b"MY_KEY_1=v\n" in data
     assert b"CONTAINER_TAG=web/0123\n" in data and b"SYSLOG_IDENTIFIER=web/0123\n" in data
-    partial = journald.entry(message(part=Part("1-2", 1, last=False)), b"")
+    partial = journald.entry(message(part=LinePart("1-2", 1, last=False)), b"")
     assert b"CONTAINER_PARTIAL_MESSAGE=true\n" in partial
 
 
@@ -244,6 +244,6 @@ def test_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_retries() -> None:
     options = {"gelf-address": "tcp://h:1", "gelf-tcp-max-reconnect": "3", "gelf-tcp-reconnect-delay": "20"}
-    assert gelf.Settings.of(options).retry == Retry(20, 20, 3)
+    assert gelf.GelfSettings.of(options).retry == Retry(20, 20, 3)
     options = {"fluentd-retry-wait": "500ms", "fluentd-max-retries": "2"}
-    assert fluentd.Settings.of(options).retry == Retry(0.5, 10.0, 2)
+    assert fluentd.FluentdSettings.of(options).retry == Retry(0.5, 10.0, 2)

@@ -12,8 +12,8 @@ from wherry.errors import InvalidArgument, NotImplemented_, WherryError
 from wherry.logs import options, tags, values
 from wherry.logs.files import Segment
 from wherry.logs.keeper import surplus
-from wherry.logs.options import Backlog, Keep
-from wherry.logs.tags import Facts
+from wherry.logs.options import Backlog, LocalLogSize
+from wherry.logs.tags import ContainerFacts
 from wherry.model.container import LogConfig
 
 
@@ -24,7 +24,7 @@ def config(driver: str, **given: str) -> LogConfig:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (config("nosuch"), "logger: no log driver named 'nosuch' is registered"),
+        (config("nosuch"), 'error looking up logging plugin nosuch: plugin "nosuch" not found'),
         (config("json-file", x="1"), "unknown log opt 'x' for json-file log driver"),
         (config("local", syslog_address="udp://h:1"), "unknown log opt 'syslog-address' for local"),
         (config("local", mode="fast"), "logger: logging mode not supported: fast"),
@@ -58,15 +58,15 @@ def test_defaults_of_the_daemon_apply_to_its_own_driver_only() -> None:
 @pytest.mark.parametrize(
     ("asked", "kept"),
     [
-        (config("local"), Keep(20 << 20, 5, True)),
-        (config("json-file"), Keep(20 << 20, 5, False)),
-        (config("local", max_size="1.5k", max_file="2", compress="false"), Keep(1536, 2, False)),
-        (config("json-file", max_size="-1"), Keep(0, 5, False)),
-        (config("gelf", cache_max_size="1M", cache_max_file="3"), Keep(1 << 20, 3, True)),
-        (config("gelf", cache_disabled="true"), Keep(20 << 20, 1, False, readable=False)),
+        (config("local"), LocalLogSize(20 << 20, 5, True)),
+        (config("json-file"), LocalLogSize(20 << 20, 5, False)),
+        (config("local", max_size="1.5k", max_file="2", compress="false"), LocalLogSize(1536, 2, False)),
+        (config("json-file", max_size="-1"), LocalLogSize(0, 5, False)),
+        (config("gelf", cache_max_size="1M", cache_max_file="3"), LocalLogSize(1 << 20, 3, True)),
+        (config("gelf", cache_disabled="true"), LocalLogSize(20 << 20, 1, False, readable=False)),
     ],
 )
-def test_what_is_kept(asked: LogConfig, kept: Keep) -> None:
+def test_what_is_kept(asked: LogConfig, kept: LocalLogSize) -> None:
     assert options.keep(asked) == kept
 
 
@@ -87,7 +87,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 def test_tags_and_attributes() -> None:
-    facts = Facts(
+    facts = ContainerFacts(
         id="0123456789abcdef" * 4,
         name="web",
         image_name="busybox:1",

@@ -69,12 +69,15 @@ def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def expected_tail(written: list[Line], tail: int, stdout: bool, stderr: bool) -> bytes:
-    """The last ``tail`` lines of the chosen streams; what goes on in a further record is one line."""
+    """The last ``tail`` lines of the chosen streams; what goes on in a further record is one line, as is
+    the end of a stream that has no newline."""
     wanted = [w for w in written if (stderr if w[1] else stdout)]
     kept: list[Line] = []
     ends = 0
+    heard: set[bool] = set()
     for one in reversed(wanted):
-        ends += one[2]
+        ends += one[2] or one[1] not in heard
+        heard.add(one[1])
         if ends > tail:
             break
         kept.append(one)
@@ -161,6 +164,18 @@ def test_files_read_as_one(
     assert found == read(b"".join(parts), selection)
 
 
+@pytest.mark.parametrize("packed", [(), (1,), (2,), (1, 2), (1, 2, 3)])
+def test_every_tail_over_compressed_files(tmp_path: Path, packed: tuple[int, ...]) -> None:
+    edges = [0, 3, 4, 9, 11]
+    parts = [
+        b"".join(entry(n, False, True, b"%d" % n) for n in range(a, b)) for a, b in itertools.pairwise(edges)
+    ]
+    files = write(tmp_path, *parts, compress=packed)
+    for tail in range(14):
+        got = [r.data for r in read_files(files, Selection(tail=tail))]
+        assert got == [b"%d\n" % n for n in range(max(0, 11 - tail), 11)], tail
+
+
 def test_a_reader_crosses_a_rotation_once(tmp_path: Path) -> None:
     files = write(tmp_path, entry(1, False, True, b"one"))
     reader = Reader(files, Selection())
@@ -215,7 +230,7 @@ def test_a_damaged_file_ends_where_the_damage_begins(tmp_path: Path) -> None:
 
 def test_the_count_goes_on_where_no_rotated_file_is_kept(tmp_path: Path) -> None:
     files = write(tmp_path, entry(1, False, True, b"one"), entry(2, False, True, b"two"))
-    files.remove(files.rotated()[0], newest=True)
+    files.remove(files.rotated(), newest=1)
     assert [(s.number, s.size > 0) for s in files.all()] == [(1, False), (2, True)]
     assert [r.data for r in read_files(files, Selection())] == [b"two\n"]
 

@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import patiently
 
-from wherry.logs.drivers.base import Retry, Sink, Target
+from wherry.logs.drivers.base import LogTarget, Retry, Sink
 from wherry.logs.drivers.journald import JournalSink
-from wherry.logs.drivers.jsonfile import JsonFileSink, Settings
+from wherry.logs.drivers.jsonfile import JsonFileSettings, JsonFileSink
 from wherry.logs.files import LogFiles
 from wherry.logs.keeper import Keeper
-from wherry.logs.messages import Message
+from wherry.logs.messages import LogMessage
 from wherry.logs.options import Backlog
 from wherry.logs.reader import Position
 from wherry.logs.shipper import Cursor, Shipper, cut, load_cursor
-from wherry.logs.tags import Facts
+from wherry.logs.tags import ContainerFacts
 
-TARGET = Target(Facts("0123456789abcdef" * 4, "web"), "web")
+TARGET = LogTarget(ContainerFacts("0123456789abcdef" * 4, "web"), "web")
 
 
 def entry(number: int, text: bytes, tag: bytes = b"F") -> bytes:
@@ -42,7 +43,7 @@ class Memory:
         self.closed = False
         self.arrived = asyncio.Event()
 
-    async def deliver(self, messages: Sequence[Message]) -> None:
+    async def deliver(self, messages: Sequence[LogMessage]) -> None:
         if self.failures:
             self.failures -= 1
             raise ConnectionRefusedError("refused")
@@ -83,7 +84,7 @@ class Bench:
     async def finish(self) -> None:
         """Deliver everything, as after the container's end."""
         self.consumer.ended = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patiently(10)):
             await self.shipper.run()
         await self.keeper.close()
 
@@ -124,7 +125,7 @@ def test_lines_are_delivered_as_they_come(tmp_path: Path) -> None:
         for number in range(3):
             with bench.path.open("ab") as more:
                 more.write(entry(number, b"%d" % number))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(patiently(10)):
                 await sink.arrived.wait()
             sink.arrived.clear()
         task.cancel()
@@ -173,10 +174,10 @@ def test_where_a_backlog_is_cut(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(line * 3)
     files = LogFiles(tmp_path / "log")
     size = len(line)
-    assert cut(files, Position(1, 0), 13 * size) == (Position(1, 0), 0)
-    assert cut(files, Position(1, 0), 5 * size) == (Position(1, 8 * size), 8 * size)
-    assert cut(files, Position(1, 9 * size), 5 * size) == (Position(1, 9 * size), 0)
-    assert cut(files, Position(1, 2 * size), 2 * size + 5) == (Position(2, size), 9 * size)
+    assert cut(files, Position(1, 0), 13 * size) == (Position(1, 0), 0, frozenset())
+    assert cut(files, Position(1, 0), 5 * size) == (Position(1, 8 * size), 8 * size, frozenset())
+    assert cut(files, Position(1, 9 * size), 5 * size) == (Position(1, 9 * size), 0, frozenset())
+    assert cut(files, Position(1, 2 * size), 2 * size + 5) == (Position(2, size), 9 * size, frozenset())
 
 
 def test_a_damaged_note_begins_at_the_beginning(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_a_damaged_note_begins_at_the_beginning(tmp_path: Path) -> None:
 def test_a_journal(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(str(tmp_path / "socket"))
-        journal.settimeout(10)
+        journal.settimeout(patiently(10))
 
         async def work() -> None:
             bench = Bench(tmp_path, JournalSink(TARGET, tmp_path / "socket"))
@@ -224,10 +225,10 @@ def test_a_killed_daemon_repeats_nothing(
     directory = tmp_path_factory.mktemp("json")
     path = directory / "j.log"
     messages = [
-        Message(b"2026-01-02T03:04:05.%09dZ" % n, False, b"line %d" % n, True, None)
+        LogMessage(b"2026-01-02T03:04:05.%09dZ" % n, False, b"line %d" % n, True, None)
         for n in range(sum(batches))
     ]
-    chosen = Settings(max_size=size, max_file=100, compress=False)
+    chosen = JsonFileSettings(max_size=size, max_file=100, compress=False)
 
     async def work() -> None:
         first = JsonFileSink(path, chosen, TARGET)
@@ -256,7 +257,9 @@ def test_a_killed_daemon_repeats_nothing(
 
 def test_a_write_that_fails_half_way_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "j.log"
-    messages = [Message(b"2026-01-02T03:04:05.000000000Z", False, b"%d" % n, True, None) for n in range(50)]
+    messages = [
+        LogMessage(b"2026-01-02T03:04:05.000000000Z", False, b"%d" % n, True, None) for n in range(50)
+    ]
     real = os.write
 
     def short(fd: int, data: bytes) -> int:
@@ -269,7 +272,7 @@ def test_a_write_that_fails_half_way_is_gone_on_with(tmp_path: Path, monkeypatch
     short.calls = 0  # type: ignore[attr-defined]
 
     async def work() -> None:
-        sink = JsonFileSink(path, Settings(500, 100, False), TARGET)
+        sink = JsonFileSink(path, JsonFileSettings(500, 100, False), TARGET)
         monkeypatch.setattr(os, "write", short)
         for _ in range(1000):
             try:
@@ -288,18 +291,18 @@ def test_a_cancelled_delivery_keeps_its_file_until_it_has_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "j.log"
-    line = Message(b"2026-01-02T03:04:05.000000000Z", False, b"x", True, None)
+    line = LogMessage(b"2026-01-02T03:04:05.000000000Z", False, b"x", True, None)
     writing, go_on = threading.Event(), threading.Event()
     real = os.write
 
     def slow(fd: int, data: bytes) -> int:
         if not go_on.is_set():
             writing.set()
-            assert go_on.wait(10)
+            assert go_on.wait(patiently(10))
         return real(fd, data)
 
     async def work() -> None:
-        sink = JsonFileSink(path, Settings(0, 5, False), TARGET)
+        sink = JsonFileSink(path, JsonFileSettings(0, 5, False), TARGET)
         # The loop wakes itself by other calls, so only the sink's module is slowed down.
         monkeypatch.setattr("wherry.logs.drivers.jsonfile.os.write", slow)
         delivery = asyncio.create_task(sink.deliver([line]))

@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+from patience import patiently
 
 from wherry.logs.drivers import transport
 
@@ -20,7 +21,7 @@ def test_a_name_is_looked_up_once_for_all(monkeypatch: pytest.MonkeyPatch) -> No
         if host != "log.test":
             return real(host, *rest, **more)  # type: ignore[arg-type]
         asked.append(host)
-        assert answer.wait(10)
+        assert answer.wait(patiently(10))
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 514))]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tempfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.model import tarformat as tf
-from wherry.model.tarformat import BadTar, Entry, Limits, TarReader
-from wherry.model.tarwriter import Member, archive
-from wherry.storage.streams import Buffered
+from wherry.model.tarformat import BadTar, Buffered, Entry, TarLimits, TarReader
+from wherry.model.tarwriter import TarMember, archive
+from wherry.storage.confined.child.decompress import Mapped
 
 names = st.binary(min_size=1, max_size=300).filter(lambda b: b"\0" not in b and not b.endswith(b"/"))
 times = st.integers(-(10**18), 4 * 10**18)
 members = st.builds(
-    Member,
+    TarMember,
     name=names,
     mode=st.integers(0, 0o7777),
     uid=st.integers(0, 2**32 - 2),
@@ -33,13 +34,13 @@ members = st.builds(
 
 def read(data: bytes, pieces: int = 1 << 20) -> list[tuple[Entry, bytes]]:
     stream = io.BytesIO(data)
-    reader = TarReader(Buffered(lambda: stream.read(pieces)), Limits())
+    reader = TarReader(Buffered(lambda: stream.read(pieces)), TarLimits())
     return [(entry, b"".join(reader.data())) for entry in reader]
 
 
 @given(st.lists(st.tuples(members, st.binary(max_size=1500)), max_size=5), st.integers(1, 2000))
 @settings(max_examples=150, deadline=None)
-def test_what_is_written_is_read(wanted: list[tuple[Member, bytes]], pieces: int) -> None:
+def test_what_is_written_is_read(wanted: list[tuple[TarMember, bytes]], pieces: int) -> None:
     import dataclasses
 
     sized = [(dataclasses.replace(member, size=len(data)), data) for member, data in wanted]
@@ -54,7 +55,7 @@ def test_what_is_written_is_read(wanted: list[tuple[Member, bytes]], pieces: int
 
 @given(st.lists(st.tuples(members, st.binary(max_size=600)), max_size=3))
 @settings(max_examples=60, deadline=None)
-def test_python_reads_what_is_written(wanted: list[tuple[Member, bytes]]) -> None:
+def test_python_reads_what_is_written(wanted: list[tuple[TarMember, bytes]]) -> None:
     import dataclasses
 
     sized = [(dataclasses.replace(member, size=len(data)), data) for member, data in wanted]
@@ -94,20 +95,21 @@ def test_what_python_writes_is_read(wanted: list[tuple[str, bytes]], style: int)
 @settings(max_examples=200, deadline=None)
 def test_noise_is_refused_cleanly(data: bytes) -> None:
     try:
-        read(data)
+        found = read(data)
     except BadTar:
-        pass
+        return
+    assert sum(len(content) for _, content in found) <= len(data), "nothing is made up"
 
 
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_changed_archive_never_escapes_the_one_error(draw: st.DataObject) -> None:
-    sparse = Member(name=b"s", size=9000, sparse=((0, 10), (5000, 20)), xattrs={b"user.a": b"1"})
+    sparse = TarMember(name=b"s", size=9000, sparse=((0, 10), (5000, 20)), xattrs={b"user.a": b"1"})
     good = archive(
         [
-            (Member(name=b"x" * 200, size=5), b"hello"),
+            (TarMember(name=b"x" * 200, size=5), b"hello"),
             (sparse, bytes(30)),
-            (Member(name=b"y", type=b"2"), b""),
+            (TarMember(name=b"y", type=b"2"), b""),
         ]
     )
     data = bytearray(good)
@@ -124,7 +126,7 @@ def test_a_changed_archive_never_escapes_the_one_error(draw: st.DataObject) -> N
 
 
 def raw(kind: bytes, data: bytes, name: bytes = b"x") -> bytes:
-    return archive([(Member(name=name, type=kind, size=len(data)), data)])[:-1024]
+    return archive([(TarMember(name=name, type=kind, size=len(data)), data)])[:-1024]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def raw(kind: bytes, data: bytes, name: bytes = b"x") -> bytes:
 )
 def test_malformed_extended_headers_are_refused(record: bytes) -> None:
     with pytest.raises(BadTar):
-        read(raw(b"x", record) + archive([(Member(name=b"f"), b"")]))
+        read(raw(b"x", record) + archive([(TarMember(name=b"f"), b"")]))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_malformed_extended_headers_are_refused(record: bytes) -> None:
 def test_impossible_values_are_refused(text: dict[bytes, bytes]) -> None:
     records = b"".join(_record(k, v) for k, v in text.items())
     with pytest.raises(BadTar):
-        read(raw(b"x", records) + archive([(Member(name=b"f", size=4), b"data")]))
+        read(raw(b"x", records) + archive([(TarMember(name=b"f", size=4), b"data")]))
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -166,7 +168,7 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 def test_global_headers_hold_for_all_that_follow() -> None:
     data = raw(b"g", _record(b"mtime", b"5.5")) + archive(
-        [(Member(name=b"a"), b""), (Member(name=b"b"), b"")]
+        [(TarMember(name=b"a"), b""), (TarMember(name=b"b"), b"")]
     )
     assert [entry.mtime for entry, _ in read(data)] == [5_500_000_000] * 2
 
@@ -182,16 +184,47 @@ def test_base_256_numbers() -> None:
 
 
 def test_an_archive_may_end_without_its_two_zero_blocks() -> None:
-    assert len(read(archive([(Member(name=b"f", size=3), b"abc")])[:-1024])) == 1
+    assert len(read(archive([(TarMember(name=b"f", size=3), b"abc")])[:-1024])) == 1
     assert tf.BLOCK == 512
 
 
 def test_data_that_is_not_read_is_skipped() -> None:
-    data = archive([(Member(name=b"a", size=700), bytes(700)), (Member(name=b"b", size=1), b"x")])
+    data = archive([(TarMember(name=b"a", size=700), bytes(700)), (TarMember(name=b"b", size=1), b"x")])
     stream = io.BytesIO(data)
-    reader = TarReader(Buffered(lambda: stream.read(100)), Limits())
+    reader = TarReader(Buffered(lambda: stream.read(100)), TarLimits())
     found = []
     for entry in reader:
         reader.data()
         found.append(entry.name)
     assert found == [b"a", b"b"]
+
+
+def _mapped(data: bytes) -> list[tuple[bytes, bytes]]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        reader = TarReader(Mapped(file.fileno()), TarLimits())
+        return [(entry.name, b"".join(reader.data())) for entry in reader]
+
+
+@pytest.mark.parametrize("pieces", [1, 100, 512, 1 << 20])
+@pytest.mark.parametrize("size", [1, 3, 511, 512, 513, 1200])
+def test_an_archive_may_end_anywhere_after_its_last_data(size: int, pieces: int) -> None:
+    members = [(TarMember(name=b"a", size=5), b"first"), (TarMember(name=b"f", size=size), b"x" * size)]
+    data = archive(members)[:-1024]
+    wanted = [(b"a", b"first"), (b"f", b"x" * size)]
+    padded = len(data)
+    least = padded - (-size % 512)
+    for end in {least, (least + padded) // 2, padded, padded + 512}:
+        cut = (data + bytes(512))[:end]
+        assert [(entry.name, content) for entry, content in read(cut, pieces)] == wanted
+        assert _mapped(cut) == wanted
+    for end in (least - 1, padded - size - (-size % 512) - 1):
+        for taken in (lambda: read(data[:end], pieces), lambda: _mapped(data[:end])):  # noqa: B023
+            with pytest.raises(BadTar, match="it ends too early"):
+                taken()
+
+
+def test_an_extended_header_needs_its_member() -> None:
+    with pytest.raises(BadTar):
+        read(raw(b"x", b"12 path=abcd\n")[:-400])

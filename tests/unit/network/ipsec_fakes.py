@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from wherry.linux import xfrm
 from wherry.linux.netlink import NetlinkError
-from wherry.linux.xfrm import Address, Association, Policy
+from wherry.linux.xfrm import Address, Association, XfrmPolicy
 from wherry.network.cluster import ipsec
 
 
@@ -31,7 +31,7 @@ class Kernel:
         self.associations: dict[tuple[Address, int], Association] = {}
         self.keys: dict[tuple[Address, int], bytes] = {}
         self.given: list[bytes] = []
-        self.rules: dict[tuple[str, Any], Policy] = {}
+        self.rules: dict[tuple[str, Any], XfrmPolicy] = {}
         self.lacks = 0
         self.failing = 0.0
         self.kills = False
@@ -91,15 +91,15 @@ class Socket:
         newest_first = reversed(self._kernel.associations.values())  # as the kernel tells them
         return sorted((a for a in newest_first if a.reqid == reqid), key=lambda a: a.added)
 
-    def put_policy(self, policy: Policy) -> None:
+    def put_policy(self, policy: XfrmPolicy) -> None:
         self._kernel.call()
         self._kernel.rules[policy.direction, policy.flow] = policy
 
-    def remove_policy(self, policy: Policy) -> None:
+    def remove_policy(self, policy: XfrmPolicy) -> None:
         self._kernel.call()
         self._kernel.taken |= self._kernel.rules.pop((policy.direction, policy.flow), None) is not None
 
-    def policies(self, port: int) -> list[Policy]:
+    def policies(self, port: int) -> list[XfrmPolicy]:
         self._kernel.call()
         return [p for p in self._kernel.rules.values() if p.flow.port == port]
 

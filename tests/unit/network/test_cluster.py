@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from patience import patiently, until
 
 from wherry.daemon import clusters
 from wherry.errors import Conflict, Forbidden, InvalidArgument, Unavailable
 from wherry.linux import rtnetlink as rt
 from wherry.linux.netlink import NetlinkSocket
 from wherry.network.cluster import etcd, records
-from wherry.network.cluster.etcd import Change, Etcd, Pair, Place
+from wherry.network.cluster.etcd import Etcd, EtcdAddress, KeyChange, Pair
 from wherry.network.cluster.member import Member, number_of
 from wherry.network.cluster.records import Host, Offer, Remote
 from wherry.network.types import ClusterConfig, Endpoint, Network, Subnet
@@ -48,13 +49,13 @@ class Store(Etcd):
     """Keys in a dict, with etcd's rules for transactions; changes go to whoever watches."""
 
     def __init__(self) -> None:
-        super().__init__([Place("store", 1)])
+        super().__init__([EtcdAddress("store", 1)])
         self.data: dict[str, tuple[str, int, str]] = {}
         self.revision = 0
         self.leases: set[str] = set()
         self.away = False
         self.changed = threading.Condition()
-        self.log: list[tuple[int, Change]] = []
+        self.log: list[tuple[int, KeyChange]] = []
 
     def _here(self) -> None:
         if self.away:
@@ -74,11 +75,11 @@ class Store(Etcd):
                 if put := change.get("request_put"):
                     key, value = _text(put["key"]), _text(put["value"])
                     self.data[key] = (value, self.revision, put["lease"])
-                    self.log.append((self.revision, Change(key, value)))
+                    self.log.append((self.revision, KeyChange(key, value)))
                 else:
                     key = _text(change["request_delete_range"]["key"])
                     if self.data.pop(key, None) is not None:
-                        self.log.append((self.revision, Change(key, None)))
+                        self.log.append((self.revision, KeyChange(key, None)))
             self.changed.notify_all()
         return True
 
@@ -104,7 +105,7 @@ class Store(Etcd):
         gone = [etcd.delete(k) for k, (_, _, owner) in self.data.items() if owner == lease]
         self.transact([], gone)
 
-    def watch(self, prefix: str, revision: int, opened: list[Any]) -> Iterator[list[Change]]:
+    def watch(self, prefix: str, revision: int, opened: list[Any]) -> Iterator[list[KeyChange]]:
         connection = Connection(self)
         opened[:] = [connection]
         while True:
@@ -159,14 +160,6 @@ class Ear:
 
     def look_after(self) -> None:
         pass
-
-
-def until(condition: Any) -> None:
-    for _ in range(500):
-        if condition():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("not within 5 s")
 
 
 @pytest.fixture
@@ -380,7 +373,7 @@ def test_a_watch_that_is_about_to_begin_is_ended(monkeypatch: pytest.MonkeyPatch
         return asked(self, path, body)
 
     monkeypatch.setattr(Etcd, "_request", slowly)
-    store = Etcd([Place("127.0.0.1", server.server_address[1])])
+    store = Etcd([EtcdAddress("127.0.0.1", server.server_address[1])])
     member = Member(store, Host(id="h1", address="192.0.2.1"), Ear(), ttl=30)
     member.start()
     until(lambda: member._lease)
@@ -391,7 +384,7 @@ def test_a_watch_that_is_about_to_begin_is_ended(monkeypatch: pytest.MonkeyPatch
     member.resync()
     closing = threading.Thread(target=member.close)
     closing.start()
-    closing.join(5)
+    closing.join(patiently(5))
     assert not closing.is_alive()
     server.shutdown()
     server.server_close()
@@ -411,7 +404,7 @@ def test_what_another_host_writes_is_not_trusted(pair: tuple[Store, list[Member]
 
 
 def test_places() -> None:
-    assert etcd.parse_places("etcd://a:1,[::1]:2/") == (Place("a", 1), Place("::1", 2))
+    assert etcd.parse_places("etcd://a:1,[::1]:2/") == (EtcdAddress("a", 1), EtcdAddress("::1", 2))
     for bad in ("http://a:1", "etcd://a", "etcd://a:b", "etcd://a:70000", "etcd://:1"):
         with pytest.raises(InvalidArgument, match="invalid cluster store"):
             etcd.parse_places(bad)

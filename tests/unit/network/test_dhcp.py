@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wherry.network.dhcp import message
 from wherry.network.dhcp.leases import with_lease
-from wherry.network.dhcp.message import Lease
+from wherry.network.dhcp.message import DhcpLease
 from wherry.network.types import Endpoint
 
 MAC = bytes.fromhex("02420a000002")
@@ -28,7 +28,7 @@ def test_what_a_server_grants_is_read() -> None:
     reply = message.read(answer(), MAC)
     assert reply is not None
     assert (reply.kind, reply.transaction) == (message.ACK, 99)
-    assert reply.lease == Lease(
+    assert reply.lease == DhcpLease(
         IPv4Address("10.0.0.7"), 20, IPv4Address("10.0.0.1"), IPv4Address("10.0.0.1"), 3600
     )
     assert reply.lease.renew_after == 1800
@@ -51,8 +51,9 @@ def test_what_is_not_for_us_is_none(packet: bytes) -> None:
 
 @given(st.binary(max_size=400))
 def test_noise(data: bytes) -> None:
-    message.read(data, MAC)
-    message.read(answer(data), MAC)
+    for packet in (data, answer(data)):
+        found = message.read(packet, MAC)
+        assert found is None or isinstance(found, message.DhcpReply)
 
 
 def test_a_mask_that_is_none() -> None:
@@ -62,6 +63,6 @@ def test_a_mask_that_is_none() -> None:
 
 def test_an_endpoint_gets_its_lease() -> None:
     plain = Endpoint(id="e", network_id="n", network_name="net", container_id="c", ip="10.0.0.9")
-    lease = Lease(IPv4Address("10.0.0.7"), 20, None, IPv4Address("10.0.0.1"), 60)
+    lease = DhcpLease(IPv4Address("10.0.0.7"), 20, None, IPv4Address("10.0.0.1"), 60)
     found = with_lease(plain, lease)
     assert (found.ip, found.prefix_len, found.gateway) == ("10.0.0.7", 20, "")

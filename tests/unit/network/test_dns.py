@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -11,12 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import patiently
 
 from wherry.network.dns import forward, message
 from wherry.network.dns import server as dns_server
 from wherry.network.dns.forward import HostServers
 from wherry.network.dns.listen import Listeners
-from wherry.network.dns.message import Malformed
+from wherry.network.dns.message import MalformedQuery
 from wherry.network.dns.server import DnsServer
 from wherry.network.dns.zone import Zone
 from wherry.network.types import Endpoint, Network, Owner, Resolving, Subnet
@@ -76,9 +79,11 @@ def test_a_question_is_read() -> None:
 def test_noise_is_refused_or_read(data: bytes) -> None:
     try:
         query = message.parse(data)
-    except Malformed:
-        message.malformed(data)
+    except MalformedQuery:
+        said = message.malformed(data)
+        assert said is None or len(said) == message.HEADER.size
     else:
+        assert len(query.name) <= 255
         message.read_reply(data, query, query.id)
 
 
@@ -177,23 +182,24 @@ class Upstream:
 
     def __init__(self, respond: Respond) -> None:
         self.respond, self.asked = respond, 0
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
-        self.tcp = socket.create_server(self.udp.getsockname())
+        self.udp, self.tcp = _same_port()
         self.place = self.udp.getsockname()
-        for target in (self._datagrams, self._streams):
-            threading.Thread(target=target, daemon=True).start()
+        self._threads = [threading.Thread(target=work) for work in (self._datagrams, self._streams)]
+        for thread in self._threads:
+            thread.start()
 
     def _datagrams(self) -> None:
         while True:
             try:
                 data, asker = self.udp.recvfrom(4096)
+                if not data:  # the test is over
+                    return
                 self.asked += 1
                 reply = self.respond(data)
                 if reply is not None:
                     self.udp.sendto(reply, asker)
-            except OSError:  # the test is over
-                return
+            except OSError:
+                continue  # the asker is gone
 
     def _streams(self) -> None:
         while True:
@@ -207,9 +213,27 @@ class Upstream:
                 connection.sendall(struct.pack("!H", len(reply)) + reply)
 
     def close(self) -> None:
-        for sock in (self.udp, self.tcp):
-            sock.shutdown(socket.SHUT_RDWR) if sock is self.tcp else None
-            sock.close()
+        self.tcp.shutdown(socket.SHUT_RDWR)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self.place)
+        for thread in self._threads:
+            thread.join()
+        self.udp.close()
+        self.tcp.close()
+
+
+def _same_port() -> tuple[socket.socket, socket.socket]:
+    """Sockets for UDP and TCP. A port that is free for one may be taken for the other."""
+    with contextlib.ExitStack() as taken:
+        while True:
+            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            udp.bind(("127.0.0.1", 0))
+            try:
+                return udp, socket.create_server(udp.getsockname())
+            except OSError as e:
+                taken.callback(udp.close)
+                if e.errno != errno.EADDRINUSE:
+                    raise
 
 
 class Box:
@@ -220,12 +244,12 @@ class Box:
 
     def ask(self, data: bytes) -> bytes:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(5)
+            sock.settimeout(patiently(10))
             sock.sendto(data, self.udp_place)
             return sock.recv(65535)
 
     def ask_tcp(self, *many: bytes) -> list[bytes]:
-        with socket.create_connection(self.tcp_place, 5) as sock, sock.makefile("rb") as stream:
+        with socket.create_connection(self.tcp_place, patiently(10)) as sock, sock.makefile("rb") as stream:
             sock.sendall(b"".join(struct.pack("!H", len(data)) + data for data in many))
             return [stream.read(int.from_bytes(stream.read(2), "big")) for _ in many]
 
@@ -365,7 +389,7 @@ def test_who_asks_too_much_waits_and_others_do_not(lab: Lab, monkeypatch: pytest
     monkeypatch.setattr(dns_server, "_WINDOW", 0.3)
     loud, quiet = lab.join("loud", place(FRONT, 2, "loud")), lab.join("quiet", place(FRONT, 3, "quiet"))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(5)
+        sock.settimeout(patiently(10))
         for ident in range(8):
             sock.sendto(question("quiet", ident=ident), loud.udp_place)
         assert addresses_of(quiet.ask(question("loud")), "loud") == ["10.1.0.2"]

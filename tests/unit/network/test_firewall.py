@@ -52,6 +52,7 @@ def test_publishing_adds_elements_and_no_rule() -> None:
         "add element inet wherry held4 { tcp . 1, tcp . 3, udp . 2 }\n"
         "add element inet wherry held6 { tcp . 4 }\n"
         "add element inet wherry published4 { 192.0.2.1 . tcp . 3 : 172.17.0.2 . 80 }\n"
+        "add element inet wherry relayed { 4 }\n"
     ]
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from wherry.errors import Unavailable
 from wherry.linux import xfrm
-from wherry.linux.xfrm import Association, Policy
+from wherry.linux.xfrm import Association, XfrmPolicy
 from wherry.network.cluster import ipsec
 from wherry.network.cluster.ipsec import Ipsec
 from wherry.network.cluster.records import Host, Offer
@@ -29,9 +29,8 @@ class Side:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, rekey: int = 3600) -> None:
         self.kernel, self.monkeypatch, self.offers = Kernel(), monkeypatch, dict[str, Offer]()
         self.id, self.address = f"h{number}", f"192.0.2.{number}"
-        self.ipsec = Ipsec(Instance("default"), self.id, self.address, rekey=rekey)
+        self.ipsec = Ipsec(Instance("default"), self.id, self.address, rekey=rekey, changed=self._changed)
         self.told = 0
-        self.ipsec.changed = self._changed
 
     def _changed(self) -> None:
         self.told += 1
@@ -228,7 +227,7 @@ def test_the_last_network_takes_all_of_it_along(sides: list[Side]) -> None:
 def test_what_others_have_in_the_kernel_is_left_alone(sides: list[Side]) -> None:
     one, two, _ = sides
     theirs = Association(ip_address(one.address), ip_address(two.address), 0x4242, 1)
-    rule = Policy("out", xfrm.Flow(None, None, 500), 1000, 1)
+    rule = XfrmPolicy("out", xfrm.Flow(None, None, 500), 1000, 1)
     Socket(one.kernel).add(theirs, bytes(20), PORT)
     Socket(one.kernel).put_policy(rule)
     exchange(one, two)
@@ -274,7 +273,7 @@ def test_a_host_has_another_address(sides: list[Side]) -> None:
     exchange(one, two)
     before = agree(one, two)
     two.kernel, two.address = Kernel(), "192.0.2.22"
-    two.ipsec = Ipsec(Instance("default"), two.id, two.address, rekey=3600)
+    two.ipsec = Ipsec(Instance("default"), two.id, two.address, rekey=3600, changed=lambda: None)
     with two as it:
         it.require("n")
     two.offers = {}
@@ -302,7 +301,7 @@ def test_this_host_has_another_address(sides: list[Side], monkeypatch: pytest.Mo
     exchange(one, two)
     again = Side(monkeypatch, 1)
     again.kernel, again.address = one.kernel, "192.0.2.11"
-    again.ipsec = Ipsec(Instance("default"), again.id, again.address, rekey=3600)
+    again.ipsec = Ipsec(Instance("default"), again.id, again.address, rekey=3600, changed=lambda: None)
     with again as it:
         it.require("n")
     exchange(again, two)
@@ -333,7 +332,7 @@ def test_two_daemons_of_one_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """They share what blocks, and leave each other what else is theirs."""
     one, other = Side(monkeypatch, 1), Side(monkeypatch, 2)
     other.kernel = one.kernel
-    other.ipsec = Ipsec(Instance("0123abcd"), other.id, other.address, rekey=3600)
+    other.ipsec = Ipsec(Instance("0123abcd"), other.id, other.address, rekey=3600, changed=lambda: None)
     with one as it:
         it.require("n")
     before = dict(one.kernel.rules)

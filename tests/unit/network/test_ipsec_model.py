@@ -60,8 +60,7 @@ class Node:
     def boot(self) -> None:
         self.up, self.again, self.lease = True, True, ""
         self.position, self.view, self.offered = 0, dict[Key, Any](), dict[Key, Offer]()
-        self.ipsec = Ipsec(Instance("default"), self.id, self.address, rekey=1 << 30)
-        self.ipsec.changed = self._changed
+        self.ipsec = Ipsec(Instance("default"), self.id, self.address, rekey=1 << 30, changed=self._changed)
         if self.encrypts:
             self.surely(lambda: self.ipsec.require("n"))
         else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,11 +10,11 @@ from typing import Any
 import pytest
 
 from wherry.errors import Internal, InvalidArgument
-from wherry.network.ports import HostPorts, Target
+from wherry.network.ports import HostPorts, PortTarget
 from wherry.network.types import PortMapping
 
 HERE = "127.0.0.1"
-HERE_TARGET = Target(ip4="10.0.0.2", binding=HERE)
+HERE_TARGET = PortTarget(ip4="10.0.0.2", binding=HERE)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +51,15 @@ def test_a_family_that_the_container_lacks_is_refused() -> None:
 def test_the_ipv6_loopback_leads_to_whatever_the_container_has() -> None:
     port = PortMapping(container_port=80, host_ip="::1")
     for target, ip in (
-        (Target(ip4="10.0.0.2"), "10.0.0.2"),
-        (Target(ip4="10.0.0.2", ip6="fd00::2"), "fd00::2"),
+        (PortTarget(ip4="10.0.0.2"), "10.0.0.2"),
+        (PortTarget(ip4="10.0.0.2", ip6="fd00::2"), "fd00::2"),
     ):
         assert target.places(port) == ["::1"] and target.to("::1") == ip
-    assert Target(ip6="fd00::2", routed6=True).places(port) == ["::1"], "not the container's own address"
+    assert PortTarget(ip6="fd00::2", routed6=True).places(port) == ["::1"], "not the container's own address"
 
 
 def test_no_address_is_every_address_of_both_families(ports: HostPorts) -> None:
-    both = Target(ip4="10.0.0.2", ip6="fd00::2")
+    both = PortTarget(ip4="10.0.0.2", ip6="fd00::2")
     got = ports.reserve("c", [PortMapping(container_port=80)], both)
     assert [p.host_ip for p in got] == ["0.0.0.0", "::"]
     assert len({p.host_port for p in got}) == 1
@@ -69,7 +70,7 @@ def test_no_address_is_every_address_of_both_families(ports: HostPorts) -> None:
 
 def test_a_routed_network_has_no_host_ports(ports: HostPorts) -> None:
     for owner, ip in (("a", "10.0.0.2"), ("b", "10.0.0.3")):
-        target = Target(ip4=ip, routed4=True)
+        target = PortTarget(ip4=ip, routed4=True)
         (got,) = ports.reserve(owner, [PortMapping(container_port=80, host_port=8080)], target)
         assert (got.host_ip, got.host_port) == (ip, 80)
 
@@ -189,3 +190,56 @@ def test_adopt_reports_and_may_be_repeated(ports: HostPorts) -> None:
         assert line == f"port {HERE}:{number}/tcp is not held: address already in use"
     with pytest.raises(Internal, match="port is already allocated"):
         ports.reserve("d", [PortMapping(container_port=1, host_port=number)], HERE_TARGET)
+
+
+def test_a_range_takes_one_descriptor_and_is_given_back_in_parts(ports: HostPorts) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    numbers = range(21000, 21300)
+    got = ports.reserve("c", [PortMapping(container_port=n, host_port=n) for n in numbers], HERE_TARGET)
+    assert descriptors() == before + 1
+    assert not any(bindable(n) for n in numbers)
+    ports.release("c", got[100:200])
+    assert [bindable(n) for n in numbers] == [False] * 100 + [True] * 100 + [False] * 100
+    again = PortMapping(container_port=1, host_port=21150)
+    assert ports.reserve("d", [again], HERE_TARGET)
+    with pytest.raises(Internal, match="port is already allocated"):
+        ports.reserve("d", [PortMapping(container_port=1, host_port=21050)], HERE_TARGET)
+    ports.release("c")
+    ports.release("d")
+    assert descriptors() == before
+    assert all(bindable(n) for n in numbers)
+
+
+def test_who_can_take_one_number_only_comes_first(ports: HostPorts) -> None:
+    low = free_port()
+    mappings = [
+        PortMapping(container_port=80),
+        PortMapping(container_port=81, host_port=low, host_port_end=low + 2),
+        PortMapping(container_port=82, host_port=low),
+    ]
+    got = ports.reserve("c", mappings, HERE_TARGET)
+    assert [p.container_port for p in got] == [82, 81, 80]
+    assert [p.host_port for p in got[:2]] == [low, low + 1]
+
+
+def test_a_number_that_is_left_open_is_one_for_all_addresses(ports: HostPorts) -> None:
+    here, there = "127.0.0.2", "127.0.0.3"
+    with socket.socket() as obstacle:
+        obstacle.bind((there, 0))
+        obstacle.listen()
+        low = obstacle.getsockname()[1]
+        for end in (None, low + 3):
+            mappings = [
+                PortMapping(container_port=80, host_ip=ip, host_port=low if end else None, host_port_end=end)
+                for ip in (here, there)
+            ]
+            got = ports.reserve("c", mappings, HERE_TARGET)
+            assert [p.host_ip for p in got] == [here, there]
+            assert len({p.host_port for p in got}) == 1
+        assert got[0].host_port == low + 1
+    overlapping = [PortMapping(container_port=90), PortMapping(container_port=90, host_ip="0.0.0.0")]
+    got = ports.reserve("d", overlapping, HERE_TARGET)
+    assert len({p.host_port for p in got}) == 2

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from fakeregistry import FakeRegistry
 from image_tools import Library, config, descriptor, tree
+from patience import patiently
 
 from wherry.engine.events import EventBus
-from wherry.engine.pulls import PullService
+from wherry.engine.images.pulls import PullService
 from wherry.errors import WherryError
 from wherry.model import oci, reference
-from wherry.registry.config import Proxies, RegistryConfig, Rule
+from wherry.registry.config import PrefixRule, Proxies, RegistryConfig
 from wherry.registry.distribution import Distribution
 from wherry.state.events import EventLog
 
@@ -43,12 +44,14 @@ class Lab:
     def publish(self, raw: dict[str, Any] | bytes, media_type: str = oci.MANIFEST) -> None:
         self.registry.manifest("1", media_type, raw if isinstance(raw, bytes) else json.dumps(raw).encode())
 
-    def pull(self, rules: tuple[Rule, ...] = (), name: str = "", proxies: Proxies | None = None) -> list[str]:
+    def pull(
+        self, rules: tuple[PrefixRule, ...] = (), name: str = "", proxies: Proxies | None = None
+    ) -> list[str]:
         told: list[dict[str, Any]] = []
 
         async def work() -> None:
             settings = RegistryConfig(
-                rules=rules, proxies=proxies or Proxies(), attempts=2, timeout=1, certificates=()
+                rules=rules, proxies=proxies or Proxies(), attempts=2, timeout=patiently(1), certificates=()
             )
             distribution = Distribution(settings, self.library.content)
             service = PullService(
@@ -62,7 +65,7 @@ class Lab:
         asyncio.run(work())
         return [str(one.get("status")) for one in told]
 
-    def refused(self, reason: str, rules: tuple[Rule, ...] = ()) -> None:
+    def refused(self, reason: str, rules: tuple[PrefixRule, ...] = ()) -> None:
         with pytest.raises(WherryError) as caught:
             self.pull(rules)
         assert reason in caught.value.message

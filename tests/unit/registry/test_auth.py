@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from fakeregistry import Answer, Asked, FakeRegistry, refuse, serving
+from patience import patiently
+from yarl import URL
 
 from wherry.model.credentials import ANONYMOUS, Credentials
-from wherry.registry.config import Place, RegistryConfig
+from wherry.registry.config import RegistryConfig, RegistryPlace
 from wherry.registry.errors import RegistryError
 from wherry.registry.repository import Repository
 from wherry.registry.transport import Session, TlsContexts
@@ -46,9 +48,9 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 async def _with(registry: FakeRegistry, credentials: Credentials, times: int) -> Repository:
-    config = RegistryConfig(attempts=2, timeout=5, certificates=())
+    config = RegistryConfig(attempts=2, timeout=patiently(5), certificates=())
     async with Session(config, TlsContexts(())) as session:
-        place = Place(registry.host, "a/b", True)
+        place = RegistryPlace(registry.host, "a/b", True)
         base = await session.base(registry.host, insecure=True, scheme="http")
         repository = Repository(session, place, base, credentials, actions="pull", offline=True)
         await asyncio.gather(*(repository.head("1") for _ in range(times)))
@@ -133,3 +135,33 @@ def test_nothing_secret_follows_a_redirect_or_goes_to_a_realm_in_the_clear(regis
 
 def test_credentials_do_not_print_themselves() -> None:
     assert "secret" not in repr(USER)
+
+
+def test_what_is_sent_goes_along_with_a_redirect_that_wants_it_to(registry: FakeRegistry) -> None:
+    data = b"x" * 300_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 100_000):
+            yield data[at : at + 100_000]
+
+    async def work(other: FakeRegistry) -> None:
+        config = RegistryConfig(attempts=2, timeout=5, certificates=())
+        async with Session(config, TlsContexts(())) as session:
+            for status, method, body in ((307, "PUT", data), (308, "PATCH", pieces), (308, "POST", b"")):
+                registry.lie = lambda asked, s=status: (s, {"Location": f"http://{other.host}/moved"}, b"")
+                other.lie = lambda asked: (201, {"Location": "next"}, b"")
+                url = URL(f"http://{registry.host}/v2/a/b/blobs/uploads/")
+                headers = {"Content-Length": str(len(data))} if callable(body) else {}
+                async with session.send(
+                    method, url, headers=headers, authorization="Basic x", body=body, insecure=True
+                ) as answer:
+                    assert (answer.status, answer.url.path) == (201, "/moved")
+                (one,) = other.asked(method, "/moved")
+                assert not one.authorization
+                assert one.body == (b"" if method == "POST" else data)
+            registry.lie = lambda asked: (302, {"Location": f"http://{other.host}/moved"}, b"")
+            async with session.send("PUT", url, body=data, insecure=True) as answer:
+                assert answer.status == 302, "that one would be asked for with GET, which an upload is not"
+
+    with serving(FakeRegistry()) as other:
+        asyncio.run(work(other))

@@ -12,11 +12,12 @@ import pytest
 from fakelab import BIG, LAYER, Lab
 from fakeregistry import Asked, FakeRegistry, refuse, serving
 from image_tools import descriptor, open_library
+from patience import patiently
 
 from wherry.errors import WherryError
 from wherry.model import digest as digests
 from wherry.model import oci
-from wherry.registry.config import Proxies, Rule
+from wherry.registry.config import PrefixRule, Proxies
 
 pytestmark = pytest.mark.kernel
 
@@ -81,15 +82,18 @@ def test_endless_body(lab: Lab) -> None:
 def test_slow_drip(lab: Lab) -> None:
     def drip(file: Any) -> None:
         file.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG))
-        for byte in BIG[:40]:
+        for byte in BIG:
             file.write(bytes([byte]))
             file.flush()
-            stopped.wait(0.1)
+            if stopped.wait(0.1):
+                return
 
     stopped = threading.Event()
     stream_lie(lab, drip)
-    lab.refused("comes too slowly")
-    stopped.set()
+    try:
+        lab.refused("comes too slowly")
+    finally:
+        stopped.set()
 
 
 def test_standing_still_in_the_middle_is_continued_by_range(lab: Lab) -> None:
@@ -106,7 +110,7 @@ def test_standing_still_in_the_middle_is_continued_by_range(lab: Lab) -> None:
             return False
         file.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG[:half])
         file.flush()
-        again.wait(30)
+        again.wait(patiently(30))
         return True
 
     lab.registry.raw = raw
@@ -152,7 +156,7 @@ def test_redirects(lab: Lab) -> None:
     lab.registry.lie = lambda asked: (307, {"Location": "file:///etc/passwd"}, b"")
     lab.refused("which is not followed")
     with serving(FakeRegistry()) as other:
-        rules = (Rule(prefix=other.host, blocked=True),)
+        rules = (PrefixRule(prefix=other.host, blocked=True),)
         lab.registry.lie = lambda asked: (307, {"Location": f"http://{other.host}/x"}, b"")
         lab.refused("which is blocked", rules)
         assert not other.log
@@ -166,7 +170,7 @@ def test_redirects(lab: Lab) -> None:
         (oci.MANIFEST, {"mediaType": oci.INDEX}, "manifest"),
         (oci.MANIFEST, {"schemaVersion": 1}, "schema 1"),
         (oci.MANIFEST, {"config": {"size": 5 << 30}}, "configuration"),
-        (oci.MANIFEST, {"config": {"mediaType": "application/x"}}, "it is no image"),
+        (oci.MANIFEST, {"config": {"mediaType": "application/x"}}, "it is not an image"),
         (oci.MANIFEST, {"layer": {"mediaType": "application/x-layer"}}, "unknown media type"),
         (oci.MANIFEST, {"layer": {"urls": ["http://elsewhere/"]}}, "fetched from elsewhere"),
         (oci.MANIFEST, {"layer": {"digest": "sha256:../../../etc/x"}}, "digest"),
@@ -212,11 +216,11 @@ def test_an_index_that_is_not_kept_to(lab: Lab) -> None:
 
 
 def test_mirrors_rewrites_and_blocks(lab: Lab) -> None:
-    mirror = Rule(prefix="reg.example", mirrors=("http://127.0.0.1:9", f"http://{lab.registry.host}"))
+    mirror = PrefixRule(prefix="reg.example", mirrors=("http://127.0.0.1:9", f"http://{lab.registry.host}"))
     lab.pull((mirror,), "reg.example/a/b:1")
-    lab.pull((Rule(prefix="two.example/x", location=f"{lab.registry.host}/a"),), "two.example/x/b:1")
+    lab.pull((PrefixRule(prefix="two.example/x", location=f"{lab.registry.host}/a"),), "two.example/x/b:1")
     with pytest.raises(WherryError, match=r"no\.example.*blocks it"):
-        lab.pull((Rule(prefix="no.example", blocked=True),), "no.example/a/b:1")
+        lab.pull((PrefixRule(prefix="no.example", blocked=True),), "no.example/a/b:1")
     assert {str(image.names[0]) for image in lab.library.images.list() if image.names} <= {
         "reg.example/a/b:1",
         "two.example/x/b:1",
@@ -224,13 +228,13 @@ def test_mirrors_rewrites_and_blocks(lab: Lab) -> None:
 
 
 def test_a_proxy_is_asked_but_for_hosts_that_are_reached_without(lab: Lab) -> None:
-    rule = Rule(prefix="reg.example", insecure=True)
+    rule = PrefixRule(prefix="reg.example", insecure=True)
     proxies = Proxies(http=f"http://me:secret@{lab.registry.host}", none_for=(".other.example",))
     lab.pull((rule,), "reg.example/a/b:1", proxies)
     asked = lab.registry.asked("GET", "/manifests/1")
     assert {one.headers["host"] for one in asked} == {"reg.example"}
     assert all(one.headers["proxy-authorization"].startswith("Basic ") for one in asked)
     assert not any(one.authorization for one in asked)
-    rule = Rule(prefix="x.other.example", insecure=True)
+    rule = PrefixRule(prefix="x.other.example", insecure=True)
     with pytest.raises(WherryError, match=r"x\.other\.example"):
         lab.pull((rule,), "x.other.example/a/b:1", proxies)

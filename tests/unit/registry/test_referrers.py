@@ -12,7 +12,7 @@ from fakelab import Lab
 from fakeregistry import Asked, FakeRegistry, serving
 from image_tools import descriptor, open_library
 
-from wherry.engine import referrers
+from wherry.engine.images import referrers
 from wherry.model import digest as digests
 from wherry.model import oci
 from wherry.model.digest import Digest

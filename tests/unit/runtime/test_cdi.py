@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wherry.errors import InvalidArgument
-from wherry.runtime.cdi import Registry, is_qualified
+from wherry.runtime.cdi import CdiRegistry, is_qualified
 
 
 def write(directory: Path, name: str, **spec: Any) -> None:
@@ -58,7 +58,7 @@ def test_everything_a_device_can_bring(tmp_path: Path) -> None:
             device("other"),
         ],
     )
-    registry = Registry([tmp_path, tmp_path / "missing"])
+    registry = CdiRegistry([tmp_path, tmp_path / "missing"])
     assert registry.names() == ["vendor.com/net=eth9", "vendor.com/net=other"]
     got = registry.inject(["vendor.com/net=eth9", "vendor.com/net=other"])
     assert got.env == ("KIND=1", "BOTH=device")
@@ -74,12 +74,12 @@ def test_everything_a_device_can_bring(tmp_path: Path) -> None:
 def test_yaml(tmp_path: Path) -> None:
     text = "cdiVersion: 0.6.0\nkind: v.org/c\ndevices:\n- name: '0'\n  containerEdits:\n    env: [A=b]\n"
     (tmp_path / "x.yaml").write_text(text)
-    assert Registry([tmp_path]).inject(["v.org/c=0"]).env == ("A=b",)
+    assert CdiRegistry([tmp_path]).inject(["v.org/c=0"]).env == ("A=b",)
 
 
 def test_unknown_devices_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match=r"unresolvable CDI devices v/c=a, v/c=b"):
-        Registry([tmp_path]).inject(["v/c=a", "v/c=b"])
+        CdiRegistry([tmp_path]).inject(["v/c=a", "v/c=b"])
 
 
 def test_later_directories_win_and_doubles_count_for_nothing(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_later_directories_win_and_doubles_count_for_nothing(tmp_path: Path) -> 
     write(low, "a.json", devices=[device("x", env=["A=low"]), device("y", env=["A=low"])])
     write(high, "a.json", devices=[device("x", env=["A=high"]), device("z")])
     write(high, "b.json", devices=[device("z")])
-    registry = Registry([low, high])
+    registry = CdiRegistry([low, high])
     assert registry.inject(["vendor.com/net=x"]).env == ("A=high",)
     assert registry.names() == ["vendor.com/net=x", "vendor.com/net=y"]
 
@@ -112,10 +112,10 @@ def test_bad_specs_are_left_out_and_the_others_stay(tmp_path: Path, text: str) -
     (tmp_path / "bad.yaml").write_text("- [unclosed")
     os.mkfifo(tmp_path / "fifo.json")
     write(tmp_path, "good.json", devices=[device("x")])
-    assert Registry([tmp_path]).names() == ["vendor.com/net=x"]
+    assert CdiRegistry([tmp_path]).names() == ["vendor.com/net=x"]
 
 
 def test_a_node_the_host_does_not_have(tmp_path: Path) -> None:
     write(tmp_path, "a.json", devices=[device("x", deviceNodes=[{"path": "/dev/no-such-node"}])])
     with pytest.raises(InvalidArgument, match="the host has no device '/dev/no-such-node'"):
-        Registry([tmp_path]).inject(["vendor.com/net=x"])
+        CdiRegistry([tmp_path]).inject(["vendor.com/net=x"])

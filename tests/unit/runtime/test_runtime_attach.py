@@ -6,6 +6,8 @@ import asyncio
 import socket
 from pathlib import Path
 
+from patience import patiently
+
 from wherry.runtime.attach import AttachSocket
 
 
@@ -30,6 +32,6 @@ def test_what_was_printed_before_the_end_is_read(tmp_path: Path) -> None:
         return found
 
     try:
-        assert asyncio.run(asyncio.wait_for(run(), 20)) == b"one two"
+        assert asyncio.run(asyncio.wait_for(run(), patiently(20))) == b"one two"
     finally:
         listener.close()

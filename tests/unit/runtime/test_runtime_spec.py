@@ -10,6 +10,7 @@ from wherry.linux import capabilities, seccomp
 from wherry.linux.users import User
 from wherry.model.container import DeviceMapping, HostConfig, Ulimit
 from wherry.runtime import limits
+from wherry.runtime.security import parse_security_options
 from wherry.runtime.spec import (
     Namespaces,
     OciMount,
@@ -17,9 +18,8 @@ from wherry.runtime.spec import (
     SpecRequest,
     build,
     capability_set,
-    parse_security_options,
 )
-from wherry.runtime.task import explain
+from wherry.runtime.words import explain
 
 
 def spec(host: HostConfig | None = None, uid: int = 0, **more: Any) -> dict[str, Any]:
@@ -52,10 +52,11 @@ def test_defaults() -> None:
     assert found["linux"]["resources"]["devices"][0] == {"allow": False, "access": "rwm"}
 
 
-def test_not_root_has_no_capabilities_in_effect() -> None:
+def test_every_user_may_be_given_what_the_commands_file_has() -> None:
+    """The kernel takes the rest away when the command of another user than root is executed."""
     caps = spec(uid=1000)["process"]["capabilities"]
-    assert caps["effective"] == caps["permitted"] == []
-    assert caps["bounding"]
+    assert caps["effective"] == caps["permitted"] == caps["bounding"] != []
+    assert caps["inheritable"] == caps["ambient"] == []
 
 
 def test_privileged() -> None:
@@ -83,7 +84,7 @@ def test_capability_arithmetic() -> None:
     assert caps(["NET_RAW"], ["all"]) == {"CAP_NET_RAW"}
     assert caps("ALL") == set(capabilities.available())
     assert caps(["ALL"], ["CHOWN"]) == set(capabilities.available()) - {"CAP_CHOWN"}
-    with pytest.raises(InvalidArgument, match="invalid capability"):
+    with pytest.raises(InvalidArgument, match=r"invalid Cap(Add|Drop): unknown capability"):
         caps(["NOTHING"])
 
 
@@ -153,7 +154,6 @@ def test_limits() -> None:
         HostConfig(cpu_period=5),
         HostConfig(cpu_quota=5),
         HostConfig(cpu_shares=-1),
-        HostConfig(blkio_weight=9),
         HostConfig(oom_score_adj=1001),
         HostConfig(shm_size=-1),
         HostConfig(ulimits=[Ulimit(name="x", soft=1, hard=1)]),
@@ -196,9 +196,39 @@ def test_bad_security_options(option: str) -> None:
         parse_security_options([option], privileged=False)
 
 
+def test_weights_have_a_range_where_the_kernel_has_weights() -> None:
+    limits.check(HostConfig(blkio_weight=9))
+    with pytest.raises(InvalidArgument, match="Range of blkio weight is from 10 to 1000"):
+        limits.check_weight(HostConfig(blkio_weight=9))
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            "chdir `/x`: No such file or directory",
+            'chdir to cwd ("/x") set in config.json failed: no such file',
+        ),
+        ("open executable: Operation not permitted", 'exec: "c": is a directory: permission denied'),
+        (
+            "mount `/a` to `etc/b`: Not a directory",
+            'error mounting "/a" to rootfs at "/etc/b": not a directory: A',
+        ),
+        (
+            "open /proc/sys/net/x: No such file or directory",
+            "open /proc/sys/net/x: no such file or directory",
+        ),
+    ],
+)
+def test_reasons_in_words_that_scripts_know(message: str, words: str) -> None:
+    assert explain(message, "c").message.startswith(words)
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
+        ("open /proc/sys/net/x: No such file or directory", 127),
+        ("mount `/a` to `etc/b`: Not a directory", 126),
         ("executable file `x` not found in $PATH: No such file or directory", 127),
         ("exec /x: no such file or directory", 127),
         ("open executable: Permission denied", 126),

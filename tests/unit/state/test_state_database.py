@@ -5,13 +5,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from databases import open_database
 
-from wherry.errors import Conflict, Internal, NotFound
+from wherry.errors import Conflict, Internal, InvalidArgument, NotFound
 from wherry.model.container import Container, ContainerConfig, ContainerState, HostConfig
 from wherry.model.digest import of
 from wherry.model.events import Event, Initiator
 from wherry.state.containers import Containers
-from wherry.state.database import Database
 from wherry.state.events import EventLog
 from wherry.state.schema import MIGRATIONS
 
@@ -29,42 +29,42 @@ def version(path: Path) -> int:
 
 def test_migrations_run_once_and_in_order(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    first = Database(path, [ONE])
+    first = open_database(path, [ONE])
     first.execute("INSERT INTO a VALUES (1)")
     first.close()
-    second = Database(path, [ONE, TWO])
+    second = open_database(path, [ONE, TWO])
     assert [tuple(r) for r in second.all("SELECT x, y FROM a")] == [(1, 5)]
     second.close()
-    Database(path, [ONE, TWO]).close()
+    open_database(path, [ONE, TWO]).close()
     assert version(path) == 2
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    Database(path, [ONE]).close()
+    open_database(path, [ONE]).close()
     with pytest.raises(Internal, match="cannot open database"):
-        Database(path, [ONE, TWO + "nonsense;"])
+        open_database(path, [ONE, TWO + "nonsense;"])
     assert version(path) == 1
-    Database(path, [ONE, TWO]).close()
+    open_database(path, [ONE, TWO]).close()
 
 
 def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "db"
-    Database(path, [ONE, TWO]).close()
+    open_database(path, [ONE, TWO]).close()
     with pytest.raises(Internal, match="newer than this program"):
-        Database(path, [ONE])
+        open_database(path, [ONE])
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "db"
     path.write_bytes(b"x" * 4096)
     with pytest.raises(Internal, match="cannot open database"):
-        Database(path, [ONE])
+        open_database(path, [ONE])
 
 
 def test_transactions_nest_and_roll_back() -> None:
-    db = Database(":memory:", [ONE])
+    db = open_database(":memory:", [ONE])
     with db.transaction(), db.transaction() as connection:
         connection.execute("INSERT INTO a VALUES (1)")
     with pytest.raises(KeyError), db.transaction():
@@ -75,7 +75,7 @@ def test_transactions_nest_and_roll_back() -> None:
 
 
 def test_many_threads_write() -> None:
-    db = Database(":memory:", [ONE])
+    db = open_database(":memory:", [ONE])
 
     def work() -> None:
         for n in range(50):
@@ -111,7 +111,7 @@ def container(identifier: str, created: int = 1) -> Container:
 
 
 def test_containers_are_found_by_id_prefix_and_name() -> None:
-    db = Database(":memory:", MIGRATIONS)
+    db = open_database(":memory:", MIGRATIONS)
     rows = Containers(db)
     one, two = "ab" + "0" * 62, "ac" + "1" * 62
     rows.insert("first", container(one, 1), ContainerState())
@@ -122,7 +122,9 @@ def test_containers_are_found_by_id_prefix_and_name() -> None:
     assert [r.id for r in rows.all()] == [two, one]
     with pytest.raises(Conflict, match="multiple IDs"):
         rows.find("a")
-    for missing in ("", "zz", "ab1", "%", "first'--", "ab" + "0" * 63):
+    with pytest.raises(InvalidArgument, match='invalid name or ID supplied: ""'):
+        rows.find("")
+    for missing in ("zz", "ab1", "%", "first'--", "ab" + "0" * 63):
         with pytest.raises(NotFound, match="No such container"):
             rows.find(missing)
     with pytest.raises(Conflict, match='name "/first" is already in use'):
@@ -137,9 +139,20 @@ def test_containers_are_found_by_id_prefix_and_name() -> None:
     db.close()
 
 
+def test_the_newest_events_where_nobody_says_since_when() -> None:
+    """As many as Docker remembers, though there are more."""
+    db = open_database(":memory:", MIGRATIONS)
+    log = EventLog(db)
+    for n in range(1, 301):
+        log.append(Event("container", "start", "x", n, {}))
+    assert [e.time for e in log.between(None, 299)] == list(range(45, 300))
+    assert len(list(log.between(1, 299))) == 299
+    db.close()
+
+
 def test_events_are_bounded_and_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wherry.state.events._PAGE", 7)
-    db = Database(":memory:", MIGRATIONS)
+    db = open_database(":memory:", MIGRATIONS)
     log = EventLog(db, keep=10)
     for n in range(1, 600):
         log.append(Event("container", "start", "x", n, {"n": str(n)}))
@@ -152,7 +165,7 @@ def test_events_are_bounded_and_ordered(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_events_are_bounded_by_age_as_well() -> None:
     day = 24 * 3600 * 10**9
-    db = Database(":memory:", MIGRATIONS)
+    db = open_database(":memory:", MIGRATIONS)
     log = EventLog(db, keep_days=2)
     for n in range(1, 513):
         log.append(Event("container", "start", "x", n * day))
@@ -162,7 +175,7 @@ def test_events_are_bounded_by_age_as_well() -> None:
 
 def test_pages_end_with_what_was_there_when_reading_began(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wherry.state.events._PAGE", 2)
-    db = Database(":memory:", MIGRATIONS)
+    db = open_database(":memory:", MIGRATIONS)
     log = EventLog(db)
     for n in range(1, 6):
         log.append(Event("container", "start", "x", n))
@@ -175,11 +188,11 @@ def test_pages_end_with_what_was_there_when_reading_began(monkeypatch: pytest.Mo
 
 
 def test_a_first_version_file_gets_a_place_for_who_asked(tmp_path: Path) -> None:
-    db = Database(tmp_path / "old.db", MIGRATIONS[:1])
+    db = open_database(tmp_path / "old.db", MIGRATIONS[:1])
     values = "(1, 'a', 'b', 'c', 'local', '{}')"
     db.execute(f"INSERT INTO events (time, type, action, actor, scope, attributes) VALUES {values}")
     db.close()
-    db = Database(tmp_path / "old.db", MIGRATIONS)
+    db = open_database(tmp_path / "old.db", MIGRATIONS)
     log = EventLog(db)
     who = Initiator(user="root", uid=0, pid=7)
     log.append(Event("a", "b", "c", 2, initiator=who))

@@ -3,15 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from databases import open_database
 
 from wherry.errors import Conflict
-from wherry.state.database import Database
 from wherry.state.networks import SEVERAL_NETWORKS, EndpointRow, NetworkRow, Networks, PublishedRow
 from wherry.state.schema import MIGRATIONS
 
 
 def rows(path: Path | str = ":memory:") -> Networks:
-    networks = Networks(Database(path, MIGRATIONS))
+    networks = Networks(open_database(path, MIGRATIONS))
     networks.put_network(NetworkRow("n1", "one", "bridge", 1, b"{}"))
     networks.insert_sandbox("c1", 1, b'{"name":"web"}')
     return networks
@@ -19,13 +19,13 @@ def rows(path: Path | str = ":memory:") -> Networks:
 
 def test_a_file_from_before_keeps_its_networks(tmp_path: Path) -> None:
     before = MIGRATIONS[: MIGRATIONS.index(SEVERAL_NETWORKS)]
-    old = Database(tmp_path / "old.db", before)
+    old = open_database(tmp_path / "old.db", before)
     old.execute("INSERT INTO networks VALUES ('n1', 'bridge', 'bridge', 1, x'7b7d', '172.17.0.9')")
     old.execute("INSERT INTO sandboxes VALUES ('c1', 1)")
     old.execute("INSERT INTO endpoints VALUES ('e1', 'n1', 'c1', '172.17.0.9', x'7b7d')")
     old.execute("INSERT INTO published VALUES ('tcp', '0.0.0.0', 8080, 'c1', '172.17.0.9', 80)")
     old.close()
-    networks = Networks(Database(tmp_path / "old.db", MIGRATIONS))
+    networks = Networks(open_database(tmp_path / "old.db", MIGRATIONS))
     assert networks.sandboxes()[0].record == b"{}"
     assert networks.endpoints() == [EndpointRow("e1", "n1", "c1", "172.17.0.9", b"{}")]
     assert networks.published() == [PublishedRow("tcp", "0.0.0.0", 8080, "c1", "172.17.0.9", 80)]

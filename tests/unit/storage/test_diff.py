@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from databases import open_database
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_tools import directory, file, layer, link, listing, unpack
@@ -17,7 +18,6 @@ from layer_tools import directory, file, layer, link, listing, unpack
 from wherry.linux import trees
 from wherry.linux.mounts import mount, unmount
 from wherry.model import digest as digests
-from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
 from wherry.state.snapshots import Snapshots
 from wherry.storage.diff import DELETED, changes, write_layer, write_tree
@@ -45,7 +45,7 @@ def make(request: pytest.FixtureRequest) -> Callable[[Path], Snapshotter]:
     def made(root: Path) -> Snapshotter:
         root.mkdir()
         kind = request.param
-        return kind(root, Snapshots(Database(root / "db", MIGRATIONS), kind.name))  # type: ignore[no-any-return]
+        return kind(root, Snapshots(open_database(root / "db", MIGRATIONS), kind.name))  # type: ignore[no-any-return]
 
     return made
 
@@ -133,7 +133,7 @@ def test_diff_then_unpack_is_the_same(
         assert again.getvalue() == data
         blob = root / "blob"
         blob.write_bytes(data)
-        from wherry.storage.unpack import Unpacker
+        from wherry.storage.confined.unpack import Unpacker
 
         parent = None if snapshotter.rebase else "base"
         (value,) = snapshotter.prepare("unpack-1", parent)
@@ -167,11 +167,11 @@ def test_changes_are_told(make: Callable[[Path], Snapshotter], tmp_path: Path) -
 
 def test_a_layer_over_its_parents_where_it_links_to_their_files(tmp_path: Path) -> None:
     """A hard link to a lower layer's file needs the parents, mounted in the child."""
-    from wherry.storage.unpack import NeedsParent, Unpacker
+    from wherry.storage.confined.unpack import NeedsParent, Unpacker
 
     root = tmp_path / "r"
     root.mkdir()
-    snapshotter = OverlaySnapshotter(root, Snapshots(Database(root / "db", MIGRATIONS), "overlay"))
+    snapshotter = OverlaySnapshotter(root, Snapshots(open_database(root / "db", MIGRATIONS), "overlay"))
     snapshot(snapshotter, "unpack-0", None, base)
     snapshotter.commit("base", "unpack-0")
     data = layer(link("h", "a"), file("d/.wh.a"), directory("d/e/"), file("d/e/.wh..wh..opq"))

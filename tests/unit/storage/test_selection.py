@@ -1,13 +1,11 @@
-"""What a COPY means: selections and checksums of an index, and modes."""
+"""What a COPY means: selections and checksums of an index."""
 
 from __future__ import annotations
 
 import pytest
 
 from wherry.errors import InvalidArgument
-from wherry.storage.build_copy import parse_mode
-from wherry.storage.contexts import Entry, IndexTree, parse_manifest
-from wherry.storage.files_write import Refused
+from wherry.storage.contexts import ContextEntry, IndexTree, parse_manifest
 from wherry.storage.selection import NotThere, Wanted, checksum, select
 
 
@@ -17,9 +15,9 @@ def tree(**files: str) -> IndexTree:
     for name, text in files.items():
         path = name.replace("__", "/").replace("_", ".").encode()
         if text.startswith("->"):
-            entries.append(Entry(path, "l", 0o777, 0, 0, text[2:].encode()))
+            entries.append(ContextEntry(path, "l", 0o777, 0, 0, text[2:].encode()))
         else:
-            entries.append(Entry(path, "f", 0o644, len(text), 0, b"", text.encode()))
+            entries.append(ContextEntry(path, "f", 0o644, len(text), 0, b"", text.encode()))
     return IndexTree(entries)
 
 
@@ -28,7 +26,7 @@ TREE = tree(a_txt="1", b_md="2", d__c_txt="3", d__e__f_txt="4", l="->d/e", out="
 
 def paths(*sources: str, **wanted: object) -> list[str]:
     found = select(TREE, Wanted(list(sources), into=True, **wanted))  # type: ignore[arg-type]
-    return [(item.path or item.name).decode() for item in found]
+    return [(item.path or item.name).decode() for item in found if item.path or item.name]
 
 
 def test_what_sources_stand_for() -> None:
@@ -41,7 +39,14 @@ def test_what_sources_stand_for() -> None:
     assert paths("d/e/f.txt", parents=True) == ["d", "d/e", "d/e/f.txt"]
     assert paths("d/./e/*.txt", parents=True) == ["e", "e/f.txt"]
     assert paths("**/f.txt", parents=True) == ["d", "d/e", "d/e/f.txt"]
+    first = next(iter(select(TREE, Wanted(["d"], into=True))))
+    assert (first.path, first.node.kind) == (b"", "d"), "what a destination that is made becomes like"
     assert "a.txt" not in paths(".", hidden=["a.txt"])
+    # With parents, what is excluded is told from where the copied paths begin.
+    assert paths("d", parents=True, exclude=["d/e"]) == ["d", "d/c.txt"]
+    assert paths("d", parents=True, exclude=["e", "c.txt"]) == ["d", "d/c.txt", "d/e", "d/e/f.txt"]
+    assert paths("d/./e", parents=True, exclude=["e/f.txt"]) == ["e"]
+    assert paths("./d", parents=True, exclude=["d", "!d/c.txt"]) == ["d/c.txt"]
     for missing in ("nothing", "loop", "a.txt/x"):
         with pytest.raises(NotThere):
             paths(missing)
@@ -57,31 +62,8 @@ def test_checksums_are_of_exactly_what_is_read() -> None:
     assert total(tree(x="1"), ".") != total(tree(y="1"), ".")
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "directory", "expected"),
-    [
-        ("0750", 0o644, False, 0o750),
-        ("u=rwX,go=rX", 0o600, False, 0o644),
-        ("u=rwX,go=rX", 0o600, True, 0o755),
-        ("+x", 0o644, False, 0o755),
-        ("g-w,o=", 0o666, False, 0o640),
-        ("g=u", 0o640, False, 0o660),
-        ("u+s,+t", 0o755, False, 0o5755),
-    ],
-)
-def test_modes(text: str, mode: int, directory: bool, expected: int) -> None:
-    change = parse_mode(text)
-    assert change is not None and change(mode, directory) == expected
-
-
-@pytest.mark.parametrize("text", ["99", "u=q", "rw", "77777", "=,"])
-def test_modes_that_are_none(text: str) -> None:
-    with pytest.raises(Refused):
-        parse_mode(text)
-
-
 def test_manifests() -> None:
-    (entry,) = parse_manifest(b"a/b\0f\x00644\x003\x007\0\0stamp\0")
+    _, entry = parse_manifest(b"a\0d\x00755\x000\x000\0\0\0a/b\0f\x00644\x003\x007\0\0stamp\0")
     assert (entry.path, entry.mode, entry.size, entry.stamp) == (b"a/b", 0o644, 3, b"stamp")
     tail = b"\x003\x007\0\0s\0"
     for bad in (b"x", b"../a\0f\x00644" + tail, b"a\0f\0zz" + tail, b"/a\0f\x00644" + tail):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import open_database
 
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, Unavailable
-from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
 from wherry.state.secrets import Secrets
 from wherry.volumes.secrets import SIZE_MAX, SecretStore
@@ -19,7 +20,7 @@ VALUE = b"correct horse battery staple"
 
 @pytest.fixture
 def store(tmp_path: Path) -> SecretStore:
-    return SecretStore(tmp_path, Secrets(Database(tmp_path / "db", MIGRATIONS)))
+    return SecretStore(tmp_path, Secrets(open_database(tmp_path / "db", MIGRATIONS)))
 
 
 def test_a_value_comes_back_and_is_nowhere_on_the_disk(store: SecretStore, tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_value_comes_back_and_is_nowhere_on_the_disk(store: SecretStore, tmp_p
     assert not [path for path in tmp_path.iterdir() if VALUE in path.read_bytes()]
     assert (tmp_path / "secrets.key").stat().st_mode & 0o7777 == 0o600
     # Another store on the same files has it as well.
-    assert SecretStore(tmp_path, Secrets(Database(tmp_path / "db", MIGRATIONS))).reveal(row.id) == VALUE
+    assert SecretStore(tmp_path, Secrets(open_database(tmp_path / "db", MIGRATIONS))).reveal(row.id) == VALUE
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o601, 0o700])
@@ -50,7 +51,7 @@ def test_key_files_that_are_none(store: SecretStore, tmp_path: Path) -> None:
     key.unlink()
     # No new key is made beside what was sealed with another.
     for act in (lambda: store.reveal(row.id), lambda: store.create("two", VALUE, {})):
-        with pytest.raises(Unavailable, match="is not there"):
+        with pytest.raises(Unavailable, match="does not exist"):
             act()
     (tmp_path / "elsewhere").write_bytes(kept)
     key.symlink_to("elsewhere")
@@ -74,12 +75,12 @@ def test_key_files_that_are_none(store: SecretStore, tmp_path: Path) -> None:
 
 def test_a_row_does_not_open_with_another_ones_value(store: SecretStore, tmp_path: Path) -> None:
     one, two = store.create("one", VALUE, {}), store.create("two", b"other", {})
-    with sqlite3.connect(tmp_path / "db") as db:
+    with closing(sqlite3.connect(tmp_path / "db")) as db, db:
         query = "UPDATE secrets SET sealed = (SELECT sealed FROM secrets WHERE id = ?) WHERE id = ?"
         db.execute(query, (two.id, one.id))
     with pytest.raises(Internal, match="cannot open secret"):
         store.reveal(one.id)
-    with sqlite3.connect(tmp_path / "db") as db:
+    with closing(sqlite3.connect(tmp_path / "db")) as db, db:
         db.execute("UPDATE secrets SET sealed = x'00' WHERE id = ?", (one.id,))
     with pytest.raises(Internal, match="cannot open secret"):
         store.reveal(one.id)

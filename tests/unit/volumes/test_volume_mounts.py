@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from patience import patiently
 
 from wherry.errors import Internal, InvalidArgument, Unavailable
 from wherry.volumes.drivers import local_options
@@ -106,13 +107,13 @@ def test_a_volume_that_hangs_holds_up_no_other(kernel: Kernel) -> None:
     def mount(volume_id: str) -> Path:
         if volume_id == "dead":
             entered.set()
-            assert release.wait(20)
+            assert release.wait(patiently(20))
         return Path("/mnt") / volume_id
 
     mounts = Mounts(mount, lambda _: None)
     with ThreadPoolExecutor(1) as pool:
         hung = pool.submit(mounts.take, "dead", "a")
-        assert entered.wait(20)
+        assert entered.wait(patiently(20))
         assert mounts.take("alive", "b") == Path("/mnt/alive")
         mounts.give_all_back("b")
         release.set()
@@ -144,7 +145,7 @@ def test_what_options_mount() -> None:
         ({"device": "/x"}, 'missing required option: "type"'),
         ({"type": "nfs"}, 'missing required option: "device"'),
         ({"o": "ro"}, 'missing required option: "device"'),
-        ({"type": "none", "o": "bind", "device": "relative"}, "no absolute path"),
+        ({"type": "none", "o": "bind", "device": "relative"}, "not an absolute path"),
         ({"type": "tmpfs", "device": "tmpfs", "o": "size=1\nro"}, "control character"),
     ],
 )

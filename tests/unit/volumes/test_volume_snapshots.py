@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+from databases import open_database
 
 from wherry.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from wherry.linux import copy
+from wherry.linux.lostfound import LostFound
 from wherry.state import schema
-from wherry.state.database import Database
 from wherry.state.volume_snapshots import SCHEDULE, ScheduleRow, VolumeSnapshots
 from wherry.state.volumes import Volumes
 from wherry.volumes.store import VolumeStore
@@ -21,7 +22,7 @@ from wherry.volumes.versions import VolumeVersions
 
 class Room:
     def __init__(self, root: Path) -> None:
-        db = Database(":memory:", schema.MIGRATIONS)
+        db = open_database(":memory:", schema.MIGRATIONS)
         self.root = root / "volumes"
         self.store = VolumeStore(self.root, Volumes(db))
         self.rows = VolumeSnapshots(db)
@@ -159,10 +160,34 @@ def test_sweep(room: Room) -> None:
     row = room.versions.create(volume, "first")
     snapshots = room.root / "data" / "snapshots"
     (snapshots / ".making-x" / "_data").mkdir(parents=True)
-    (snapshots / "unknown").mkdir()
-    assert len(room.versions.sweep()) == 2
+    (snapshots / "half").mkdir()
+    (snapshots / "half" / ".unsettled").touch()
+    (snapshots / ".going-y" / "_data").mkdir(parents=True)
+    assert len(room.versions.sweep()) == 3
     assert [p.name for p in snapshots.iterdir()] == [row.id]
     assert room.versions.sweep() == []
+
+
+def test_snapshots_without_rows_are_taken_up(tmp_path: Path) -> None:
+    """Their rows were lost with a database."""
+    before = Room(tmp_path)
+    volume = before.volume(a="1")
+    row = before.versions.create(volume, "first", frozen=True)
+    other = before.versions.create(volume, "second", origin=SCHEDULE)
+    snapshots = before.root / "data" / "snapshots"
+    (snapshots / "strange").mkdir()
+    (snapshots / other.id / "about").unlink()
+    after = Room(tmp_path)
+    list(after.store.take_up())
+    assert len(after.versions.sweep()) == 3
+    found = {r.id: r for r in after.versions.of(after.store.get("data"))}
+    assert found[row.id] == row
+    assert found[other.id].name == f"found-{other.id}"
+    assert (after.versions.path(volume, "first") / "a").read_text() == "1"
+    assert [(one.kind, one.name) for one in LostFound(tmp_path).all()] == [
+        ("volume snapshot", "data:strange")
+    ]
+    assert after.versions.sweep() == []
 
 
 def test_everything_goes_with_the_volume(room: Room) -> None:

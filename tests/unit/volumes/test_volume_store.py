@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from databases import open_database
 
 from wherry.errors import Conflict, InvalidArgument, NotFound, Unavailable
+from wherry.linux.lostfound import LostFound
 from wherry.state import schema
-from wherry.state.database import Database
 from wherry.state.volumes import Volumes
 from wherry.volumes.store import VolumeStore
 from wherry.volumes.types import ANONYMOUS_LABEL
@@ -15,7 +17,7 @@ from wherry.volumes.types import ANONYMOUS_LABEL
 
 @pytest.fixture
 def store(tmp_path: Path) -> VolumeStore:
-    return VolumeStore(tmp_path / "volumes", Volumes(Database(":memory:", schema.MIGRATIONS)))
+    return VolumeStore(tmp_path / "volumes", Volumes(open_database(":memory:", schema.MIGRATIONS)))
 
 
 def path(store: VolumeStore, name: str) -> Path:
@@ -120,10 +122,10 @@ def test_sweep(store: VolumeStore, tmp_path: Path) -> None:
     root = tmp_path / "volumes"
     store.create("kept")
     store.create("lost")
-    (root / "orphan" / "_data").mkdir(parents=True)
+    (root / "half" / "_data").mkdir(parents=True)
+    (root / "half" / ".unsettled").touch()
     (root / ".removed-0123").mkdir()
-    (root / "lost" / "_data").rmdir()
-    (root / "lost").rmdir()
+    shutil.rmtree(root / "lost")
     (root / "kept" / ".filling").touch()
     (root / "kept" / "_data" / "half").touch()
     lines = store.sweep()
@@ -132,6 +134,87 @@ def test_sweep(store: VolumeStore, tmp_path: Path) -> None:
     assert sorted(e.name for e in root.iterdir()) == ["kept", "lost"]
     assert path(store, "lost").is_dir()
     assert store.sweep() == ()
+
+
+def test_what_has_no_row_is_taken_up(tmp_path: Path) -> None:
+    """Nothing that somebody may have put there is removed because no row knows it."""
+
+    def opened() -> VolumeStore:
+        return VolumeStore(tmp_path / "volumes", Volumes(open_database(":memory:", schema.MIGRATIONS)))
+
+    before = opened()
+    before.create("shop", labels={"a": "b"}, options={"type": "none", "o": "bind", "device": str(tmp_path)})
+    before.rename("shop", "store")
+    first = before.create(None)
+    before.create("other")
+    (path(before, "other") / "db").write_text("orders")
+    root = tmp_path / "volumes"
+    (root / "old" / "_data").mkdir(parents=True)
+    (root / "strange").mkdir()
+    (root / "strange" / "file").write_text("whose?")
+    (root / "empty").mkdir()
+    after = opened()
+    after.create("new")
+    lines = list(after.take_up())
+    assert after.sweep() == ()
+    assert [v.name for v in after.list()] == sorted([first.name, "new", "old", "other", "store"])
+    assert (path(after, "other") / "db").read_text() == "orders"
+    assert after.get("store") == before.get("store")
+    assert after.get(first.name) == first
+    assert sum("took up volume" in line for line in lines) == 4
+    (lost,) = LostFound(tmp_path).all()
+    assert (lost.kind, lost.name, lost.was) == ("volume", "strange", "volumes/strange")
+    assert (lost.path / "file").read_text() == "whose?"
+    assert not (root / "empty").exists()
+    assert list(after.take_up()) == []
+    taken = after.take_back(lost.path, "found", {})
+    LostFound(tmp_path).forget(lost)
+    assert taken.mountpoint is not None
+    assert (taken.mountpoint / "file").read_text() == "whose?"
+    assert LostFound(tmp_path).all() == []
+
+
+def test_a_name_that_is_taken_again(tmp_path: Path) -> None:
+    before = VolumeStore(tmp_path / "volumes", Volumes(open_database(":memory:", schema.MIGRATIONS)))
+    before.create("data")
+    before.rename("data", "shop")
+    after = VolumeStore(tmp_path / "volumes", Volumes(open_database(":memory:", schema.MIGRATIONS)))
+    after.create("shop")
+    assert len(list(after.take_up())) == 1
+    names = [v.name for v in after.list()]
+    assert names[0] == "shop" and names[1].startswith("shop.") and len(names) == 2
+
+
+def test_a_directory_that_came_at_run_time_is_not_written_over(store: VolumeStore, tmp_path: Path) -> None:
+    (tmp_path / "volumes" / "data" / "_data").mkdir(parents=True)
+    (tmp_path / "volumes" / "data" / "_data" / "file").write_text("mine")
+    store.create("data")
+    assert list(path(store, "data").iterdir()) == []
+    (lost,) = LostFound(tmp_path).all()
+    assert (lost.path / "_data" / "file").read_text() == "mine"
+
+
+def test_marks_while_rows_are_written(store: VolumeStore, tmp_path: Path) -> None:
+    """A volume is marked until its row is there, and from before the row goes."""
+    seen: list[tuple[str, bool]] = []
+    mark = tmp_path / "volumes" / "data" / ".unsettled"
+    rows = store._rows
+    for method in ("insert", "delete_unused"):
+
+        def watched(*arguments: object, what: str = method, inner: object = getattr(rows, method)) -> object:
+            seen.append((what, mark.exists()))
+            return inner(*arguments)  # type: ignore[operator]
+
+        setattr(rows, method, watched)
+    store.create("data")
+    assert not mark.exists()
+    store.acquire("data", "c")
+    with pytest.raises(Conflict):
+        store.remove("data")
+    assert not mark.exists()
+    store.release("data", "c")
+    store.remove("data")
+    assert seen == [("insert", True), ("delete_unused", True), ("delete_unused", True)]
 
 
 def test_use_and_removal_at_once(store: VolumeStore) -> None:
@@ -189,11 +272,11 @@ def test_a_volume_keeps_its_identity_when_it_is_renamed(store: VolumeStore) -> N
 
 
 def test_rows_from_before_there_were_ids(tmp_path: Path) -> None:
-    old = Database(tmp_path / "db", schema.MIGRATIONS[:2])
+    old = open_database(tmp_path / "db", schema.MIGRATIONS[:2])
     old.execute("INSERT INTO volumes VALUES ('data', 'local', 5, '{}', '{\"a\":\"b\"}')")
     old.execute("INSERT INTO volume_users VALUES ('data', 'c')")
     old.close()
-    store = VolumeStore(tmp_path / "volumes", Volumes(Database(tmp_path / "db", schema.MIGRATIONS)))
+    store = VolumeStore(tmp_path / "volumes", Volumes(open_database(tmp_path / "db", schema.MIGRATIONS)))
     volume = store.get("data")
     assert (volume.id, volume.created, volume.labels) == ("data", 5, {"a": "b"})
     assert [(u.container_id, u.since) for u in store.references("data")] == [("c", 0)]

@@ -1,0 +1,75 @@
+"""For all tests: a limit of time, and nothing left behind that would go wrong later (``suites/alarm.py``,
+``suites/hygiene.py``)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from alarm import limit_of, limited
+from faulttable import FaultTable
+from hygiene import Hygiene, settle
+from patience import patiently
+
+_hygiene = Hygiene()
+_LISTED = (Path(__file__).parent / "thorough.txt").read_text().splitlines()
+_THOROUGH = tuple(line for line in _LISTED if line and not line.startswith("#"))
+"""The beginnings of the names of thorough tests."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _hygiene.start()
+    config.pluginmanager.register(FaultTable(shown="fault" in config.option.markexpr))
+    signal.signal(signal.SIGTERM, _end)
+    if config.pluginmanager.hasplugin("xdist"):
+        from xdist.workermanage import NodeManager
+
+        NodeManager.EXIT_TIMEOUT = int(patiently(60))  # seconds for the workers to remove what they have made
+    # In the background a shell has interrupts ignored, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Whoever is told to end removes what it has made, as at an interrupt."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
+def pytest_unconfigure() -> None:
+    _hygiene.stop()
+
+
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(_THOROUGH):
+            item.add_marker(pytest.mark.thorough)
+
+
+def pytest_collection_finish() -> None:
+    settle()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with limited(f"the set-up of {item.nodeid}", limit_of(item)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with limited(item.nodeid, limit_of(item)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with limited(f"the teardown of {item.nodeid}", limit_of(item)):
+        try:
+            return (yield)
+        finally:
+            _hygiene.judge(item)

@@ -7,16 +7,18 @@ import contextlib
 import itertools
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import commands
-from engines import BIN, Engine, Lab
+from commands import Failed
+from engines import BIN, Engine, Lab, memory
 
 Once = Callable[[], float]
 
-_FILES, _MANY = 200, 20_000
+FILES, MANY = 200, 20_000
 _TIMEOUT = 180.0
 _SMALL = """\
 FROM busybox
@@ -29,7 +31,7 @@ _LOOP = "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done"
 _numbers = itertools.count()
 
 
-def _context(lab: Lab, name: str, files: int) -> Path:
+def make_context(lab: Lab, name: str, files: int) -> Path:
     path = lab.base / name
     if not path.exists():
         for number in range(files):
@@ -59,13 +61,13 @@ def _own(engine: Engine, *arguments: str) -> float:
 
 @contextlib.contextmanager
 def fresh(lab: Lab, side: str) -> Iterator[Once]:
-    context, engine = _context(lab, "small", _FILES), lab.engines[side]
+    context, engine = make_context(lab, "small", FILES), lab.engines[side]
     yield lambda: _legacy(engine, "-q", "--no-cache", str(context))
 
 
 @contextlib.contextmanager
 def cached(lab: Lab, side: str) -> Iterator[Once]:
-    context, engine = _context(lab, "small", _FILES), lab.engines[side]
+    context, engine = make_context(lab, "small", FILES), lab.engines[side]
     _own(engine, "-q", str(context))
     yield lambda: _own(engine, "-q", str(context))
 
@@ -73,7 +75,7 @@ def cached(lab: Lab, side: str) -> Iterator[Once]:
 @contextlib.contextmanager
 def large_context(lab: Lab, side: str) -> Iterator[Once]:
     """One file changes before each build; what is built needs another: the scan is what is measured."""
-    context, engine = _context(lab, "large", _MANY), lab.engines[side]
+    context, engine = make_context(lab, "large", MANY), lab.engines[side]
     (context / "Dockerfile").write_text("FROM busybox\nCOPY files/d000/f00000 /f\n")
     _own(engine, "-q", str(context))
 
@@ -111,20 +113,48 @@ def stages(lab: Lab, side: str) -> Iterator[Once]:
 @contextlib.contextmanager
 def peak(lab: Lab, side: str) -> Iterator[Once]:
     """Of an engine that was started for it, over a build of 20,000 files and one with four stages."""
-    context = _context(lab, "large", _MANY)
+    context = make_context(lab, "large", MANY)
     (context / "Dockerfile").write_text("FROM busybox\nCOPY files /files\nRUN find /files | wc -l\n")
 
     def once() -> float:
         with lab.fresh(side) as engine:
-            if engine.name == "wherry":
-                engine.bootstrap("busybox")  # type: ignore[attr-defined]
-            else:
-                engine.ask("load", "-q", "-i", str(_image(lab)), timeout=_TIMEOUT)
+            give_image(lab, engine)
             _own(engine, "-q", str(context))
-            _own(engine, "-q", "--no-cache", str(_context(lab, "small", _FILES)))
+            _own(engine, "-q", "--no-cache", str(make_context(lab, "small", FILES)))
             return max(_high_water(pid) for pid in engine.processes())
 
     yield once
+
+
+def give_image(lab: Lab, engine: Engine) -> None:
+    """Have the base image in an engine that was just started."""
+    if engine.name == "wherry":
+        engine.bootstrap("busybox")  # type: ignore[attr-defined]
+    else:
+        engine.ask("load", "-q", "-i", str(_image(lab)), timeout=_TIMEOUT)
+
+
+@contextlib.contextmanager
+def watched(engine: Engine) -> Iterator[Callable[[], float]]:
+    """What all processes of an engine together have at most meanwhile, MiB (PSS)."""
+    most, ended = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not ended.wait(0.02):
+            total = 0.0
+            for pid in engine.processes():
+                with contextlib.suppress(OSError, Failed):
+                    total += memory([pid], "Pss")
+            most = max(most, total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: most
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _image(lab: Lab) -> Path:

@@ -21,6 +21,7 @@ import builds
 import commands
 import copies
 import networks
+import plugins
 import registries
 import volumes
 from commands import Failed
@@ -437,6 +438,43 @@ CASES: Sequence[Case] = (
         unit="MiB",
         aim=value(150),
         rounds=3,
+        quick_rounds=1,
+        warm_up=False,
+    ),
+    Case(
+        "buildx",
+        "`docker build` with buildx: three RUNs and a COPY of 200 files, no cache",
+        plugins.fresh,
+        aim=ratio(1 / 3),
+        rounds=5,
+    ),
+    Case("buildx-cached", "the same, all cached", plugins.cached, aim=ratio(1 / 2), rounds=5),
+    Case(
+        "buildx-many",
+        "`docker build` with buildx: a COPY of 20,000 files of which one changed",
+        plugins.many,
+        aim=ratio(1 / 2),
+        rounds=3,
+        quick_rounds=1,
+    ),
+    Case(
+        "buildx-large",
+        "`docker build` with buildx: a context of 200 MB, first time",
+        plugins.large,
+        aim=ratio(0.8),
+        rounds=3,
+        quick_rounds=1,
+    ),
+    Case(
+        "compose", "`docker compose build` of 4 services, cached", plugins.compose, aim=ratio(1 / 2), rounds=5
+    ),
+    Case(
+        "buildx-memory",
+        "peak memory of all the daemon's processes over a build of 20,000 files and one of 200 MB",
+        plugins.peak,
+        unit="MiB",
+        aim=value(200),
+        rounds=2,
         quick_rounds=1,
         warm_up=False,
     ),

@@ -114,25 +114,25 @@ def markdown(rows: Sequence[Row], facts: Mapping[str, str], notes: Sequence[str]
 
 
 _HOW = """\
-`make bench` measures wherry and Docker Engine side by side on one machine and writes this table. Each daemon
-runs alone in network, mount and pid namespaces of its own, on a new directory of the same file system. The
-same docker CLI drives both, in turn: one warm-up, then the rounds, and who goes first alternates. Times are
-of the whole command as a shell sees it, from before its process is made until it is reaped."""
+`make bench` measures wherry and Docker Engine on one machine and writes this table. Each daemon runs in its
+own network, mount and pid namespaces, on a new directory of the same file system. The same docker CLI uses
+both in turn: one warm-up, then the rounds; the engine that goes first alternates. Times are those of the
+whole command, from the creation of its process until it has been reaped."""
 
 _READING = """\
 How to read it:
 
 - *ratio* is wherry's median over Docker's; for `version` it is wherry's client over the docker CLI, both
   against wherry's daemon.
-- PSS counts a page shared by several processes in parts, so another Python or Go program that runs beside
-  takes a little off the figure; RSS counts it in full. Both are taken 3 s after the last request. Docker's
-  daemon is dockerd with its containerd; what comes with a container is containerd-shim and docker-proxy
-  there, conmon here.
-- What a daemon grows by is counted in anonymous memory, which other programs do not change by coming and
-  going; the first container a daemon starts is not among those counted.
-- Published ports are measured as `docker start` of a container that was created before.
-- The 400 MB image has 5 uncompressed layers of 6,000 files each, half of it random bytes; each load goes into
-  an engine and directories that are new, with the archive in the page cache."""
+- PSS divides a page among the processes that share it, so another running Python or Go program makes the
+  figure a little smaller; RSS counts such a page in full. Both are measured 3 s after the last request.
+  Docker's daemon is dockerd with its containerd. Each container also has containerd-shim and docker-proxy
+  with Docker, and conmon with wherry.
+- The growth of a daemon is measured in anonymous memory, which does not depend on other programs. The first
+  container that a daemon starts is not counted.
+- Published ports are measured with `docker start` of an existing container.
+- The 400 MB image has 5 uncompressed layers of 6,000 files each; half of it is random bytes. Each load uses a
+  new engine with new directories; the archive is in the page cache."""
 
 
 def as_json(rows: Sequence[Row], facts: Mapping[str, str], notes: Sequence[str]) -> str:

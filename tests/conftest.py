@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,13 @@ _THOROUGH = tuple(line for line in _LISTED if line and not line.startswith("#"))
 """The beginnings of the names of thorough tests."""
 
 
+_errors = 2
+"""Where to say what must be seen even if the output of tests is being captured."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    global _errors
+    _errors = os.dup(2)  # nothing is captured at this moment; kept to the end, as a signal may come until then
     _hygiene.start()
     config.pluginmanager.register(FaultTable(shown="fault" in config.option.markexpr))
     signal.signal(signal.SIGTERM, _end)
@@ -34,8 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    """Whoever is told to end removes what it has made, as at an interrupt."""
+    """Whoever is told to end says where it was, and removes what it has made, as at an interrupt."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.write(_errors, f"\nended at {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}\n".encode())
+    faulthandler.dump_traceback(file=_errors)
     raise KeyboardInterrupt
 
 

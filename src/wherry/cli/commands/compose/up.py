@@ -53,7 +53,10 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
         project.service(exit_from)
     detached = options.on("detach") or options.on("wait") or options.on("rolling") or session.dry_run
     if options.on("rolling"):
-        _check_engine(session)
+        from wherry.compose.engine import require_wherry
+
+        with session.sessions.lend() as api:
+            require_wherry(api, "up --rolling")
     with session.display() as display:
         made = converger(session, project, args, display.say)
         found = containers_of(project, made)
@@ -91,16 +94,6 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
     if options.on("watch"):
         _watch(session, project)
     return attached.run()
-
-
-def _check_engine(session: ComposeSession) -> None:
-    """:raises Failure: the daemon cannot move ports and names from one container to another."""
-    from wherry.client import system
-
-    with session.sessions.lend() as api:
-        engine = (system.version(api).get("Platform") or {}).get("Name")
-    if engine != "wherry":
-        raise Failure(f"up --rolling needs wherry's daemon; this one is {engine or 'another'}")
 
 
 def _watch(session: ComposeSession, project: Project) -> None:

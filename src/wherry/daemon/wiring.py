@@ -74,7 +74,6 @@ async def rebuild(config: Config) -> None:
     try:
         made = engine.wire(opened.ground, opened.stores, StatsEncoding(stats.encode, stats.encode_stopped))
         await made.upkeep.reconciler.take_up()
-        await made.builds.close()
     finally:
         opened.db.close()
     log.info("the database is made again; start wherryd as usual")
@@ -101,7 +100,6 @@ async def restore(config: Config) -> None:
                 encoding = StatsEncoding(stats.encode, stats.encode_stopped)
                 wired = engine.wire(opened.ground, opened.stores, encoding)
                 await wired.upkeep.restorer.run(archive)
-                await wired.builds.close()
             finally:
                 opened.db.close()
     except BaseException as e:

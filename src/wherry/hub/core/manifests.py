@@ -19,8 +19,6 @@ from wherry.model import oci
 SIZE_MAX = oci.MANIFEST_SIZE_MAX
 DEPTH_MAX = 32
 DESCRIPTORS_MAX = 1000
-ANNOTATIONS_MAX = 256 << 10
-"""The maximum length of a manifest's annotations, because every list of referrers repeats them."""
 NUMBER_MAX = 2**53 - 1
 TYPE_MAX = 255
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
@@ -208,6 +206,4 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         _refuse("annotations are not texts")
-    if sum(len(k) + len(v) for k, v in value.items()) > ANNOTATIONS_MAX:
-        _refuse(f"annotations of more than {ANNOTATIONS_MAX} characters")
     return value

@@ -526,6 +526,7 @@ def test_what_is_unknown(lab: LabHub, repo: str) -> None:
         (f"/v2/{repo}/blobs/{sha(b'not')}", "BLOB_UNKNOWN"),
         (f"/v2/{repo}/manifests/{sha(b'not')}", "MANIFEST_UNKNOWN"),
         (f"/v2/{repo}/manifests/nope", "MANIFEST_UNKNOWN"),
+        (f"/v2/{repo}/manifests/.NO_TAG_HAS_THIS_FORM", "MANIFEST_UNKNOWN"),
         (f"/v2/{repo}/blobs/uploads/{'a' * 32}", "BLOB_UPLOAD_UNKNOWN"),
         ("/v2/spec/never/manifests/v1", "NAME_UNKNOWN"),
         (f"/v2/spec/never/blobs/{sha(b'not')}", "NAME_UNKNOWN"),

@@ -13,8 +13,9 @@ from wherry.hub.core import digests
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.registry.answers import COMMON, SANDBOX, document, empty
 from wherry.hub.registry.context import Ask
-from wherry.hub.store import manifests, repositories, tags
+from wherry.hub.store import manifests, proxies, repositories, tags
 from wherry.hub.store.manifests import Referrer
+from wherry.hub.store.proxies import Proxy
 from wherry.hub.store.sql import Tx
 from wherry.model import oci
 
@@ -42,12 +43,14 @@ def _next(path: str, **query: str | int) -> str:
 async def tag_list(ask: Ask) -> web.StreamResponse:
     """GET ``tags/list``, in byte order."""
     count, last = _count(ask), ask.query.get("last", "")
-    proxy = await ask.hub.proxies.of(ask.name)
-    if proxy is not None:
-        all_tags = await ask.hub.proxies.tags(proxy, ask.name)
+
+    def look(tx: Tx) -> Proxy | list[str]:
+        return proxies.of(tx, ask.name) or tags.page(tx, ask.name, last, count + 1)
+
+    found = await ask.hub.db.read(look)
+    if isinstance(found, Proxy):
+        all_tags = await ask.hub.proxies.tags(found, ask.name)
         found = [tag for tag in all_tags if tag > last][: count + 1]
-    else:
-        found = await ask.hub.db.read(lambda tx: tags.page(tx, ask.name, last, count + 1))
     more = 0 < count < len(found)
     response = document({"name": ask.name, "tags": found[:count]})
     if more:
@@ -74,7 +77,7 @@ async def referrers(ask: Ask) -> web.StreamResponse:
     if not (after.isascii() and after.isdigit()) or len(after) > 18:
         raise Refusal("PAGINATION_NUMBER_INVALID", f"invalid place in the list: {after[:40]!r}")
 
-    def look(tx: Tx) -> tuple[list[bytes], int]:
+    def own(tx: Tx) -> tuple[list[bytes], int]:
         repository = repositories.find(tx, ask.name)
         if repository is None:
             return [], 0
@@ -83,12 +86,13 @@ async def referrers(ask: Ask) -> web.StreamResponse:
         more = page[-1].id if len(page) < len(found) else 0
         return [_described(one, manifests.annotations_of(tx, one.id)) for one in page], more
 
-    proxy = await ask.hub.proxies.of(ask.name)
-    if proxy is not None:
-        index = await ask.hub.proxies.referrers(proxy, ask.name, subject, wanted)
+    found = await ask.hub.db.read(lambda tx: proxies.of(tx, ask.name) or own(tx))
+    if isinstance(found, Proxy):
+        index = await ask.hub.proxies.referrers(found, ask.name, subject, wanted)
         if index is not None:
             return web.Response(body=index, headers={**COMMON, **SANDBOX, "Content-Type": oci.INDEX})
-    page, more = await ask.hub.db.read(look)
+        found = [], 0
+    page, more = found
     body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (oci.INDEX.encode(), b",".join(page))
     response = web.Response(body=body, headers={**COMMON, **SANDBOX, "Content-Type": oci.INDEX})
     if wanted:

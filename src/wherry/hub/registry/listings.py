@@ -17,7 +17,7 @@ from wherry.hub.store import manifests, proxies, repositories, tags
 from wherry.hub.store.manifests import Referrer
 from wherry.hub.store.proxies import Proxy
 from wherry.hub.store.sql import Tx
-from wherry.model import oci
+from wherry.model import mediatypes
 
 PAGE_MAX = 1000
 _REFERRERS = 100
@@ -90,11 +90,14 @@ async def referrers(ask: Ask) -> web.StreamResponse:
     if isinstance(found, Proxy):
         index = await ask.hub.proxies.referrers(found, ask.name, subject, wanted)
         if index is not None:
-            return web.Response(body=index, headers={**COMMON, **SANDBOX, "Content-Type": oci.INDEX})
+            return web.Response(body=index, headers={**COMMON, **SANDBOX, "Content-Type": mediatypes.INDEX})
         found = [], 0
     page, more = found
-    body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (oci.INDEX.encode(), b",".join(page))
-    response = web.Response(body=body, headers={**COMMON, **SANDBOX, "Content-Type": oci.INDEX})
+    body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (
+        mediatypes.INDEX.encode(),
+        b",".join(page),
+    )
+    response = web.Response(body=body, headers={**COMMON, **SANDBOX, "Content-Type": mediatypes.INDEX})
     if wanted:
         response.headers["OCI-Filters-Applied"] = "artifactType"
     if more:

@@ -263,7 +263,8 @@ class HostPorts:
             taken = next((ip for _, ip in places if self._taken(mapping.proto, ip, number)), None)
             if taken is not None:
                 if exact:
-                    raise Internal(f"Bind for {_shown(taken, number)} failed: port is already allocated")
+                    text = f"Bind for {_shown(taken, number)} failed: port is already allocated"
+                    raise Internal(text).as_expected()
                 continue
             ports = [_port(one, ip, number) for one, ip in places]
             if _hold_all(ports, grant.box, exact=exact):
@@ -271,7 +272,8 @@ class HostPorts:
                     self._keep(container_id, port, grant)
                 return
         where = f"{mapping.host_port}-{mapping.host_port_end}" if mapping.host_port else "any"
-        raise Internal(f"Bind for {places[0][1]}:{where} failed: all ports are allocated")
+        text = f"Bind for {places[0][1]}:{where} failed: all ports are allocated"
+        raise Internal(text).as_expected()
 
     def _taken(self, proto: str, ip: str, number: int) -> bool:
         holders = self._by_port.get((proto, number))

@@ -220,9 +220,8 @@ class Publishing:
         try:
             held = self._ports.reserve(container_id, wanted, target)
         except Internal as e:
-            raise Internal(
-                f"driver failed programming external connectivity on endpoint {endpoint}: {e.message}"
-            ) from e
+            e.args = (f"driver failed programming external connectivity on endpoint {endpoint}: {e.message}",)
+            raise
         return [row_of(p, container_id, target.to(p.host_ip)) for p in held]
 
     def release(self, container_id: str, rows: Sequence[PublishedRow] | None = None) -> None:

@@ -64,7 +64,7 @@ class RegistryService:
             if e.code in (UNAUTHORIZED, DENIED):
                 raise Unauthorized(f'Get "{asked}": {e.words}') from e
             kind = Unavailable if e.temporary else InvalidArgument
-            raise kind(f'cannot log in: Get "{asked}": {e.words}') from e
+            raise kind(f'cannot log in: Get "{asked}": {e.words}').as_expected() from e
 
     async def inspect(self, name: Reference, credentials: Sequence[Credentials]) -> Inspected:
         """What a name points to in its registry. :raises WherryError: see :func:`explain`."""

@@ -6,11 +6,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 import pytest
+import resume
 from alarm import limit_of, limited
 from faulttable import FaultTable
 from hygiene import Hygiene, settle
@@ -28,8 +30,11 @@ _errors = 2
 
 def pytest_configure(config: pytest.Config) -> None:
     global _errors
-    _errors = os.dup(2)  # nothing is captured at this moment; kept to the end, as a signal may come until then
+    _errors = os.dup(
+        2
+    )  # nothing is captured at this moment; kept to the end, as a signal may come until then
     _hygiene.start()
+    resume.register(config)
     config.pluginmanager.register(FaultTable(shown="fault" in config.option.markexpr))
     signal.signal(signal.SIGTERM, _end)
     if config.pluginmanager.hasplugin("xdist"):
@@ -44,8 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def _end(_number: int, _frame: FrameType | None) -> None:
     """Whoever is told to end says where it was, and removes what it has made, as at an interrupt."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.write(_errors, f"\nended at {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}\n".encode())
-    faulthandler.dump_traceback(file=_errors)
+    with tempfile.TemporaryFile() as file:  # in one piece, as all processes of the run say it at once
+        file.write(f"\nended at {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}\n".encode())
+        file.flush()
+        faulthandler.dump_traceback(file=file)
+        file.seek(0)
+        os.write(_errors, file.read())
     raise KeyboardInterrupt
 
 
@@ -55,6 +64,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = resume.left(items)
     for item in items:
         if item.nodeid.startswith(_THOROUGH):
             item.add_marker(pytest.mark.thorough)

@@ -7,6 +7,8 @@ client turns the code back into the same class. The text is written for the pers
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class WherryError(Exception):
     """Base of all errors that are answers rather than defects.
@@ -15,6 +17,11 @@ class WherryError(Exception):
     """
 
     expected = False
+
+    def as_expected(self, expected: bool = True) -> Self:
+        """This error, marked as somebody else's doing."""
+        self.expected = expected
+        return self
 
     @property
     def message(self) -> str:

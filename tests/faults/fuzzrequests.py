@@ -20,6 +20,7 @@ DATA = Path(__file__).parent.parent / "data" / "engine_api.json"
 ADDITIONS: list[dict[str, Any]] = [
     {"method": "GET", "path": "/containers/{id}/execs"},
     {"method": "GET", "path": "/containers/stats", "query": {"stream": "boolean"}},
+    {"method": "POST", "path": "/containers/{id}/takeover", "query": {"from": "string", "drain": "integer"}},
     {"method": "POST", "path": "/exec/{id}/stop", "query": {"t": "integer"}},
     {"method": "POST", "path": "/exec/{id}/kill", "query": {"signal": "string"}},
     {"method": "GET", "path": "/build/history"},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from daemonlab import LabDaemon
+from labclients import Answer
 
 pytestmark = pytest.mark.kernel
 
@@ -58,6 +61,16 @@ def test_create(daemon: LabDaemon, name: str) -> None:
         shown = daemon.api("GET", f"/containers/{made['Id']}/json").json["HostConfig"]["PortBindings"]
         assert shown == wanted
         daemon.api("DELETE", f"/containers/{made['Id']}")
+    for version, warnings in ((51, 0), (52, 1), (53, 0)):
+        made = daemon.api("POST", f"/v1.{version}/containers/create", ports).json
+        assert len(made["Warnings"]) == warnings, (version, made)
+        daemon.api("DELETE", f"/containers/{made['Id']}")
+    mac = {"Image": "busybox", "MacAddress": "02:42:00:00:00:0a"}
+    for version, wanted, warnings in ((43, mac["MacAddress"], 0), (51, mac["MacAddress"], 1), (52, None, 0)):
+        made = daemon.api("POST", f"/v1.{version}/containers/create", mac).json
+        shown = daemon.api("GET", f"/v1.51/containers/{made['Id']}/json").json["Config"].get("MacAddress")
+        assert (shown or None, len(made["Warnings"])) == (wanted, warnings), version
+        daemon.api("DELETE", f"/containers/{made['Id']}")
     ignored = daemon.api("POST", "/v1.40/containers/create?platform=plan9/vax", {"Image": "busybox"})
     assert ignored.status == 201
     daemon.api("DELETE", f"/containers/{ignored.json['Id']}")
@@ -99,6 +112,57 @@ def test_image(daemon: LabDaemon) -> None:
     assert "Manifests" not in at(daemon, 46, one + "?manifests=1")[0]
     both = daemon.api("GET", "/v1.49" + path + "?manifests=1&platform=linux/amd64")
     assert both.message == "conflicting options: manifests and platform options cannot both be set"
+
+
+_AMD64, _ARM64 = (json.dumps({"os": "linux", "architecture": name}) for name in ("amd64", "arm64"))
+_TOO_OLD = "multiple platform parameters are not supported in this API version; use API version 1.52 or later"
+
+
+def test_platforms_of_archives(daemon: LabDaemon, name: str) -> None:
+    """None is read before 1.48, and one before 1.52."""
+    daemon.docker("tag", "busybox", name).ok()
+    archive = daemon.api("GET", f"/images/get?names={name}").body
+    both = f"platform={quote(_AMD64)}&platform={quote(_AMD64)}"
+
+    def loaded(version: int, query: str) -> Answer:
+        return daemon.api("POST", f"/v1.{version}/images/load?{query}", body=archive)
+
+    for version, query, status in (
+        (47, f"platform={quote(_ARM64)}", 200),
+        (48, f"platform={quote(_ARM64)}", 404),
+        (47, both, 200),
+        (51, both, 400),
+        (52, both, 200),
+    ):
+        answer = daemon.api("GET", f"/v1.{version}/images/get?names=busybox&{query}")
+        assert answer.status == status, (version, query, answer.body[:200])
+        assert status != 400 or answer.message == _TOO_OLD
+    assert (loaded(51, both).status, loaded(51, both).message) == (400, _TOO_OLD)
+    assert (loaded(52, both).status, loaded(47, both).status) == (200, 200)
+    daemon.docker("rmi", name).ok()
+
+
+def test_identities_need_manifests(daemon: LabDaemon) -> None:
+    for version, query, status in ((53, "identity=1", 200), (54, "identity=1", 400), (54, "", 200)):
+        assert daemon.api("GET", f"/v1.{version}/images/json?{query}").status == status, (version, query)
+    assert daemon.api("GET", "/v1.54/images/json?identity=1&manifests=1").status == 200
+    refused = daemon.api("GET", "/v1.54/images/json?identity=1")
+    assert refused.message == "conflicting options: identity requires manifests=1"
+
+
+def test_attestations(daemon: LabDaemon) -> None:
+    old = daemon.api("GET", "/v1.54/images/busybox/attestations")
+    assert (old.status, old.message) == (404, "page not found")
+    assert at(daemon, 55, "/images/busybox/attestations") == []
+    two = daemon.api("GET", "/v1.55/images/busybox/attestations?platform=a&platform=b")
+    assert (two.status, two.message) == (400, "only one platform value is currently supported")
+
+
+def test_statistics(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "60").ok()
+    for version in (51, 52):
+        reading = at(daemon, version, f"/containers/{name}/stats?stream=0&one-shot=1")
+        assert reading["os_type"] == "linux"
 
 
 def test_an_image_without_a_name(daemon: LabDaemon, name: str) -> None:

@@ -2,69 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from daemonlab import LabDaemon
 from patience import patiently, until
+from projectlab import WHERRY, ProjectLab
 
 pytestmark = pytest.mark.kernel
-WHERRY = str(Path(__file__).resolve().parents[2] / ".venv" / "bin" / "wherry")
-
-
-class Lab:
-    """A project in a directory of its own; everything of it is taken down at the end."""
-
-    def __init__(self, daemon: LabDaemon, where: Path, name: str) -> None:
-        self.daemon, self.name = daemon, name
-        self.where = where / name
-        self.where.mkdir()
-
-    def file(self, text: str, name: str = "compose.yaml") -> None:
-        (self.where / name).write_text(text)
-
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [WHERRY, "compose", *arguments],
-            cwd=self.where,
-            env=self.daemon.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, code: int = 0) -> str:
-        """Its standard output. :raises AssertionError: it ended with another code."""
-        process = self.popen(*arguments)
-        out, err = process.communicate(timeout=patiently(60))
-        assert process.returncode == code, f"{arguments}: {process.returncode}, wanted {code}: {err}"
-        self.errors = err
-        return out
-
-    def containers(self) -> dict[str, dict[str, Any]]:
-        found = self.run("ps", "-a", "--format", "json").splitlines()
-        return {one["Name"].removeprefix(f"{self.name}-"): one for one in map(json.loads, found)}
 
 
 @pytest.fixture
-def lab(daemon: LabDaemon, tmp_path: Path, name: str) -> Iterator[Lab]:
-    made = Lab(daemon, tmp_path, name)
+def lab(daemon: LabDaemon, tmp_path: Path, name: str) -> Iterator[ProjectLab]:
+    made = ProjectLab(daemon, tmp_path, name)
     yield made
-    made.run("-p", name, "down", "-v", "--remove-orphans", "-t", "1")
+    made.end()
 
 
 SLEEP = "image: busybox, init: true, command: [sleep, '1000']"
 TWO = f"services:\n  db: {{{SLEEP}}}\n  web: {{{SLEEP}, depends_on: [db]}}\n"
 
 
-def test_up_again_changes_nothing(lab: Lab) -> None:
+def test_up_again_changes_nothing(lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run("up", "-d")
     before = {name: one["ID"] for name, one in lab.containers().items()}
@@ -73,7 +37,7 @@ def test_up_again_changes_nothing(lab: Lab) -> None:
     assert {name: one["ID"] for name, one in lab.containers().items()} == before
 
 
-def test_what_changed_is_made_anew_and_nothing_else(lab: Lab) -> None:
+def test_what_changed_is_made_anew_and_nothing_else(lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run("up", "-d")
     before = lab.containers()
@@ -85,7 +49,7 @@ def test_what_changed_is_made_anew_and_nothing_else(lab: Lab) -> None:
     assert set(after) == {"db-1", "web-1"}
 
 
-def test_anonymous_volumes_outlive_a_change(lab: Lab) -> None:
+def test_anonymous_volumes_outlive_a_change(lab: ProjectLab) -> None:
     text = f"services:\n  a: {{{SLEEP}, volumes: [/keep]%s}}\n"
     lab.file(text % "")
     lab.run("up", "-d")
@@ -97,7 +61,7 @@ def test_anonymous_volumes_outlive_a_change(lab: Lab) -> None:
     lab.run("exec", "a", "cat", "/keep/x", code=1)
 
 
-def test_scale_up_and_down(lab: Lab) -> None:
+def test_scale_up_and_down(lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run("up", "-d", "--scale", "web=3")
     assert set(lab.containers()) == {"db-1", "web-1", "web-2", "web-3"}
@@ -105,7 +69,7 @@ def test_scale_up_and_down(lab: Lab) -> None:
     assert set(lab.containers()) == {"db-1", "web-1"}
 
 
-def test_orphans_are_told_and_taken_where_asked(lab: Lab) -> None:
+def test_orphans_are_told_and_taken_where_asked(lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run("up", "-d")
     lab.file(f"services:\n  db: {{{SLEEP}}}\n")
@@ -134,7 +98,7 @@ services:
 """
 
 
-def test_conditions_are_waited_for(lab: Lab) -> None:
+def test_conditions_are_waited_for(lab: ProjectLab) -> None:
     lab.file(CHAIN)
     lab.run("up", "-d", "--wait")
     said = lab.errors
@@ -146,7 +110,7 @@ def test_conditions_are_waited_for(lab: Lab) -> None:
     }
 
 
-def test_what_needs_a_failure_does_not_start(lab: Lab) -> None:
+def test_what_needs_a_failure_does_not_start(lab: ProjectLab) -> None:
     lab.file(CHAIN)
     (lab.where / ".env").write_text("CODE=3\n")
     lab.run("up", "-d", code=1)
@@ -154,14 +118,14 @@ def test_what_needs_a_failure_does_not_start(lab: Lab) -> None:
     assert lab.containers()["web-1"]["State"] == "created"
 
 
-def test_an_error_names_its_service_and_the_others_go_on(lab: Lab) -> None:
+def test_an_error_names_its_service_and_the_others_go_on(lab: ProjectLab) -> None:
     lab.file(f"services:\n  good: {{{SLEEP}}}\n  bad: {{image: busybox, command: [/not/there]}}\n")
     lab.run("up", "-d", code=1)
     assert "service bad:" in lab.errors
     assert lab.containers()["good-1"]["State"] == "running"
 
 
-def test_attached_output_and_the_exit_code_of_a_service(lab: Lab) -> None:
+def test_attached_output_and_the_exit_code_of_a_service(lab: ProjectLab) -> None:
     lab.file(
         f"services:\n  side: {{{SLEEP}, stop_grace_period: 1s}}\n"
         "  job: {image: busybox, command: sh -c 'echo first; echo second >&2; exit 5', depends_on: [side]}\n"
@@ -172,7 +136,7 @@ def test_attached_output_and_the_exit_code_of_a_service(lab: Lab) -> None:
 
 
 @pytest.mark.patient(120)
-def test_an_interrupt_stops_everything(lab: Lab) -> None:
+def test_an_interrupt_stops_everything(lab: ProjectLab) -> None:
     lab.file(f"services:\n  a: {{{SLEEP}}}\n")
     process = lab.popen("up")
     try:
@@ -188,7 +152,7 @@ def test_an_interrupt_stops_everything(lab: Lab) -> None:
 
 
 @pytest.mark.patient(180)
-def test_an_up_that_was_killed_is_finished_by_the_next(lab: Lab) -> None:
+def test_an_up_that_was_killed_is_finished_by_the_next(lab: ProjectLab) -> None:
     services = "".join(f"  s{n}: {{{SLEEP}, depends_on: [s{n - 1}]}}\n" for n in range(1, 8))
     text = f"services:\n  s0: {{{SLEEP}}}\n{services}"
     lab.file(text)
@@ -210,7 +174,7 @@ def test_an_up_that_was_killed_is_finished_by_the_next(lab: Lab) -> None:
     assert {one["State"] for one in found.values()} == {"running"}
 
 
-def test_secrets_and_configs_with_owner_and_mode(lab: Lab) -> None:
+def test_secrets_and_configs_with_owner_and_mode(lab: ProjectLab) -> None:
     (lab.where / "file.txt").write_text("from a file")
     lab.file(
         "services:\n  a:\n    image: busybox\n    init: true\n    command: [sleep, '1000']\n"
@@ -226,7 +190,7 @@ def test_secrets_and_configs_with_owner_and_mode(lab: Lab) -> None:
     assert lab.run("exec", "a", "sh", "-c", script) == "from a filet0khi t0kfrom a file 12 34 440\n 5 0 400\n"
 
 
-def test_a_secret_is_put_beside_a_bind_whose_directory_is_not_there_yet(lab: Lab) -> None:
+def test_a_secret_is_put_beside_a_bind_whose_directory_is_not_there_yet(lab: ProjectLab) -> None:
     lab.file(
         f"services:\n  a: {{{SLEEP}, volumes: ['./made:/made'], secrets: [s]}}\n"
         "secrets: {s: {environment: HOME}}\n"
@@ -236,7 +200,7 @@ def test_a_secret_is_put_beside_a_bind_whose_directory_is_not_there_yet(lab: Lab
     assert lab.run("exec", "a", "cat", "/run/secrets/s") == str(lab.daemon.home)
 
 
-def test_run_has_its_own_container(lab: Lab) -> None:
+def test_run_has_its_own_container(lab: ProjectLab) -> None:
     lab.file(TWO.replace("depends_on: [db]", "depends_on: [db], environment: {A: 1}, ports: ['0:80']"))
     assert lab.run("run", "--rm", "-e", "B=2", "web", "sh", "-c", "echo $A$B") == "12\n"
     lab.run("run", "--rm", "web", "sh", "-c", "exit 9", code=9)
@@ -246,7 +210,7 @@ def test_run_has_its_own_container(lab: Lab) -> None:
     assert lab.containers()["once"]["Service"] == "web"
 
 
-def test_hooks(lab: Lab) -> None:
+def test_hooks(lab: ProjectLab) -> None:
     lab.file(
         f"services:\n  a: {{{SLEEP}, volumes: ['vol:/v'], post_start: [{{command: touch /v/begun}}], "
         "pre_stop: [{command: touch /v/ended}]}\n"
@@ -258,7 +222,7 @@ def test_hooks(lab: Lab) -> None:
     lab.run("exec", "b", "test", "-e", "/v/ended")
 
 
-def test_a_shared_network_namespace(lab: Lab) -> None:
+def test_a_shared_network_namespace(lab: ProjectLab) -> None:
     lab.file(f"services:\n  a: {{{SLEEP}, hostname: shared}}\n  b: {{{SLEEP}, network_mode: 'service:a'}}\n")
     lab.run("up", "-d")
     assert lab.run("exec", "b", "hostname") == "shared\n"
@@ -268,7 +232,7 @@ def test_a_shared_network_namespace(lab: Lab) -> None:
     assert lab.containers()["b-1"]["ID"] != before
 
 
-def test_down_takes_networks_and_volumes(lab: Lab) -> None:
+def test_down_takes_networks_and_volumes(lab: ProjectLab) -> None:
     lab.file(
         f"services:\n  a: {{{SLEEP}, volumes: ['data:/d', /anon], networks: [n]}}\n"
         "volumes: {data: {}}\nnetworks: {n: {}}\n"
@@ -281,7 +245,7 @@ def test_down_takes_networks_and_volumes(lab: Lab) -> None:
     assert lab.run("volumes", "-q") == ""
 
 
-def test_volumes_of_a_down_come_back(lab: Lab) -> None:
+def test_volumes_of_a_down_come_back(lab: ProjectLab) -> None:
     lab.file(
         f"services:\n  a: {{{SLEEP}, volumes: ['data:/d', 'more:/m']}}\nvolumes: {{data: {{}}, more: {{}}}}\n"
     )
@@ -304,7 +268,7 @@ def test_volumes_of_a_down_come_back(lab: Lab) -> None:
     lab.run("down", "-v", "-t", "1", "--no-trash")
 
 
-def test_a_volume_in_use_elsewhere_is_left_where_it_is(lab: Lab) -> None:
+def test_a_volume_in_use_elsewhere_is_left_where_it_is(lab: ProjectLab) -> None:
     lab.file(f"services:\n  a: {{{SLEEP}, volumes: ['data:/d']}}\nvolumes: {{data: {{}}}}\n")
     lab.run("up", "-d")
     other = lab.daemon.docker("create", "-v", f"{lab.name}_data:/d", "busybox").ok()
@@ -314,7 +278,7 @@ def test_a_volume_in_use_elsewhere_is_left_where_it_is(lab: Lab) -> None:
     lab.daemon.docker("rm", other).ok()
 
 
-def test_networks_and_volumes_that_changed_are_made_anew_with_their_containers(lab: Lab) -> None:
+def test_networks_and_volumes_that_changed_are_made_anew_with_their_containers(lab: ProjectLab) -> None:
     text = (
         f"services:\n  a: {{{SLEEP}, networks: [n], volumes: ['data:/d']}}\n  b: {{{SLEEP}, networks: [n]}}\n"
         "networks: {n: {labels: {v: '1'}}}\nvolumes: {data: {labels: {v: '1'}}}\n"
@@ -335,14 +299,14 @@ def test_networks_and_volumes_that_changed_are_made_anew_with_their_containers(l
     assert {one["State"] for one in lab.containers().values()} == {"running"}
 
 
-def test_a_dry_run_does_nothing(lab: Lab) -> None:
+def test_a_dry_run_does_nothing(lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run("--dry-run", "up", "-d")
     assert f"DRY-RUN MODE -  Container {lab.name}-web-1  Created" in lab.errors
     assert lab.containers() == {}
 
 
-def test_build_and_up(lab: Lab) -> None:
+def test_build_and_up(lab: ProjectLab) -> None:
     (lab.where / "app").mkdir()
     (lab.where / "app" / "Dockerfile").write_text("FROM busybox\nARG WHO\nRUN echo hello $WHO > /hello\n")
     lab.file(
@@ -356,7 +320,62 @@ def test_build_and_up(lab: Lab) -> None:
     assert lab.daemon.api("GET", f"/images/{lab.name}-a/json").status == 404
 
 
-def test_logs_are_in_the_order_of_time(lab: Lab) -> None:
+MEET = (
+    "RUN --mount=type=cache,id={id},target=/c touch /c/{me} && until [ -e /c/{other} ]; do sleep 0.05; done"
+)
+
+
+def test_builds_run_side_by_side_on_one_screen(lab: ProjectLab) -> None:
+    """Each ends only when it has seen the other."""
+    for me, other in (("a", "b"), ("b", "a")):
+        step = MEET.format(id=lab.name, me=me, other=other)
+        (lab.where / f"{me}.Dockerfile").write_text(f"FROM busybox\n{step}\n")
+    lab.file("services:\n" + "".join(f"  {n}: {{build: {{dockerfile: {n}.Dockerfile}}}}\n" for n in "ab"))
+    lab.run("build")
+    for n in "ab":
+        assert re.search(rf"^#\d+ \[{n} 2/2\] RUN --mount", lab.errors, re.MULTILINE), lab.errors
+        assert f"Named {lab.name}-{n}:latest" in lab.errors
+    numbers = re.findall(r"^#(\d+) \[(\w) ", lab.errors, re.MULTILINE)
+    assert not {n for n, one in numbers if one == "a"} & {n for n, one in numbers if one == "b"}
+
+
+def test_a_failed_build_leaves_the_others_alone(lab: ProjectLab) -> None:
+    bad, good = "FROM busybox\\nRUN echo why; exit 7", "FROM busybox\\nRUN sleep 0.5; echo fine"
+    lab.file(
+        f'services:\n  bad: {{build: {{dockerfile_inline: "{bad}"}}}}\n'
+        f'  good: {{build: {{dockerfile_inline: "{good}"}}}}\n'
+        '  above: {build: {dockerfile_inline: "FROM b", additional_contexts: {b: "service:bad"}}}\n'
+    )
+    lab.run("build", code=1)
+    assert "service bad: ERROR: " in lab.errors and "returned a non-zero code: 7" in lab.errors
+    assert "------\n > [bad 2/2] RUN echo why; exit 7:\nwhy\n------" in lab.errors
+    assert "above" not in lab.errors
+    assert lab.daemon.api("GET", f"/images/{lab.name}-good/json").status == 200
+
+
+def test_an_interrupt_ends_all_builds(lab: ProjectLab) -> None:
+    build = 'build: {dockerfile_inline: "FROM busybox\\nRUN sleep 600"}'
+    lab.file(f"services:\n  a: {{{build}}}\n  b: {{{build.replace('600', '601')}}}\n")
+    process = lab.popen("build")
+    until(lambda: _sleepers("600") and _sleepers("601"))
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    until(lambda: not _sleepers("600") and not _sleepers("601"))
+
+
+def _sleepers(seconds: str) -> bool:
+    wanted = f"sleep\0{seconds}\0".encode()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes() == wanted:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_logs_are_in_the_order_of_time(lab: ProjectLab) -> None:
     lab.file(
         "services:\n  a: {image: busybox, command: echo one}\n"
         "  b: {image: busybox, command: echo two, "
@@ -367,7 +386,7 @@ def test_logs_are_in_the_order_of_time(lab: Lab) -> None:
     assert lab.run("logs", "--no-log-prefix", "b") == "two\n"
 
 
-def test_commands_without_a_file(lab: Lab) -> None:
+def test_commands_without_a_file(lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run("up", "-d")
     (lab.where / "compose.yaml").unlink()
@@ -395,13 +414,13 @@ def test_commands_without_a_file(lab: Lab) -> None:
         (("nonsense",), 1, "unknown command: wherry compose nonsense"),
     ],
 )
-def test_wrong_input(arguments: tuple[str, ...], code: int, words: str, lab: Lab) -> None:
+def test_wrong_input(arguments: tuple[str, ...], code: int, words: str, lab: ProjectLab) -> None:
     lab.file(TWO)
     lab.run(*arguments, code=code)
     assert words in lab.errors, lab.errors
 
 
-def test_diff_shows_what_runs_against_what_the_file_says(lab: Lab) -> None:
+def test_diff_shows_what_runs_against_what_the_file_says(lab: ProjectLab) -> None:
     text = f"services:\n  a: {{{SLEEP}, environment: {{A: 1}}, ports: ['0:80'], mem_limit: 64m}}\n"
     lab.file(text)
     lab.run("up", "-d")
@@ -416,7 +435,7 @@ def test_diff_shows_what_runs_against_what_the_file_says(lab: Lab) -> None:
     ]
 
 
-def test_explain_says_where_a_value_stands(lab: Lab) -> None:
+def test_explain_says_where_a_value_stands(lab: ProjectLab) -> None:
     (lab.where / "more.env").write_text("FROM=file\n")
     lab.file("services:\n  a:\n    image: busybox\n    env_file: more.env\n")
     lab.file("services:\n  a:\n    hostname: h\n", "compose.override.yaml")
@@ -427,7 +446,7 @@ def test_explain_says_where_a_value_stands(lab: Lab) -> None:
 
 
 @pytest.mark.patient(180)
-def test_watch_syncs_runs_and_builds(lab: Lab) -> None:
+def test_watch_syncs_runs_and_builds(lab: ProjectLab) -> None:
     (lab.where / "src").mkdir()
     (lab.where / "src" / "a.txt").write_text("1")
     (lab.where / "b.txt").write_text("one")
@@ -459,7 +478,7 @@ def test_watch_syncs_runs_and_builds(lab: Lab) -> None:
 
 
 @pytest.mark.patient(180)
-def test_up_watch_goes_on_with_the_container_that_takes_anothers_place(lab: Lab) -> None:
+def test_up_watch_goes_on_with_the_container_that_takes_anothers_place(lab: ProjectLab) -> None:
     (lab.where / "b.txt").write_text("one")
     (lab.where / "Dockerfile").write_text("FROM busybox\nCOPY b.txt /\n")
     lab.file(
@@ -492,7 +511,7 @@ def test_up_watch_goes_on_with_the_container_that_takes_anothers_place(lab: Lab)
 
 
 @pytest.mark.patient(180)
-def test_a_second_interrupt_kills(lab: Lab) -> None:
+def test_a_second_interrupt_kills(lab: ProjectLab) -> None:
     lab.file(
         "services:\n  a:\n    image: busybox\n    stop_grace_period: 10m\n"
         '    command: [sh, -c, "trap : TERM; echo ready; while sleep 1; do :; done"]\n'
@@ -528,7 +547,7 @@ def test_a_second_interrupt_kills(lab: Lab) -> None:
 def test_an_up_whose_daemon_was_killed_is_finished_by_the_next(
     mortal: LabDaemon, tmp_path: Path, name: str
 ) -> None:
-    lab = Lab(mortal, tmp_path, name)
+    lab = ProjectLab(mortal, tmp_path, name)
     services = "".join(f"  s{n}: {{{SLEEP}, depends_on: [s{n - 1}]}}\n" for n in range(1, 8))
     lab.file(f"services:\n  s0: {{{SLEEP}}}\n{services}")
     process = lab.popen("up", "-d")
@@ -548,7 +567,7 @@ def test_an_up_whose_daemon_was_killed_is_finished_by_the_next(
         lab.run("down", "-t", "1")
 
 
-def test_a_project_goes_back_to_what_it_was(lab: Lab) -> None:
+def test_a_project_goes_back_to_what_it_was(lab: ProjectLab) -> None:
     """Configuration and images: a tag that has moved since, a service that has come since."""
     lab.daemon.docker("run", "--name", lab.name, "busybox", "sh", "-c", "echo one > /v").ok()
     lab.daemon.docker("commit", lab.name, f"{lab.name}:app").ok()

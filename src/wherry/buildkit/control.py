@@ -196,7 +196,8 @@ class ControlService:
         returned = await asyncio.shield(job.returned)
         if returned.error.code:
             details = [Detail(one.type_url, one.value) for one in returned.error.details]
-            raise RpcError(_code(returned.error.code), returned.error.message, details)
+            # The client's own frontend says that the build failed.
+            raise RpcError(_code(returned.error.code), returned.error.message, details).as_expected()
         return returned.result
 
     async def _finish(self, job: SolveJob, build: Build, result: gateway_pb2.Result) -> Mapping[str, str]:

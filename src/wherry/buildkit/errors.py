@@ -42,7 +42,9 @@ def failure(error: WherryError, vertex: str = "") -> RpcError:
         details.append(_detail(_VERTEX, {"digest": vertex}))
     # Clients print any other code before the text.
     code = told(error).code
-    return RpcError(code if code in _TOLD else Code.UNKNOWN, words(error), details)
+    # Mistakes in a Dockerfile and commands that fail are the client's doing.
+    expected = error.expected or code not in (Code.INTERNAL, Code.UNKNOWN)
+    return RpcError(code if code in _TOLD else Code.UNKNOWN, words(error), details).as_expected(expected)
 
 
 def unsupported_call(name: str) -> RpcError:

@@ -45,6 +45,23 @@ def start(api: Api, container: str, *, detach_keys: str = "") -> None:
     api.call("POST", path(container, "start"), query={"detachKeys": detach_keys or None})
 
 
+def start_in_standby(api: Api, container: str) -> None:
+    """Start it without its published ports, aliases and host name, until :func:`take_over` (wherry's own)."""
+    api.call("POST", path(container, "start"), query={"standby": True})
+
+
+def take_over(api: Api, container: str, giver: str = "", *, drain: int = 0) -> int:
+    """Give a container in standby its ports and names, and take them from ``giver``.
+
+    :param drain: seconds to wait for the giver's connections to end.
+
+    :returns: how many of these are left. :raises NotFound: also from a daemon that cannot do it.
+    """
+    query = {"from": giver or None, "drain": drain or None}
+    answer = api.json("POST", path(container, "takeover"), query=query)
+    return int(answer["Connections"])
+
+
 def stop(api: Api, container: str, *, signal: str = "", timeout: int | None = None) -> None:
     """``timeout`` in seconds; None leaves it to the container's own setting."""
     api.call("POST", path(container, "stop"), query={"signal": signal or None, "t": timeout})

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import threading
 
-from wherry.client import archives, containers
-from wherry.compose import attachment, bodies, hashing, labels, mounts
+from wherry.client import archives, containers, secrets
+from wherry.compose import attachment, bodies, engine, hashing, labels, mounts
 from wherry.compose.defaults import with_environment
 from wherry.compose.places import ComposeError, Map
-from wherry.compose.state import ProjectContainer, by_service
+from wherry.compose.state import ProjectContainer, Replacement, by_service
 from wherry.errors import Conflict, NotFound, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from wherry.client.api import Api
@@ -43,10 +43,13 @@ class ConvergePlan:
         renew_volumes: bool = False,
         timeout: int | None = None,
         dry_run: bool = False,
+        rolling: Callable[[Project, str], None] | None = None,
         asked: Sequence[str] = (),
     ) -> None:
         self.recreate, self.recreate_dependencies = recreate, recreate_dependencies
         self.renew_volumes, self.timeout, self.dry_run = renew_volumes, timeout, dry_run
+        self.rolling = rolling
+        """With ``--rolling``: refuses a service of which two containers cannot run beside each other."""
         self.asked = frozenset(asked)
 
     def policy(self, service: str) -> str:
@@ -68,6 +71,8 @@ class Converger:
         self._lock = threading.Lock()
         self.containers: dict[str, list[ProjectContainer]] = by_service(found)
         """The containers of each service; updated as they change."""
+        self.rolling: dict[str, list[Replacement]] = {}
+        """What is left for ``rolling.roll``, by service."""
         self._resolved = {name: with_environment(project, one) for name, one in project.services.items()}
 
     def service(self, name: str) -> Any:
@@ -84,21 +89,53 @@ class Converger:
         diverged = {one.id for one in existing if self._differs(name, service, one)}
         # Remove outdated containers first, then those with the highest numbers.
         existing.sort(key=lambda one: (one.id in diverged, one.number))
+        pairs = self._interrupted(api, name, existing, diverged)
+        existing = [one for one in existing if not any(one in (pair.old, pair.new) for pair in pairs)]
+        wanted = max(0, wanted - len(pairs))
         kept, excess = existing[:wanted], existing[wanted:]
         for container in excess:
             self.remove(api, container)
         for container in sorted(kept, key=lambda one: one.number):
             if container.id in diverged:
-                self._recreate(api, name, service, container)
+                if self.plan.rolling and container.runs:
+                    self.plan.rolling(self.project, name)
+                    pairs.append(Replacement(container))
+                else:
+                    self._recreate(api, name, container)
                 continue
             self._finish_name(api, name, container)
             if container.runs:
                 self.report.container(container.name, "Running")
-        taken = {one.number for one in kept}
+        self.rolling[name] = pairs
+        taken = {one.number for one in kept} | {pair.old.number for pair in pairs}
         number = 0
         for _ in range(wanted - len(kept)):
             number = next(n for n in range(number + 1, number + wanted + len(taken) + 2) if n not in taken)
             self._create(api, name, service, number)
+
+    def _interrupted(
+        self, api: Api, name: str, existing: Sequence[ProjectContainer], diverged: set[str]
+    ) -> list[Replacement]:
+        """What an interrupted rolling replacement left: a new container beside an old one that runs.
+
+        ``up --rolling`` goes on with these. Otherwise the new one takes over now, so that the old one can go.
+        """
+        pairs = []
+        for new in existing:
+            old = next((one for one in existing if self._stands_in(name, new, one)), None)
+            if old is None or new.id in diverged:
+                continue
+            if self.plan.rolling:
+                pairs.append(Replacement(old, new))
+            elif new.runs and not self.plan.dry_run:
+                containers.take_over(api, new.id, old.id)
+        return pairs
+
+    def _stands_in(self, name: str, new: ProjectContainer, old: ProjectContainer) -> bool:
+        """Whether ``new`` was made to replace ``old``, which runs."""
+        if new is old or not old.runs or new.labels.get(labels.REPLACES) != old.name:
+            return False
+        return new.name == f"{old.id[:12]}_{self.shown_name(name, old)}"
 
     def _finish_name(self, api: Api, name: str, container: ProjectContainer) -> None:
         """Rename a replacement that an earlier, interrupted run created but did not rename."""
@@ -192,6 +229,8 @@ class Converger:
         body = self.body(name, service, number, shown, replaces=replaces, inherited=inherited)
         own = body["Labels"]
         files = mounts.files_of(self.project, service)
+        for one in body["HostConfig"].get("Secrets") or ():
+            self._check_secret(api, name, one["Name"])
         if self.plan.dry_run:
             return ProjectContainer({"Id": "", "Names": [f"/{shown}"], "Labels": own, "State": "created"})
         try:
@@ -212,6 +251,17 @@ class Converger:
             "State": "created",
         }
         return ProjectContainer(about)
+
+    def _check_secret(self, api: Api, service: str, secret: str) -> None:
+        """:raises ComposeError: the daemon keeps no such secret."""
+        engine.require_wherry(api, f"service {service}: external secret {secret}")
+        try:
+            secrets.inspect(api, secret)
+        except NotFound:
+            raise ComposeError(
+                f"service {service}: external secret {secret} not found; "
+                "create it with 'wherry secret create'"
+            ) from None
 
     def resolve(self, service: str) -> str:
         """The id of a container of a service, for containers that share its namespaces.
@@ -250,15 +300,22 @@ class Converger:
 
         return attachment.links_of(service, of)
 
-    def _recreate(self, api: Api, name: str, service: Any, old: ProjectContainer) -> None:
-        shown = service.get("container_name") or old.name
-        if not service.get("container_name") and old.labels.get(labels.REPLACES):
-            shown = self.container_name(name, old.number)  # an earlier run was cut short before the name
+    def shown_name(self, name: str, old: ProjectContainer) -> str:
+        """The name that a container has in the end, or that its replacement will have."""
+        given = self.service(name).get("container_name")
+        if not given and old.labels.get(labels.REPLACES):
+            return self.container_name(name, old.number)  # an earlier run was cut short before the name
+        return str(given or old.name)
+
+    def make_replacement(self, api: Api, name: str, old: ProjectContainer) -> ProjectContainer:
+        """Create the container that is to replace ``old``, under a name of its own for the time being."""
+        service, shown = self.service(name), self.shown_name(name, old)
         self.report.container(shown, "Recreate")
         inherited = {} if self.plan.renew_volumes else _anonymous(old)
         temporary = f"{old.id[:12]}_{shown}"
-        try:
-            new = self.make(
+
+        def make() -> ProjectContainer:
+            return self.make(
                 api,
                 name,
                 service,
@@ -268,19 +325,25 @@ class Converger:
                 replaces=old.name,
                 inherited=inherited,
             )
+
+        try:
+            return make()
         except Conflict:
             # A container with that name is a leftover of an interrupted run.
             containers.remove(api, temporary, force=True)
-            new = self.make(
-                api,
-                name,
-                service,
-                old.number or 1,
-                shown,
-                temporary=temporary,
-                replaces=old.name,
-                inherited=inherited,
-            )
+            return make()
+
+    def adopt(self, api: Api, name: str, old: ProjectContainer, new: ProjectContainer) -> None:
+        """``new`` has replaced ``old``, which is gone: give it its name."""
+        new.name = self.shown_name(name, old)
+        containers.rename(api, new.id, new.name)
+        with self._lock:
+            held = self.containers[name]
+            held[:] = [new if one is old else one for one in held if one is not new]
+
+    def _recreate(self, api: Api, name: str, old: ProjectContainer) -> None:
+        shown = self.shown_name(name, old)
+        new = self.make_replacement(api, name, old)
         if not self.plan.dry_run:
             timeout = self.plan.timeout
             try:

@@ -65,6 +65,15 @@ class ProjectContainer:
         return self.name
 
 
+class Replacement:
+    """An old container, and the new one if it exists already."""
+
+    __slots__ = ("new", "old")
+
+    def __init__(self, old: ProjectContainer, new: ProjectContainer | None = None) -> None:
+        self.old, self.new = old, new
+
+
 def of_project(
     api: Api, project: str, *, all: bool = True, oneoff: bool | None = False, services: Iterable[str] = ()
 ) -> list[ProjectContainer]:

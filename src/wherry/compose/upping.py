@@ -28,8 +28,8 @@ def create(
     *,
     remove_orphans: bool = False,
     yes: bool = False,
-) -> dict[str, list[ProjectContainer]]:
-    """Create every service's containers without starting them. :returns: the containers of each service.
+) -> Converger:
+    """Create every service's containers without starting them. :returns: who has them, by service.
 
     :raises WherryError: an object cannot be created, or an image cannot be obtained.
     """
@@ -55,7 +55,7 @@ def create(
     in_order(
         sessions, {name: list(project.dependencies(name)) for name in project.services}, converger.converge
     )
-    return {name: converger.containers.get(name, []) for name in project.services}
+    return converger
 
 
 def _remover(converger: Converger, container: ProjectContainer) -> Callable[[Api], None]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 STARTED, HEALTHY, COMPLETED = "service_started", "service_healthy", "service_completed_successfully"
 RUNNING_OR_HEALTHY = "running_or_healthy"
+UP_AT_ONCE = "up_at_once"
+"""As :data:`RUNNING_OR_HEALTHY`; a container that its restart policy had to start again does not meet it."""
+ENDED = "ended"
+"""Never met: it can only become impossible, by an exit."""
 
 
 class Unmet(ComposeError):
@@ -103,6 +107,8 @@ def _look(api: Api, container: str, condition: str) -> str:
                 raise Unmet(f"container {name} exited ({code})")
             return "Exited"
         return ""
+    if condition in (UP_AT_ONCE, ENDED) and (int(about.get("RestartCount") or 0) or status == "restarting"):
+        raise Unmet(f"container {name} exited ({state.get('ExitCode')}) and was started again")
     if condition == STARTED:
         return "Started" if status in ("running", "paused", "exited") else ""
     return _healthy(name, state, condition)
@@ -112,12 +118,14 @@ def _healthy(name: str, state: Object, condition: str) -> str:
     if state.get("Status") in ("exited", "dead"):
         raise Unmet(f"container {name} exited ({state.get('ExitCode')})")
     health = (state.get("Health") or {}).get("Status") or "none"
-    if health == "healthy":
+    if health == "healthy" and condition != ENDED:
         return "Healthy"
     if health == "unhealthy":
         raise Unmet(f"container {name} is unhealthy")
+    if condition == ENDED:
+        return ""
     if health == "none":
-        if condition == RUNNING_OR_HEALTHY:
+        if condition in (RUNNING_OR_HEALTHY, UP_AT_ONCE):
             return "Started" if state.get("Running") and not state.get("Restarting") else ""
         raise Unmet(f"container {name} has no healthcheck configured")
     return ""
@@ -136,9 +144,11 @@ def exit_codes(api: Api, names: Sequence[str]) -> dict[str, int]:
 
 __all__ = [
     "COMPLETED",
+    "ENDED",
     "HEALTHY",
     "RUNNING_OR_HEALTHY",
     "STARTED",
+    "UP_AT_ONCE",
     "TimedOut",
     "Unmet",
     "jsonwire",

@@ -46,7 +46,7 @@ def located(error: WherryError, name: str, source: str, location: Location) -> W
     # Error types of other rooms may need more than a text, so use the base type of errors.py.
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == WherryError.__module__)
     made: WherryError = kind(f"{error.message}\n{shown.partition(chr(10))[2]}")
-    made.expected = error.expected
+    made.as_expected(error.expected)
     made.place = ErrorLines(error.message, name, source, location)  # type: ignore[attr-defined]
     return made
 

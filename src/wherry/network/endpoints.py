@@ -282,6 +282,23 @@ def dns_names(owner: Owner, endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for n in names if n))
 
 
+def named(endpoint: Endpoint, owner: Owner, requests: Mapping[str, EndpointRequest]) -> Endpoint:
+    """The endpoint with all the names that its container asked for."""
+    request = requests.get(endpoint.network_name) or requests.get(endpoint.network_id)
+    aliases = tuple((request.aliases if request is not None else None) or ())
+    new = msgspec.structs.replace(endpoint, aliases=aliases)
+    return msgspec.structs.replace(new, dns_names=dns_names(owner, new) if endpoint.dns_names else ())
+
+
+def without(endpoint: Endpoint, names: Collection[str]) -> Endpoint:
+    """The endpoint without names that another container has now."""
+    return msgspec.structs.replace(
+        endpoint,
+        aliases=tuple(n for n in endpoint.aliases if n not in names),
+        dns_names=tuple(n for n in endpoint.dns_names if n not in names),
+    )
+
+
 def row_of(endpoint: Endpoint) -> EndpointRow:
     return EndpointRow(
         endpoint.id,

@@ -159,33 +159,54 @@ class HostPorts:
         :param own: the container's own addresses.
         :returns: a line for every port that could not be bound.
         """
+        with self._lock:
+            return self._adopt(container_id, ports, own)
+
+    def hand_over(
+        self,
+        giver: str,
+        given: Sequence[PublishedPort],
+        taker: str,
+        taken: Sequence[PublishedPort],
+    ) -> list[str]:
+        """Let another container hold these ports. Nobody of this daemon can reserve one meanwhile.
+
+        :returns: a line for every port that a host program has bound at that very moment; its packets go to
+            the container all the same.
+        """
+        with self._lock:
+            self._release_of(giver, set(given))
+            return self._adopt(taker, taken, ())
+
+    def _adopt(self, container_id: str, ports: Sequence[PublishedPort], own: Sequence[str]) -> list[str]:
         lines = []
         grant = _Grant([], SocketBox())
-        with self._lock:
-            mine = {port for g in self._by_container.get(container_id, ()) for port in g.ports}
-            for port in ports:
-                if port in mine:
-                    continue
-                try:
-                    # a port opened in mode ``routed`` is the container's own
-                    if port.host_ip not in own:
-                        _hold(port, grant.box)
-                except OSError as e:
-                    reason = (e.strerror or str(e)).lower()
-                    lines.append(f"port {port.host_ip}:{port.host_port}/{port.proto} is not held: {reason}")
-                self._keep(container_id, port, grant)
-            _seal(grant.box)
-            if grant.ports:
-                self._by_container.setdefault(container_id, []).append(grant)
+        mine = {port for g in self._by_container.get(container_id, ()) for port in g.ports}
+        for port in ports:
+            if port in mine:
+                continue
+            try:
+                # a port opened in mode ``routed`` is the container's own
+                if port.host_ip not in own:
+                    _hold(port, grant.box)
+            except OSError as e:
+                reason = (e.strerror or str(e)).lower()
+                lines.append(f"port {port.host_ip}:{port.host_port}/{port.proto} is not held: {reason}")
+            self._keep(container_id, port, grant)
+        _seal(grant.box)
+        if grant.ports:
+            self._by_container.setdefault(container_id, []).append(grant)
         return lines
 
     def release(self, container_id: str, ports: Sequence[PublishedPort] | None = None) -> None:
         """Release a container's ports, or only these; if it has none, nothing happens."""
         with self._lock:
-            gone = None if ports is None else set(ports)
-            left = [g for g in self._by_container.pop(container_id, ()) if not self._release(g, gone)]
-            if left:
-                self._by_container[container_id] = left
+            self._release_of(container_id, None if ports is None else set(ports))
+
+    def _release_of(self, container_id: str, gone: Collection[PublishedPort] | None) -> None:
+        left = [g for g in self._by_container.pop(container_id, ()) if not self._release(g, gone)]
+        if left:
+            self._by_container[container_id] = left
 
     def close(self) -> None:
         with self._lock:
@@ -242,7 +263,8 @@ class HostPorts:
             taken = next((ip for _, ip in places if self._taken(mapping.proto, ip, number)), None)
             if taken is not None:
                 if exact:
-                    raise Internal(f"Bind for {_shown(taken, number)} failed: port is already allocated")
+                    text = f"Bind for {_shown(taken, number)} failed: port is already allocated"
+                    raise Internal(text).as_expected()
                 continue
             ports = [_port(one, ip, number) for one, ip in places]
             if _hold_all(ports, grant.box, exact=exact):
@@ -250,7 +272,8 @@ class HostPorts:
                     self._keep(container_id, port, grant)
                 return
         where = f"{mapping.host_port}-{mapping.host_port_end}" if mapping.host_port else "any"
-        raise Internal(f"Bind for {places[0][1]}:{where} failed: all ports are allocated")
+        text = f"Bind for {places[0][1]}:{where} failed: all ports are allocated"
+        raise Internal(text).as_expected()
 
     def _taken(self, proto: str, ip: str, number: int) -> bool:
         holders = self._by_port.get((proto, number))

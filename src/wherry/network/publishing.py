@@ -16,12 +16,12 @@ from wherry.errors import Internal, InvalidArgument, WherryError
 from wherry.linux import conntrack, xfrm
 from wherry.linux.nft import Nft, NftError, TableWatch, table_exists
 from wherry.model import typed
-from wherry.network import ruleset
+from wherry.network import ruleset, takeover
 from wherry.network.cluster import ipsec
 from wherry.network.drivers.builtin import Drivers
 from wherry.network.endpoints import gateway_of
 from wherry.network.firewall import Bridged, Firewall
-from wherry.network.ports import HostPorts, PortTarget
+from wherry.network.ports import HostPorts, PortTarget, check_mapping
 from wherry.network.relay import Relay
 from wherry.network.types import (
     LOOPBACK6,
@@ -220,9 +220,8 @@ class Publishing:
         try:
             held = self._ports.reserve(container_id, wanted, target)
         except Internal as e:
-            raise Internal(
-                f"driver failed programming external connectivity on endpoint {endpoint}: {e.message}"
-            ) from e
+            e.args = (f"driver failed programming external connectivity on endpoint {endpoint}: {e.message}",)
+            raise
         return [row_of(p, container_id, target.to(p.host_ip)) for p in held]
 
     def release(self, container_id: str, rows: Sequence[PublishedRow] | None = None) -> None:
@@ -274,7 +273,7 @@ class Publishing:
         with ExitStack() as undo:
             rows = self.hold(container_id, wanted, target, f"{name} ({endpoints[0].id})")
             undo.callback(self.release, container_id, rows)
-            self._replace(container_id, [], rows)
+            self._replace([container_id], [], rows)
             undo.pop_all()
         return tuple(port_of(r) for r in rows)
 
@@ -285,7 +284,7 @@ class Publishing:
         """
         gone = [r for r in self._rows.published(container_id=container_id) if port_of(r) in ports]
         if gone:
-            self._replace(container_id, gone, [])
+            self._replace([container_id], gone, [])
             self.release(container_id, gone)
 
     def lead(self, container_id: str, endpoints: Sequence[Endpoint]) -> None:
@@ -308,19 +307,57 @@ class Publishing:
             )
             for r in moved
         ]  # fmt: skip
-        self._replace(container_id, [*gone, *moved], after)
+        self._replace([container_id], [*gone, *moved], after)
         self.release(container_id, gone)
         conntrack.forget_udp({r.host_port for r in after if r.proto == "udp"})
 
-    def _replace(self, container_id: str, gone: Sequence[PublishedRow], new: Sequence[PublishedRow]) -> None:
-        """Replace rows and elements in one step. Consecutive ports that are not renumbered form one element,
-        so a change of one row affects its neighbours. Every other port is an element of its own."""
+    def take_over(
+        self, taker: str, wanted: Sequence[PortMapping], endpoints: Sequence[Endpoint], name: str, giver: str
+    ) -> tuple[PublishedPort, ...]:
+        """Publish a running container's ports; those that another one holds now come from it.
+
+        A packet finds the one or the other, never neither. Established connections stay where they are.
+        :param giver: empty: nobody gives any. Ports that are not asked for stay with it.
+        :raises InvalidArgument: an invalid mapping. :raises Internal: a further port is taken; nothing has
+            changed.
+        """
+        for mapping in wanted:
+            check_mapping(mapping)
+        target = self.target(endpoints)
+        if not wanted or not (target.ip4 or target.ip6):
+            return ()
+        with ExitStack() as undo, self._lock:
+            # a port that is opened in mode ``routed`` is at the giver's own address: nobody can take it
+            rows = [r for r in self._rows.published(container_id=giver) if r.host_ip != r.ip] if giver else []
+            moves = takeover.plan([port_of(r) for r in rows], wanted, target)
+            gone = [r for r in rows if port_of(r) in moves.given]
+            new = [row_of(p, taker, target.to(p.host_ip)) for p in moves.taken]
+            undo.callback(self._hold_for, taker, moves.taken, giver, moves.given)
+            self._hold_for(giver, moves.given, taker, moves.taken)
+            undo.callback(self._replace, (giver, taker), new, gone)
+            self._replace((giver, taker), gone, new)
+            added = self.publish(taker, moves.rest, endpoints, name) if moves.rest else ()
+            undo.pop_all()
+        return (*moves.taken, *added)
+
+    def _hold_for(
+        self, giver: str, given: Sequence[PublishedPort], taker: str, taken: Sequence[PublishedPort]
+    ) -> None:
+        for line in self._ports.hand_over(giver, given, taker, taken):
+            _log.warning("container %s: %s", taker[:12], line)
+
+    def _replace(
+        self, containers: Sequence[str], gone: Sequence[PublishedRow], new: Sequence[PublishedRow]
+    ) -> None:
+        """Replace rows and elements of these containers in one step. Consecutive ports that are not
+        renumbered form one element, so a change of one row affects its neighbours. Every other port is an
+        element of its own."""
         kept = any(r.host_port == r.container_port for r in (*gone, *new))
         with self._lock:
             with self._rows.db.transaction():
-                before = self._rows.published(container_id=container_id, kept=True) if kept else []
+                before = self._kept_of(containers) if kept else []
                 self._exchange(gone, new)
-                after = self._rows.published(container_id=container_id, kept=True) if kept else []
+                after = self._kept_of(containers) if kept else []
             before += [r for r in gone if r.host_port != r.container_port]
             after += [r for r in new if r.host_port != r.container_port]
             try:
@@ -330,6 +367,9 @@ class Publishing:
                     self._exchange(new, gone)
                 raise
         conntrack.forget_udp({r.host_port for r in new if r.proto == "udp"})
+
+    def _kept_of(self, containers: Sequence[str]) -> list[PublishedRow]:
+        return [row for one in containers for row in self._rows.published(container_id=one, kept=True)]
 
     def _exchange(self, gone: Sequence[PublishedRow], new: Sequence[PublishedRow]) -> None:
         self._rows.delete_published(gone)

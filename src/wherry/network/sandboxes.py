@@ -23,7 +23,7 @@ from wherry.model import typed
 from wherry.model.container import EndpointRequest
 from wherry.network import endpoints, requests, sandbox
 from wherry.network.dhcp.leases import DhcpLeases
-from wherry.network.endpoints import Endpoints, endpoint_of
+from wherry.network.endpoints import Endpoints, endpoint_of, named, without
 from wherry.network.parts import NetworkParts
 from wherry.network.publishing import port_of
 from wherry.network.sandbox import SandboxEndpoint
@@ -253,6 +253,40 @@ class SandboxManager:
         Established connections are not cut.
         """
         self._publishing.unpublish(container_id, ports)
+
+    def take_over(
+        self,
+        container_id: str,
+        giver: str,
+        *,
+        owner: Owner,
+        requests: Mapping[str, EndpointRequest],
+        ports: Sequence[PortMapping] = (),
+    ) -> tuple[PublishedPort, ...]:
+        """Let a running container that was started without its ports, aliases and host name have them now.
+
+        :param giver: a running container that has them until then, and loses them; empty: nobody does.
+        :param requests: of the container's networks, by their names. :returns: its published ports.
+        :raises Internal: a port is taken by a third one, or the host refuses; nothing has changed.
+        """
+        mine, of_giver = self.endpoints_of(container_id), self.endpoints_of(giver) if giver else ()
+        published = self._publishing.take_over(container_id, ports, mine, owner.name, giver)
+        now = [named(e, owner, requests) for e in mine]
+        lost = {e.network_id: set(e.dns_names) for e in now}
+        left = [without(e, lost.get(e.network_id, set())) for e in of_giver]
+        with self._db.transaction():
+            self._rows.set_sandbox_record(container_id, msgspec.json.encode(owner))
+            for endpoint in (*now, *left):
+                self._rows.update_endpoint(endpoints.row_of(endpoint))
+        self._dns.join(container_id, self._pin(container_id), owner, now)
+        if giver:
+            self._dns.join(giver, self._pin(giver), self._owner(giver), left)
+        for one in filter(None, (container_id, giver)):
+            try:
+                self._announce(self._attachments(one))
+            except Unavailable as e:
+                _log.warning("the names of container %s are not told yet: %s", one[:12], e.message)
+        return published
 
     def get(self, container_id: str) -> Sandbox | None:
         """The sandbox of a running (or starting) container; None if it has none."""

@@ -78,9 +78,7 @@ def clean(text: str) -> str:
 
 def explain(error: RegistryError, reference: Reference, *, action: str = "pull") -> WherryError:
     """The error for the API's answer; it names the registry, the reference and the reason."""
-    found = _explained(error, reference, action)
-    found.expected = True
-    return found
+    return _explained(error, reference, action).as_expected()
 
 
 def _explained(error: RegistryError, reference: Reference, action: str) -> WherryError:

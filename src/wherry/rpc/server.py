@@ -263,7 +263,8 @@ async def _answer(call: ServerCall[Any, Any], handler: Handler) -> None:
     except WherryError as e:
         error = status.told(e)
         if error.code in (Code.INTERNAL, Code.UNKNOWN) and not call.over:
-            log.error("%s: %s", call.method.path, error.message)
+            level = logging.INFO if error.expected else logging.ERROR
+            log.log(level, "%s: %s", call.method.path, error.message)
     except Exception as e:
         log.exception("%s failed", call.method.path)
         error = RpcError(Code.INTERNAL, f"internal error: {e.__class__.__name__}: {e}")

@@ -89,7 +89,8 @@ def told(error: WherryError) -> RpcError:
     """The error to send to a client."""
     if isinstance(error, RpcError):
         return error
-    return RpcError(next(code for kind, code in _CODES if isinstance(error, kind)), error.message)
+    code = next(code for kind, code in _CODES if isinstance(error, kind))
+    return RpcError(code, error.message).as_expected(error.expected)
 
 
 # The codes for HTTP answers without gRPC's trailers (gRPC, "HTTP to gRPC Status Code Mapping").

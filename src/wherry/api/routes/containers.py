@@ -93,8 +93,16 @@ async def start(ctx: RequestContext) -> web.Response:
         raise NotImplemented_(
             "cannot start from a checkpoint: checkpoints, which need CRIU, are not implemented yet"
         )
-    await ctx.engine.containers.lifecycle.start(ctx.params["id"])
+    await ctx.engine.containers.lifecycle.start(ctx.params["id"], standby=ctx.flag("standby"))
     return no_content()
+
+
+async def take_over(ctx: RequestContext) -> web.Response:
+    """An addition: ``?from=CONTAINER&drain=SECONDS`` (``engine.containers.takeover``)."""
+    left = await ctx.engine.containers.takeover.take_over(
+        ctx.params["id"], ctx.text("from"), drain=ctx.integer("drain") or 0
+    )
+    return json_response({"Connections": left})
 
 
 def _stop_signal(ctx: RequestContext) -> str | None:
@@ -242,6 +250,7 @@ ROUTES: list[Route] = [
     ("GET", "/containers/{id}/top", top),
     ("GET", "/containers/{id}/logs", logs),
     ("POST", "/containers/{id}/start", start),
+    ("POST", "/containers/{id}/takeover", take_over),
     ("POST", "/containers/{id}/stop", stop),
     ("POST", "/containers/{id}/restart", restart),
     ("POST", "/containers/{id}/kill", kill),

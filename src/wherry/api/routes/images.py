@@ -13,8 +13,9 @@ from wherry.api.context import RequestContext, json_response
 from wherry.api.progress import Reporter, platform, platforms, registry_credentials, with_progress
 from wherry.api.router import Route
 from wherry.engine.images.changes import parse_changes
-from wherry.errors import InvalidArgument
+from wherry.errors import InvalidArgument, NotFound
 from wherry.model import reference
+from wherry.model.oci import Platform
 from wherry.wire import filters as wire_filters
 from wherry.wire import images as wire
 from wherry.wire.times import parse_timestamp
@@ -27,6 +28,8 @@ async def list_images(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
     with_manifests = ctx.flag("manifests") and ctx.version >= (1, 47)
     shared_size = ctx.flag("shared-size") and ctx.version >= (1, 42)
+    if ctx.version >= (1, 54) and ctx.flag("identity") and not with_manifests:
+        raise InvalidArgument("conflicting options: identity requires manifests=1")
     found = await ctx.engine.images.service.select(
         filters,
         manifests=with_manifests,
@@ -84,8 +87,10 @@ async def compare(ctx: RequestContext) -> web.Response:
 
 
 async def attestations(ctx: RequestContext) -> web.Response:
+    if ctx.version < (1, 55):
+        raise NotFound("page not found")
     if len(ctx.query.getall("platform", [])) > 1:
-        raise InvalidArgument("specify a single platform only")
+        raise InvalidArgument("only one platform value is currently supported")
     found = await ctx.engine.images.service.attestations(
         ctx.params["name"], platform(ctx), ctx.query.getall("type", []), bodies=ctx.flag("statement")
     )
@@ -118,11 +123,23 @@ async def prune(ctx: RequestContext) -> web.Response:
     return json_response({"ImagesDeleted": wire.removed(removed) or None, "SpaceReclaimed": freed})
 
 
+def _archived(ctx: RequestContext) -> list[Platform]:
+    """The platforms to save or load: one from API 1.48 on, several from 1.52 on. Empty for all."""
+    if ctx.version < (1, 48):
+        return []
+    if ctx.version < (1, 52) and len(ctx.query.getall("platform", [])) > 1:
+        raise InvalidArgument(
+            "multiple platform parameters are not supported in this API version; "
+            "use API version 1.52 or later"
+        )
+    return platforms(ctx)
+
+
 async def save(ctx: RequestContext) -> web.StreamResponse:
     names = [ctx.params["name"]] if "name" in ctx.params else _names(ctx)
     if not names:
         raise InvalidArgument("no image names given")
-    chosen = platforms(ctx)
+    chosen = _archived(ctx)
     await ctx.engine.images.service.check_names(names, chosen)
     service = ctx.engine.images.service
     return await send_archive(ctx, lambda file: service.save(names, file, platforms=chosen))
@@ -133,10 +150,11 @@ def _names(ctx: RequestContext) -> list[str]:
 
 
 async def load(ctx: RequestContext) -> web.StreamResponse:
+    chosen = _archived(ctx)
     async with request_file(ctx.request) as source:
 
         async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-            lines = await ctx.engine.images.service.load(source, platforms=platforms(ctx), progress=progress)
+            lines = await ctx.engine.images.service.load(source, platforms=chosen, progress=progress)
             # The progress stream, if it was asked for, has reported each image already.
             return [{"stream": f"{line}\n"} for line in lines] if ctx.flag("quiet") else []
 

@@ -38,17 +38,21 @@ def _refuse(what: str) -> Handler:
     return handler
 
 
+def no_manager() -> Unavailable:
+    return Unavailable(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this '
+        "node to swarm and try again."
+    ).as_expected()
+
+
 async def no_swarm(ctx: RequestContext) -> web.StreamResponse:
     """Clients tell from the status and the text that this engine is not part of a swarm."""
     path = (ctx.request.method, ctx.request.path.rpartition("/swarm/")[2])
     if path in (("POST", "init"), ("POST", "join")):
         raise NotImplemented_(f"swarm {path[1]}: swarm mode is not implemented yet")
     if path == ("POST", "leave"):
-        raise Unavailable("This node is not part of a swarm")
-    raise Unavailable(
-        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this '
-        "node to swarm and try again."
-    )
+        raise Unavailable("This node is not part of a swarm").as_expected()
+    raise no_manager()
 
 
 _OF_ONE_PLUGIN = ("enable", "disable", "set", "push", "upgrade")

@@ -9,6 +9,7 @@ from aiohttp import web
 from wherry import threads
 from wherry.api.context import RequestContext, json_response, no_content
 from wherry.api.router import Route
+from wherry.api.routes.missing import no_manager
 from wherry.engine.volumes.service import Volume
 from wherry.errors import Unavailable
 from wherry.model.base import Value
@@ -52,10 +53,7 @@ async def list_volumes(ctx: RequestContext) -> web.Response:
 async def create(ctx: RequestContext) -> web.Response:
     body = await ctx.optional_json(VolumeCreate)
     if body.cluster_volume_spec is not None:
-        raise Unavailable(
-            'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
-            "this node to swarm and try again."
-        )
+        raise no_manager()
     volume = await ctx.engine.volumes.service.create(
         body.name, driver=body.driver, options=body.driver_opts or {}, labels=body.labels or {}
     )

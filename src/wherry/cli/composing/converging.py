@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wherry.cli.composing.session import ComposeSession
+    from wherry.compose.converge import Converger
     from wherry.compose.project import Project
     from wherry.compose.pulling import ProjectImages
     from wherry.compose.state import ProjectContainer
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 
 def converge(session: ComposeSession, project: Project, args: Sequence[str], say: object) -> Found:
     """Create the containers according to the flags. :returns: the containers of each service."""
-    from wherry.compose import upping
+    return containers_of(project, converger(session, project, args, say))
+
+
+def containers_of(project: Project, converger: Converger) -> Found:
+    return {name: converger.containers.get(name, []) for name in project.services}
+
+
+def converger(session: ComposeSession, project: Project, args: Sequence[str], say: object) -> Converger:
+    """The same. :returns: who has made them, and knows what ``--rolling`` has left to do."""
+    from wherry.compose import rolling, upping
     from wherry.compose.converge import DIVERGED, FORCE, NEVER, ConvergePlan
     from wherry.compose.reporting import ProjectReporter
 
@@ -32,6 +42,7 @@ def converge(session: ComposeSession, project: Project, args: Sequence[str], say
         renew_volumes="renew-anon-volumes" in options and options.on("renew-anon-volumes"),
         timeout=session.timeout if "timeout" in options else None,
         dry_run=session.dry_run,
+        rolling=rolling.check if "rolling" in options and options.on("rolling") else None,
         asked=args,
     )
     report = ProjectReporter(say, session.warn, session.confirm)  # type: ignore[arg-type]

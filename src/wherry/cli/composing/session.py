@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wherry.cli.grammar.flags import Options
     from wherry.compose.loading import How
     from wherry.compose.project import Project
+    from wherry.compose.remotefiles import RemoteFiles
     from wherry.compose.reporting import ProjectReporter
     from wherry.compose.state import ProjectContainer
 
@@ -34,6 +35,7 @@ class ComposeSession:
         self.flags = ctx.group
         self.dry_run = self.flags.on("dry-run") or ("dry-run" in options and options.on("dry-run"))
         self._sessions: DaemonSessions | None = None
+        self._remotes: RemoteFiles | None = None
         if self.flags.given("progress") or self.flags.given("ansi"):
             from wherry.cli.composing.display import check
 
@@ -55,7 +57,16 @@ class ComposeSession:
             directory=self.flags.text("project-directory"),
             env_files=self.flags.many("env-file"),
             profiles=self.flags.many("profile"),
+            fetch=self._fetch,
         )
+
+    def _fetch(self, name: str) -> str:
+        """A file of the project that lies elsewhere; the daemon is only asked for what is in a registry."""
+        if self._remotes is None:
+            from wherry.compose.remotefiles import RemoteFiles
+
+            self._remotes = RemoteFiles(lambda: self.sessions.lend(), self.ctx.config_dir)
+        return self._remotes.fetch(name)
 
     @property
     def given_name(self) -> str:

@@ -77,8 +77,11 @@ class Lifecycle:
 
     # ---- start -----------------------------------------------------------------------------------------
 
-    async def start(self, wanted: str) -> None:
-        """:raises NotModified: it runs already. :raises TaskFailed: its command cannot be executed."""
+    async def start(self, wanted: str, *, standby: bool = False) -> None:
+        """:param standby: without its published ports, aliases and host name, until it takes them over from
+            another container (``takeover``).
+        :raises NotModified: it runs already. :raises TaskFailed: its command cannot be executed.
+        """
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
         async with live.lock:
@@ -86,20 +89,22 @@ class Lifecycle:
             runs = live.task is not None
             endings.check_startable(row.state.status, removing=live.removing, runs=runs)
             self.cancel_restart(live)
-            await self._start_locked(row, live, restart_count=0)
+            await self._start_locked(row, live, restart_count=0, standby=standby)
 
-    async def _start_locked(self, row: ContainerRow, live: Live, *, restart_count: int) -> None:
+    async def _start_locked(
+        self, row: ContainerRow, live: Live, *, restart_count: int, standby: bool = False
+    ) -> None:
         async with live.files:  # whoever writes to the layer from outside finishes first
-            await self._start_alone(row, live, restart_count)
+            await self._start_alone(row, live, restart_count, standby)
 
-    async def _start_alone(self, row: ContainerRow, live: Live, restart_count: int) -> None:
+    async def _start_alone(self, row: ContainerRow, live: Live, restart_count: int, standby: bool) -> None:
         descriptors.require(f"start container {row.id[:12]}")
         live.stopping = False
         live.restart_after = None
         expect_start()
         undo = ExitStack()
         try:
-            await self._start_steps(row, live, undo, restart_count)
+            await self._start_steps(row, live, undo, restart_count, standby)
         except BaseException as e:
             try:
                 await asyncio.shield(threads.runtime(undo.close))
@@ -113,7 +118,9 @@ class Lifecycle:
                 raise Internal(f"cannot start container {row.id[:12]}: {e}") from e
             raise
 
-    async def _start_steps(self, row: ContainerRow, live: Live, undo: ExitStack, restart_count: int) -> None:
+    async def _start_steps(
+        self, row: ContainerRow, live: Live, undo: ExitStack, restart_count: int, standby: bool
+    ) -> None:
         record = row.record
         runtime = self._runtimes[record.host_config.runtime]
         joined, needs_sandbox = self._sandboxes.plan(row)
@@ -134,7 +141,7 @@ class Lifecycle:
         )
         if needs_sandbox:
             prepared, sandbox = await threads.both(
-                prepare, threads.runtime(lambda: self._sandboxes.create(row, sandbox_undo))
+                prepare, threads.runtime(lambda: self._sandboxes.create(row, sandbox_undo, standby=standby))
             )
             if sandbox.addresses:
                 etcfiles.add_addresses(record, joined, self._settings, sandbox.addresses, sandbox.gateway)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from msgspec import UnsetType
+from msgspec import UnsetType, structs
 
 from wherry.engine.containers import etcfiles
 from wherry.engine.containers.joined import Joined
@@ -154,19 +154,26 @@ class Sandboxes:
             except InvalidArgument as e:
                 raise InvalidArgument(f"invalid config for network {name}: {e.message}") from e
 
-    def create(self, row: ContainerRow, undo: ExitStack) -> SandboxAddress:
-        """Make the container's sandbox (blocking). ``undo`` releases it."""
-        host = row.record.host_config
+    def create(self, row: ContainerRow, undo: ExitStack, *, standby: bool = False) -> SandboxAddress:
+        """Make the container's sandbox (blocking). ``undo`` releases it.
+
+        :param standby: without its ports, aliases and host name, until :meth:`take_over`.
+        """
+        host, asked, owner = row.record.host_config, row.record.networks, self._owner(row)
+        ports = port_mappings(host, list(row.record.config.exposed_ports or {}))
+        if standby:
+            asked = {name: structs.replace(request, aliases=None) for name, request in asked.items()}
+            owner, ports = structs.replace(owner, hostname=""), []
         undo.callback(self._made.delete, row.id)
         with _said_of_networking():
             sandbox = self._made.create(
                 row.id,
                 name=row.name,
                 network_mode=host.network_mode,
-                endpoints=row.record.networks,
-                ports=port_mappings(host, list(row.record.config.exposed_ports or {})),
+                endpoints=asked,
+                ports=ports,
                 mac_address=row.record.config.mac_address,
-                owner=self._owner(row),
+                owner=owner,
             )
         for endpoint in sandbox.endpoints:
             if endpoint.network_name == "bridge":
@@ -234,6 +241,17 @@ class Sandboxes:
     def unpublish(self, row: ContainerRow, ports: Sequence[PublishedPort]) -> None:
         """Stop publishing ports of a running container (blocking)."""
         self._made.unpublish(row.id, ports)
+
+    def take_over(self, row: ContainerRow, giver: ContainerRow | None) -> tuple[PublishedPort, ...]:
+        """Give a container that was started in standby its ports and names, and take them from ``giver``
+        (blocking)."""
+        return self._made.take_over(
+            row.id,
+            giver.id if giver is not None else "",
+            owner=self._owner(row),
+            requests=row.record.networks,
+            ports=port_mappings(row.record.host_config, list(row.record.config.exposed_ports or {})),
+        )
 
     def of(self, container_id: str) -> Sandbox | None:
         """The sandbox of a container that runs in its own sandbox."""

@@ -18,6 +18,7 @@ from wherry.engine.containers.removal import Removal
 from wherry.engine.containers.sandboxes import Sandboxes
 from wherry.engine.containers.service import ContainerService
 from wherry.engine.containers.stillness import Stillness
+from wherry.engine.containers.takeover import TakeOver
 from wherry.engine.containers.update import UpdateService
 from wherry.engine.ground import Ground, Stores
 from wherry.engine.logs.wiring import LogRoom
@@ -34,6 +35,7 @@ class ContainerRoom:
     removal: Removal
     leftovers: Leftovers
     update: UpdateService
+    takeover: TakeOver
     files: FileService
     commit: CommitService
     sandboxes: Sandboxes
@@ -76,6 +78,7 @@ def wire(ground: Ground, stores: Stores, holds: Holds, logs: LogRoom, stillness:
         removal=removal,
         leftovers=leftovers,
         update=UpdateService(ground, runtimes=stores.runtimes, holds=holds, hotplug=hotplug),
+        takeover=TakeOver(ground, sandboxes),
         files=FileService(ground, snapshotter=stores.snapshotter, volumes=stores.volumes),
         commit=CommitService(
             ground, images=stores.images, snapshotter=stores.snapshotter, stillness=stillness

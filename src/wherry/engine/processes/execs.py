@@ -419,7 +419,7 @@ class ExecService:
         try:
             await asyncio.wait_for(execution.ready.wait(), _READY_WITHIN)
         except TimeoutError as e:
-            raise Internal("timeout waiting for exec session ready") from e
+            raise Internal("timeout waiting for exec session ready").as_expected() from e
         if not execution.running or execution.directory is None:
             raise Conflict(f"exec {exec_id} is not running")
         tasks.resize(execution.directory, height=height, width=width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from wherry.cli.command import UNLIMITED, Command, Failure
-from wherry.cli.composing.converging import converge
+from wherry.cli.composing.converging import containers_of, converge, converger
 from wherry.cli.composing.flags import DRY_RUN, QUIET_PULL, REMOVE_ORPHANS, SCALE, YES
 from wherry.cli.composing.session import ComposeSession
 from wherry.cli.grammar.flags import Flag
@@ -51,11 +51,22 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
     exit_from = options.text("exit-code-from")
     if exit_from:
         project.service(exit_from)
+    detached = options.on("detach") or options.on("wait") or options.on("rolling") or session.dry_run
+    if options.on("rolling"):
+        from wherry.compose.engine import require_wherry
+
+        with session.sessions.lend() as api:
+            require_wherry(api, "up --rolling")
     with session.display() as display:
-        found = converge(session, project, args, display.say)
-        detached = options.on("detach") or options.on("wait") or session.dry_run
+        made = converger(session, project, args, display.say)
+        found = containers_of(project, made)
         if not options.on("no-start") and detached:
             _start(session, project, found, display.say)
+        if options.on("rolling"):
+            from wherry.compose import rolling
+
+            wait = float(options.number("wait-timeout")) if options.given("wait-timeout") else None
+            rolling.roll(session.sessions, project, made, wait)
     if not args and not session.dry_run and not options.on("no-start"):
         from wherry.cli.composing import remembering
 
@@ -142,14 +153,19 @@ def _check(options: Options) -> None:
         raise Failure("--force-recreate and --no-recreate are incompatible")
     if on("always-recreate-deps") and on("no-recreate"):
         raise Failure("--always-recreate-deps and --no-recreate are incompatible")
-    detached = on("detach") or on("wait")
+    if on("rolling") and (on("no-start") or on("no-recreate")):
+        word = "--no-start" if on("no-start") else "--no-recreate"
+        raise Failure(f"--rolling and {word} are incompatible")
+    if on("rolling") and on("watch"):
+        raise Failure("--rolling and --watch are incompatible")
+    detached = on("detach") or on("wait") or on("rolling")
     if detached and on("watch"):
         raise Failure("--detach and --watch are incompatible")
     attaching = (
         on("abort-on-container-exit") or on("abort-on-container-failure") or options.text("exit-code-from")
     )
     if detached and (attaching or options.many("attach") or on("attach-dependencies")):
-        word = "--wait" if on("wait") else "--detach"
+        word = "--wait" if on("wait") else "--rolling" if on("rolling") else "--detach"
         raise Failure(
             f"{word} cannot be combined with --abort-on-container-exit, --abort-on-container-failure, "
             "--exit-code-from, "
@@ -282,6 +298,12 @@ UP = Command(
             "V",
             BOOL,
             "Recreate anonymous volumes instead of retrieving data from the previous containers",
+        ),
+        Flag(
+            "rolling",
+            "",
+            BOOL,
+            "Replace containers one after the other, while the service answers. Implies detached mode.",
         ),
         SCALE,
         Flag(

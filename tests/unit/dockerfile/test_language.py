@@ -93,7 +93,7 @@ def test_how_a_here_document_is_named(mark: str, name: str, expands: bool) -> No
     "line", ['cat <<EOF; echo "open', "it's <<EOF", 'cat <<"EOF', "cat <<<EOF", 'cat <<""']
 )
 def test_lines_without_a_here_document(line: str) -> None:
-    with pytest.raises(DockerfileError, match="unknown instruction: TEXT"):
+    with pytest.raises(DockerfileError, match="unknown instruction: text"):
         parse(f"FROM x\nRUN {line}\ntext\nEOF\n")
 
 

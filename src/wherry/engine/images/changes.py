@@ -22,7 +22,6 @@ _CHANGES = (
     ins.Healthcheck,
     ins.Label,
     ins.Onbuild,
-    ins.Shell,
     ins.Stopsignal,
     ins.User,
     ins.Volume,
@@ -38,9 +37,11 @@ def parse_changes(changes: Sequence[str], base: ImageRunConfig | None = None) ->
     :raises InvalidArgument: a malformed instruction, or one that is not allowed here (the text names it).
     """
     config = base or ImageRunConfig()
+    if not changes:
+        return config
     text = "\n".join(changes)
     if not text.strip():
-        return config
+        raise InvalidArgument("file with no instructions")
     try:
         commanded = False
         for instruction in parse_instructions(text):

@@ -376,7 +376,15 @@ def _onbuild(line: Line, escape: str) -> Onbuild:
     for heredoc in line.heredocs:
         trigger += f"\n{heredoc.content}{heredoc.name}"
     read_instruction(
-        Line(inner.keyword, "", inner.flags, inner.rest, inner.text, line.location, line.heredocs),
+        Line(
+            inner.keyword,
+            inner.written_keyword,
+            inner.flags,
+            inner.rest,
+            inner.text,
+            line.location,
+            line.heredocs,
+        ),
         escape=escape,
     )
     return Onbuild(**_base(line), trigger=trigger)

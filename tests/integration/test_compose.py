@@ -316,6 +316,8 @@ def test_build_and_up(lab: ProjectLab) -> None:
     )
     out = lab.run("up")
     assert "a-1  | hello you\n" in out and "b-1  | more\n" in out
+    built = lab.daemon.api("GET", f"/images/{lab.name}-a/json").json["Config"]["Labels"]
+    assert built["com.docker.compose.project"] == lab.name and built["com.docker.compose.service"] == "a"
     lab.run("down", "--rmi", "local")
     assert lab.daemon.api("GET", f"/images/{lab.name}-a/json").status == 404
 

@@ -411,7 +411,7 @@ def test_commands_without_a_file(lab: ProjectLab) -> None:
         (("--no-such", "up"), 1, "unknown flag: --no-such"),
         (("--progress", "odd", "ps"), 1, 'unsupported --progress value "odd"'),
         (("up", "-d", "--abort-on-container-exit"), 1, "cannot be combined"),
-        (("publish", "x"), 125, "is not implemented yet"),
+        (("bridge", "x"), 125, "is not implemented yet"),
         (("port", "web", "80"), 1, "no container for web"),
         (("nonsense",), 1, "unknown command: wherry compose nonsense"),
     ],

@@ -162,7 +162,14 @@ def _settings(config: Config, runtimes: dict[str, Runtime], engine_id: str) -> S
         cdi_directories=config.cdi_directories,
         keep_versions=config.keep_versions,
         image_policy=config.image_policy,
+        warnings=lambda: _warnings(config),
     )
+
+
+def _warnings(config: Config) -> list[str]:
+    from wherry.doctor import report  # only ``info`` pays for it
+
+    return report.warnings([config.root, config.run])
 
 
 def _security(config: Config) -> SecurityDefaults:

@@ -228,7 +228,7 @@ class Lifecycle:
             session.abandon()
         live.pending.clear()
         self._events.publish("container", "die", row.id, event_attributes(row, exitCode=str(code)))
-        live.exited(Exit(code, message))
+        live.exited(Exit(code))  # the answer to the start has the message
         if delay is not None:
             live.restart = self._spawn(self._restart_later(row.id, live, delay))
 

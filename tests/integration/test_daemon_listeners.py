@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kernel
 
 def wherryd(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "wherry.daemon.main", *arguments],
+        [sys.executable, "-m", "wherry.daemon.entry", *arguments],
         capture_output=True,
         text=True,
         timeout=patiently(TIMEOUT),

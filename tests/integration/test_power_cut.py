@@ -213,7 +213,8 @@ class Life:
     def check(self) -> None:
         daemon, there, gone = self.daemon, self.there, self.gone
         volumes = {v["Name"]: v for v in daemon.api("GET", "/volumes").json["Volumes"]}
-        assert there["volume"].keys() <= volumes.keys() and not gone["volume"] & volumes.keys()
+        assert there["volume"].keys() <= volumes.keys()
+        assert not gone["volume"] & volumes.keys(), "what was removed is there again"
         for name in there["volume"]:
             assert volumes[name]["Labels"] == {"of": name}
         for label, volume in there["snapshot"].items():
@@ -221,7 +222,8 @@ class Life:
                 kept = daemon.api("GET", f"/volumes/{volume}/snapshots").json["Snapshots"]
                 assert label in {s["Name"] for s in kept}
         containers = {c["Names"][0][1:]: c for c in daemon.api("GET", "/containers/json", all=1).json}
-        assert there["container"].keys() <= containers.keys() and not gone["container"] & containers.keys()
+        assert there["container"].keys() <= containers.keys()
+        assert not gone["container"] & containers.keys(), "what was removed is there again"
         for name, label in there["container"].items():
             assert containers[name]["Labels"]["of"] == label
         assert {f"{name}:latest" for kind in ("image", "tag") for name in there[kind]} <= daemon.tags()
@@ -258,6 +260,7 @@ def rounds(cut: Cut, count: int) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
     daemon = cut.daemon
+    daemon.expects("level=error", "level=warning")  # while its disk fails; the rest is looked at below
     daemon.start()
     daemon.bootstrap()
     subprocess.run(["sync", "-f", str(daemon.root)], check=True)
@@ -277,7 +280,10 @@ def rounds(cut: Cut, count: int) -> None:
         assert not failed, failed
         before = len(daemon.log)  # What it says while its disk fails is another matter.
         daemon.start()
-        life.check()
+        try:
+            life.check()
+        except AssertionError as e:
+            raise AssertionError(f"cut {number} of seed {seed}: {e}\n{daemon.log[before:]}") from e
         assert "Traceback" not in daemon.log[before:], daemon.log[before:]
         print(number, json.dumps({kind: len(names) for kind, names in life.there.items()}))
 

@@ -225,7 +225,14 @@ class Database:
             with self._lock:
                 covered = self._connection.total_changes
             try:
-                (os.fdatasync if rows_only else os.fsync)(self._log)
+                if rows_only:
+                    os.fdatasync(self._log)
+                else:
+                    # fsync commits the journal up to the last change of this file's inode. Two writes within
+                    # one tick of the clock change it once: the second, and what was done between them to
+                    # directories, could be left out.
+                    os.utime(self._log)
+                    os.fsync(self._log)
             except OSError as e:
                 raise Internal(f"cannot make the database durable: {e.strerror}") from e
             self._settled[True] = covered

@@ -234,7 +234,7 @@ def check(config: HubConfig, *, serving: bool) -> HubConfig:
     host = config.listen[0]
     if not config.tls_cert and not config.insecure_http and not _is_loopback(host):
         raise InvalidArgument(
-            f"{host} can be reached from other machines, and passwords would be sent without encryption: use"
+            f"{host} can be reached from other machines, and passwords would be sent over plain HTTP: use"
             " --tls-cert and --tls-key, or --insecure-http true if a front proxy provides TLS"
         )
     config.webhook_rules()

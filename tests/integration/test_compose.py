@@ -316,6 +316,8 @@ def test_build_and_up(lab: ProjectLab) -> None:
     )
     out = lab.run("up")
     assert "a-1  | hello you\n" in out and "b-1  | more\n" in out
+    built = lab.daemon.api("GET", f"/images/{lab.name}-a/json").json["Config"]["Labels"]
+    assert built["com.docker.compose.project"] == lab.name and built["com.docker.compose.service"] == "a"
     lab.run("down", "--rmi", "local")
     assert lab.daemon.api("GET", f"/images/{lab.name}-a/json").status == 404
 
@@ -409,7 +411,7 @@ def test_commands_without_a_file(lab: ProjectLab) -> None:
         (("--no-such", "up"), 1, "unknown flag: --no-such"),
         (("--progress", "odd", "ps"), 1, 'unsupported --progress value "odd"'),
         (("up", "-d", "--abort-on-container-exit"), 1, "cannot be combined"),
-        (("publish", "x"), 125, "is not implemented yet"),
+        (("bridge", "x"), 125, "is not implemented yet"),
         (("port", "web", "80"), 1, "no container for web"),
         (("nonsense",), 1, "unknown command: wherry compose nonsense"),
     ],

@@ -95,14 +95,24 @@ def test_a_second_start(daemon: LabDaemon, box: str) -> None:
 
 
 def test_a_start_after_the_end(daemon: LabDaemon, box: str) -> None:
-    identifier = make(daemon, box, "true")
+    """An exec that was never started goes with the container's end, and one that ended with its removal."""
+    identifier, ended = make(daemon, box, "true"), make(daemon, box, "true")
+    daemon.api("POST", f"/exec/{ended}/start", {})
+    assert "user" not in daemon.api("GET", f"/exec/{ended}/json").json["ProcessConfig"]
     daemon.docker("kill", box).ok()
     wait_until(lambda: not daemon.state_of(box)["Running"])
-    stopped = daemon.api("POST", f"/exec/{identifier}/start", {})
-    assert stopped.status == 409 and stopped.message.endswith("is not running")
+    for stopped in (
+        daemon.api("POST", f"/exec/{identifier}/start", {}),
+        daemon.api("GET", f"/exec/{identifier}/json"),
+    ):
+        assert (stopped.status, stopped.message) == (404, f"No such exec instance: {identifier}")
+    assert daemon.api("POST", f"/exec/{ended}/start", {}).status == 409
+    assert daemon.api("GET", f"/exec/{ended}/json").json["ExitCode"] == 0
     daemon.docker("rm", box).ok()
-    gone = daemon.api("POST", f"/exec/{identifier}/start", {})
-    assert (gone.status, gone.message) == (404, f"No such container: {identifier}")
+    gone = daemon.api("POST", f"/exec/{ended}/start", {})
+    assert (gone.status, gone.message) == (404, f"No such container: {ended}")
+    gone = daemon.api("GET", f"/exec/{ended}/json")
+    assert (gone.status, gone.message) == (404, f"No such exec instance: {ended}")
     assert daemon.api("POST", "/exec/0123/start", {}).status == 404
 
 

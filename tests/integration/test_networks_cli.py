@@ -62,7 +62,7 @@ def test_connect_and_disconnect(daemon: LabDaemon, name: str) -> None:
     networks = json.loads(daemon.docker("inspect", box).ok())[0]["NetworkSettings"]["Networks"]
     assert list(networks) == [one] and networks[one]["IPAddress"]
     refused = daemon.docker("network", "disconnect", two, box)
-    assert f"is not connected to the network {two}" in refused.errors
+    assert f"is not connected to network {two}" in refused.errors
     actions = daemon.actions(type=["network"], network=[one])
     assert actions[:1] == ["create"] and "connect" in actions
 

@@ -73,6 +73,119 @@ def test_mounts_that_would_not_propagate_as_asked(daemon: LabDaemon) -> None:
         assert f"path /proc is mounted on /proc but it is not a {kind} mount" in done.errors
 
 
+def test_an_empty_command(daemon: LabDaemon, name: str) -> None:
+    words = 'exec: "": executable file not found in $PATH'
+    assert daemon.docker("run", "--rm", "busybox", "").code == 127
+    daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "60").ok()
+    done = daemon.docker("exec", name, "")
+    assert (done.code, words in done.out + done.errors) == (127, True), done
+
+
+def test_a_start_that_fails_is_no_error_of_the_wait(daemon: LabDaemon, name: str) -> None:
+    """docker's client prints such an error beside the one of the start."""
+    made = daemon.docker("create", "--name", name, "busybox", "nonsense").ok()
+    connection = daemon.connection()
+    connection.request("POST", f"/containers/{made}/wait?condition=next-exit")
+    answer = connection.getresponse()
+    assert daemon.docker("start", name).code == 1
+    assert json.loads(answer.read()) == {"StatusCode": 127}
+    connection.close()
+
+
+def test_words(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("network", "create", name).ok()
+    daemon.docker("run", "-d", "--name", name, "--network", name, "busybox", "sleep", "60").ok()
+    box = daemon.docker("inspect", "-f", "{{.Id}}", name).ok()
+    daemon.docker("update", "--cpu-period", "100000", name).ok()
+    for path, status, words in (
+        (f"/containers/{name}/kill?signal=99", 400, "the linux daemon does not support signal 99"),
+        (f"/containers/{name}/kill?signal=0", 400, "invalid signal: 0"),
+        (f"/containers/{name}/stop?signal=FOO", 400, f"cannot stop container: {name}: invalid signal: FOO"),
+    ):
+        answer = daemon.api("POST", path)
+        assert (answer.status, words in answer.message) == (status, True), (path, answer.message)
+    refused = daemon.docker("update", "--cpus", "1", name).errors
+    assert "Nano CPUs cannot be updated as CPU Period has already been set" in refused
+    linked = daemon.docker("run", "--rm", "--link", f"{name}:x", "busybox", "true").errors
+    assert f"container {box} not attached to default bridge network" in linked
+    limit = daemon.api("GET", "/images/search?term=a&limit=x")
+    assert limit.message.startswith("invalid limit specified: strconv.Atoi")
+
+
+def test_ports_are_shown_while_they_can_be_published(daemon: LabDaemon, name: str) -> None:
+    def shown() -> tuple[object, str]:
+        inspected = daemon.docker("inspect", "-f", "{{json .NetworkSettings.Ports}}", name).ok()
+        listed = daemon.docker("ps", "-a", "--filter", f"name={name}", "--format", "{{.Ports}}").ok()
+        return json.loads(inspected), listed
+
+    for network, running in (
+        ("bridge", ({"90/tcp": None}, "90/tcp")),
+        ("none", ({}, "")),
+        ("host", ({}, "")),
+    ):
+        daemon.docker("create", "--name", name, "--network", network, "--expose", "90", "busybox", "top").ok()
+        assert shown() == ({}, ""), network
+        daemon.docker("start", name).ok()
+        assert shown() == running, network
+        daemon.docker("stop", "-t", "0", name).ok()
+        assert shown() == ({}, ""), network
+        daemon.docker("rm", name).ok()
+
+
+@pytest.mark.parametrize(
+    ("ipam", "shown"),
+    [({}, None), ({"IPAM": {}}, None), ({"IPAM": {"Options": None}}, None), ({"IPAM": {"Options": {}}}, {})],
+)
+def test_options_of_address_management(
+    daemon: LabDaemon, name: str, ipam: dict[str, object], shown: object
+) -> None:
+    daemon.api("POST", "/networks/create", {"Name": name, **ipam})
+    assert daemon.api("GET", f"/networks/{name}").json["IPAM"]["Options"] == shown
+    daemon.docker("network", "rm", name).ok()
+
+
+def test_members_as_given(daemon: LabDaemon, name: str) -> None:
+    body = {
+        "Image": "busybox",
+        "Entrypoint": [],
+        "HostConfig": {"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 4096}}]},
+    }
+    daemon.api("POST", f"/containers/create?name={name}", body)
+    made = daemon.api("GET", f"/containers/{name}/json").json
+    assert (made["Config"]["Entrypoint"], made["Config"]["Cmd"]) == ([], ["sh"])
+    assert [(m["Type"], m["Mode"]) for m in made["Mounts"]] == [("tmpfs", "")]
+
+
+def test_changes_that_commit_does_not_know(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("create", "--name", name, "busybox").ok()
+    for change, words in (
+        ('SHELL ["a"]', "SHELL is not a valid change command"),
+        ("", "file with no instructions"),
+    ):
+        refused = daemon.docker("commit", "--change", change, name)
+        assert (refused.code, words in refused.errors) == (1, True), refused.errors
+
+
+def test_a_quiet_build_that_fails_says_what_it_did(daemon: LabDaemon, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN echo done; exit 42\n")
+    done = daemon.docker("build", "-q", str(tmp_path), environment={"DOCKER_BUILDKIT": "0"})
+    assert (done.code, done.out) == (42, ""), done
+    assert "Step 2/2 : RUN echo done; exit 42" in done.errors
+    assert "\ndone\n" in done.errors and "returned a non-zero code: 42" in done.errors
+
+
+def test_heads(daemon: LabDaemon, name: str) -> None:
+    redirected = daemon.api("GET", "//v1.50//info?a=//")
+    assert (redirected.status, redirected.headers["Location"]) == (301, "/v1.50/info?a=//")
+    daemon.docker("run", "-d", "--name", name, "busybox", "sleep", "60").ok()
+    connection = daemon.connection()
+    upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    connection.request("POST", f"/containers/{name}/attach?stream=1&stdout=1", headers=upgrade)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Ostype"], answer.headers["Api-Version"]) == (101, "linux", "1.56")
+    connection.close()
+
+
 def test_kinds_of_answers(daemon: LabDaemon, name: str) -> None:
     """As the API's definition has them."""
     daemon.docker("create", "--name", name, "busybox").ok()

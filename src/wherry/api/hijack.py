@@ -16,10 +16,12 @@ from collections.abc import AsyncIterator
 from aiohttp import WSMsgType, web
 
 from wherry.api.context import STREAMING
+from wherry.api.heads import HEADERS
 from wherry.api.recorder import recorder_of
 from wherry.errors import Internal
 
 RAW = "application/vnd.docker.raw-stream"
+_HEAD = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 _CHUNK = 1 << 16
 _LINGER = 10.0
@@ -87,10 +89,10 @@ class HijackedStream:
     async def __aenter__(self) -> HijackedStream:
         if self._upgrade:
             head = f"HTTP/1.1 101 UPGRADED\r\nContent-Type: {self._content_type}\r\n"
-            head += f"Connection: Upgrade\r\nUpgrade: {self._upgrade[:16]}\r\n\r\n"
+            head += f"Connection: Upgrade\r\nUpgrade: {self._upgrade[:16]}\r\n{_HEAD}\r\n"
         else:
             # Clients that do not ask for an upgrade know only this content type.
-            head = f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n\r\n"
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: {RAW}\r\n{_HEAD}\r\n"
         self._request[STREAMING] = True
         early = early_bytes(self._request)
         self._transport.set_protocol(self._protocol)

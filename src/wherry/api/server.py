@@ -5,31 +5,25 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 from collections.abc import Iterable, Mapping
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from wherry import __version__
 from wherry.api import status, waiting
 from wherry.api.callers import initiator
 from wherry.api.context import ABANDONED, STREAMING, RequestContext, encode, json_response, let_go
+from wherry.api.heads import HEADERS
 from wherry.api.recorder import Recorder, recorder_of
-from wherry.api.router import API_VERSION, Route, Router, split_version, version_text
+from wherry.api.router import Route, Router, split_version
 from wherry.engine.engine import Engine
 from wherry.engine.events import CALLER, Caller
 from wherry.errors import Forbidden, NotFound, WherryError
 
 log = logging.getLogger(__name__)
 _http_log = logging.getLogger("wherry.api.http")
-
-_HEADERS = {
-    "Api-Version": version_text(API_VERSION),
-    "Docker-Experimental": "false",
-    "Ostype": "linux",
-    "Server": f"wherry/{__version__} (linux)",
-}
 
 
 _OF_LIFE = (
@@ -68,7 +62,7 @@ async def begin_stream(
 
     A client of HTTP/1.0 knows no chunks: there the end of the connection is that of the answer.
     """
-    response = web.StreamResponse(headers={**_HEADERS, "Content-Type": content_type, **(headers or {})})
+    response = web.StreamResponse(headers={**HEADERS, "Content-Type": content_type, **(headers or {})})
     if request.version >= HttpVersion11:
         response.enable_chunked_encoding()
     else:
@@ -171,7 +165,7 @@ class ApiServer:
             if (recorder := recorder_of(request)) is not None:
                 recorder.answered()
         if not response.prepared:
-            response.headers.update(_HEADERS)
+            response.headers.update(HEADERS)
             if "Upgrade" in request.headers:
                 response.force_close()  # The library reads nothing more as HTTP after such a request.
         return response
@@ -187,6 +181,10 @@ class ApiServer:
     async def _dispatch(self, request: web.BaseRequest) -> web.StreamResponse:
         _check_caller(request)
         log.debug("Calling %s %s", request.method, request.path)
+        if "//" in request.rel_url.raw_path:  # a client's address with a slash at its end
+            return web.Response(
+                status=301, headers={"Location": _single_slashes(request.rel_url.raw_path_qs)}
+            )
         version, path = split_version(request.rel_url.raw_path)
         found = self._router.find(request.method, path)
         if found is None and request.method == "HEAD":
@@ -252,3 +250,9 @@ class JsonStream:
 
     async def send(self, value: object) -> None:
         await self.response.write(self._prefix + encode(value))
+
+
+def _single_slashes(path: str) -> str:
+    """The path of a request, without empty parts; its query as it is."""
+    path, mark, query = path.partition("?")
+    return re.sub("/{2,}", "/", path) + mark + query

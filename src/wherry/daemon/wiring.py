@@ -22,6 +22,7 @@ from wherry.engine.engine import Engine
 from wherry.engine.processes.wiring import StatsEncoding
 from wherry.engine.upkeep.restore import Archive
 from wherry.errors import Conflict, InvalidArgument, Unavailable
+from wherry.linux import launchspace
 from wherry.runtime.task import conmon_fd
 from wherry.state.containers import Containers
 from wherry.state.database import Database
@@ -129,6 +130,7 @@ def teardown(config: Config) -> None:
     try:
         _refuse_running(config, db)
         open_network(config, db).teardown()
+        launchspace.release(config.run / "tasks")
     finally:
         db.close()
 

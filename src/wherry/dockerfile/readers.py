@@ -7,10 +7,9 @@ the reader.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wherry.dockerfile import lines, runmounts, words
@@ -36,6 +35,7 @@ from wherry.dockerfile.instructions import (
     Workdir,
 )
 from wherry.dockerfile.lines import Line
+from wherry.dockerfile.suggestions import closest
 from wherry.errors import InvalidArgument
 
 BLANKS = re.compile(r"[\t\v\f\r ]+")
@@ -45,8 +45,8 @@ def read_instruction(line: Line, *, escape: str = "\\") -> Instruction:
     """:raises DockerfileError: an unknown keyword or flag, missing or too many arguments."""
     reader = _READERS.get(line.keyword)
     if reader is None:
-        keyword = printable(line.keyword)
-        raise DockerfileError(f"unknown instruction: {keyword}{_suggestion(keyword)}", line.location)
+        hint = _suggestion(line.keyword.upper(), (*_READERS, "FROM"))
+        raise DockerfileError(f"unknown instruction: {printable(line.written_keyword)}{hint}", line.location)
     _check_text(line)
     try:
         return reader(line, escape)
@@ -70,9 +70,9 @@ def _check_text(line: Line) -> None:
         raise DockerfileError(f"{line.keyword} has bytes that are not valid UTF-8", line.location)
 
 
-def _suggestion(keyword: str) -> str:
-    close = difflib.get_close_matches(keyword[:32].upper(), (*_READERS, "FROM"), 1, 0.7)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    meant = closest(word, known)
+    return f" (did you mean {meant}?)" if meant else ""
 
 
 class Flags:
@@ -90,8 +90,7 @@ class Flags:
         for flag in line.flags:
             name, equals, value = flag[2:].partition("=")
             if name not in (*strings, *booleans, *lists):
-                close = difflib.get_close_matches(name, (*strings, *booleans, *lists), 1, 0.7)
-                hint = f" (did you mean {close[0]}?)" if close else ""
+                hint = _suggestion(name, (*strings, *booleans, *lists))
                 raise DockerfileError(f"unknown flag: --{name}{hint}", line.location)
             if name in self._values and name not in lists:
                 raise DockerfileError(f"duplicate flag specified: {name}", line.location)
@@ -377,7 +376,15 @@ def _onbuild(line: Line, escape: str) -> Onbuild:
     for heredoc in line.heredocs:
         trigger += f"\n{heredoc.content}{heredoc.name}"
     read_instruction(
-        Line(inner.keyword, "", inner.flags, inner.rest, inner.text, line.location, line.heredocs),
+        Line(
+            inner.keyword,
+            inner.written_keyword,
+            inner.flags,
+            inner.rest,
+            inner.text,
+            line.location,
+            line.heredocs,
+        ),
         escape=escape,
     )
     return Onbuild(**_base(line), trigger=trigger)

@@ -5,7 +5,6 @@ The texts are those of docs.docker.com/reference/build-checks.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from wherry.dockerfile import expand as expansion
 from wherry.dockerfile.checktypes import CheckContext, CheckRule, Found, each_instruction
 from wherry.dockerfile.errors import DockerfileError
 from wherry.dockerfile.instructions import Add, Arg, Copy, Env, Instruction, Stage, Transfer
+from wherry.dockerfile.suggestions import closest
 from wherry.errors import InvalidArgument
 from wherry.model import reference
 from wherry.model.ignore import wildcard
@@ -150,8 +150,8 @@ def _unset(i: Instruction, have: Collection[str], context: CheckContext) -> set[
 
 
 def _suggestion(name: str, known: Collection[str], sign: str = "") -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.75)
-    return f" (did you mean {sign}{close[0]}?)" if close else ""
+    meant = closest(name, sorted(known))
+    return f" (did you mean {sign}{meant}?)" if meant else ""
 
 
 def _undefined_var(context: CheckContext) -> Found:

@@ -37,7 +37,7 @@ from wherry.engine.upkeep import wiring as upkeep
 from wherry.engine.upkeep.wiring import UpkeepRoom
 from wherry.engine.volumes import wiring as volumes
 from wherry.engine.volumes.wiring import VolumeRoom
-from wherry.linux import memory
+from wherry.linux import launchspace, memory
 from wherry.mishaps import contained
 from wherry.model import oci
 from wherry.runtime.spec import warm_up
@@ -94,6 +94,7 @@ class Engine:
         """Bring the host into the state that the rows (the database) describe, as far as the first answers
         depend on it."""
         await threads.runtime(self.stores.network.start)
+        await threads.runtime(launchspace.prepare, self.settings.run / "tasks")
         await self.upkeep.reconciler.run()
         self._background = [
             asyncio.create_task(threads.disk(work))
@@ -144,6 +145,8 @@ class Engine:
         await self.processes.close()
         await self.containers.close()
         await self.logs.close()
+        for runtime in self.stores.runtimes.values():
+            runtime.close()
         await threads.runtime(self.stores.network.shutdown)
         if late := await threads.drain(_LAST_JOBS):
             log.warning("stopping although work is under way on the threads %s", ", ".join(late))

@@ -210,7 +210,7 @@ class NetworkService:
                 )
             key = self._key(row, network)
             if key is None:
-                raise Forbidden(f"container {row.id} is not connected to the network {network.name}")
+                raise Forbidden(f"container {row.id} is not connected to network {network.name}")
             if live.task is not None:
                 await threads.runtime(self._sandboxes.disconnect, row, network.id)
             left = {k: v for k, v in row.record.networks.items() if k != key}

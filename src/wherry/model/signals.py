@@ -13,6 +13,8 @@ def parse_signal(text: str) -> int:
         number = int(text) if len(text) < 4 else 0
         if 0 < number <= signal.SIGRTMAX:
             return number
+        if number:
+            raise InvalidArgument(f"the linux daemon does not support signal {number}")
         raise InvalidArgument(f"invalid signal: {text}")
     name = text.upper().removeprefix("SIG")
     base, plus, offset = name.partition("+")

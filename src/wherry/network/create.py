@@ -40,7 +40,7 @@ class NetworkRequest:
     driver: str = ""
     scope: str = ""
     ipam_driver: str = ""
-    ipam_options: dict[str, str] = field(default_factory=dict)
+    ipam_options: dict[str, str] | None = None
     subnets: tuple[Subnet, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -118,7 +118,7 @@ def make(request: NetworkRequest, around: NetworkSurroundings, traits: Traits) -
         enable_ipv6=6 in families,
         scope="local",
         ipam_driver=request.ipam_driver or "default",
-        ipam_options=dict(request.ipam_options),
+        ipam_options=request.ipam_options,
         config_only=request.config_only,
         config_from=request.config_from,
         has_names=traits.names,

@@ -102,7 +102,7 @@ class Network(_Record, frozen=True, kw_only=True):
     scope: str = "local"
     bridge_name: str = ""
     ipam_driver: str = "default"
-    ipam_options: dict[str, str] = msgspec.field(default_factory=dict)
+    ipam_options: dict[str, str] | None = None
     config_only: bool = False
     config_from: str = ""
     pools: dict[str, str] = msgspec.field(default_factory=dict)

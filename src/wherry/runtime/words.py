@@ -33,7 +33,8 @@ def explain(message: str, command: str) -> TaskFailed:
     :param command: the first word of the process.
     """
     text = _ERRNO.sub(lambda found: f": {found[1].lower()}", _TIMESTAMP.sub("", message.strip()))
-    if "not found in $PATH" in text or "executable file" in text:
+    # The runtime looks for an empty name in the first directory of $PATH and finds that directory.
+    if not command or "not found in $PATH" in text or "executable file" in text:
         return TaskFailed(f'exec: "{command}": executable file not found in $PATH', EXIT_NOT_FOUND)
     if "chdir" in text or "cwd" in text:
         return TaskFailed(_workdir(text), _exit_code(text))

@@ -170,7 +170,7 @@ def exec_inspect(view: ExecView) -> dict[str, Any]:
             "entrypoint": view.entrypoint,
             "arguments": list(view.arguments),
             "privileged": view.privileged,
-            "user": view.user,
+            **({"user": view.user} if view.user else {}),
         },
         "OpenStdin": view.open_stdin,
         "OpenStderr": view.open_stderr,

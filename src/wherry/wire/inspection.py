@@ -142,7 +142,7 @@ def _config(record: Container, version: tuple[int, int]) -> dict[str, Any]:
     out["Labels"] = out.get("Labels") or {}
     for name in ("Cmd", "Entrypoint"):
         text = out.get(name)
-        out[name] = [text] if isinstance(text, str) else text or None
+        out[name] = [text] if isinstance(text, str) else text
     out.pop("OnBuild", None)
     out.pop("MacAddress", None)
     if version < (1, 52):

@@ -93,7 +93,7 @@ def test_how_a_here_document_is_named(mark: str, name: str, expands: bool) -> No
     "line", ['cat <<EOF; echo "open', "it's <<EOF", 'cat <<"EOF', "cat <<<EOF", 'cat <<""']
 )
 def test_lines_without_a_here_document(line: str) -> None:
-    with pytest.raises(DockerfileError, match="unknown instruction: TEXT"):
+    with pytest.raises(DockerfileError, match="unknown instruction: text"):
         parse(f"FROM x\nRUN {line}\ntext\nEOF\n")
 
 
@@ -142,7 +142,7 @@ def test_what_is_wrong_in_a_mount_without_its_values(mount: str, reason: str) ->
 
 def test_checks_do_not_mind_what_a_type_will_be() -> None:
     found = check(CheckContext(parse("FROM scratch\nARG T\nRUN --mount=type=$T,target=$NO y\n")))
-    assert [f.detail for f in found] == ["Usage of undefined variable '$NO'"]
+    assert [f.detail for f in found] == ["Usage of undefined variable '$NO' (did you mean $T?)"]
 
 
 # ---- bytes -------------------------------------------------------------------------------------------------

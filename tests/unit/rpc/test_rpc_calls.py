@@ -167,6 +167,7 @@ def test_a_writer_that_waits_is_cancelled_with_its_call() -> None:
                 await call.send(BytesValue(value=b"1000 1000000"), end=True)
                 await call.receive()
             await service.noted("count ends")
+        assert "count ends" in service.log
 
     run(scenario())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,12 +22,14 @@ from wherry.engine.builds.given import Given
 from wherry.engine.builds.reports import LegacyReport, QuietReport, Report, StepReport
 from wherry.engine.builds.requests import BuildRequest
 from wherry.engine.builds.service import Built
-from wherry.errors import InvalidArgument, NotImplemented_
+from wherry.errors import InvalidArgument, NotImplemented_, WherryError
 from wherry.model.credentials import Credentials
 from wherry.wire import builds as wire
 from wherry.wire import filters as wire_filters
 
 _MANIFEST_MAX = 128 << 20
+_HELD_MOST = 10_000
+"""Messages."""
 PRUNE_FILTERS = frozenset(
     {"until", "id", "parent", "type", "description", "inuse", "shared", "private", "label"}
 )
@@ -71,16 +74,34 @@ async def _run(ctx: RequestContext, request: BuildRequest, given: Given) -> web.
         return await with_progress(ctx, describe, quiet=True)
 
     async def work(progress: Reporter) -> Sequence[dict[str, Any]]:
-        report = _report(ctx, progress)
-        built = await ctx.engine.builds.build(request, given, report)
+        held = _Held()
+        try:
+            built = await ctx.engine.builds.build(request, given, _report(ctx, progress, held))
+        except WherryError:
+            held.tell(progress)
+            raise
         return _last_lines(request, built, quiet=quiet, steps=ctx.text("progress") == "steps")
 
     return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
-def _report(ctx: RequestContext, progress: Reporter) -> Report:
+class _Held:
+    """What a quiet build says only if it fails: the last of its steps and their output."""
+
+    def __init__(self) -> None:
+        self._messages: deque[dict[str, Any]] = deque(maxlen=_HELD_MOST)
+
+    def keep(self, message: dict[str, Any]) -> None:
+        self._messages.append(message)
+
+    def tell(self, progress: Reporter) -> None:
+        for message in self._messages:
+            progress.on_loop(message)
+
+
+def _report(ctx: RequestContext, progress: Reporter, held: _Held) -> Report:
     if ctx.flag("q"):
-        return QuietReport(progress.on_loop)
+        return QuietReport(progress.on_loop) if ctx.text("progress") == "steps" else LegacyReport(held.keep)
     if ctx.text("progress") == "steps":
         return StepReport(progress.on_loop)
     return LegacyReport(progress.on_loop)

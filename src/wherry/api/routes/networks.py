@@ -122,7 +122,7 @@ def _ipam(network: Network) -> dict[str, Any]:
         subnets.append(item)
     return {
         "Driver": network.ipam_driver,
-        "Options": network.ipam_options or None,
+        "Options": network.ipam_options,
         "Config": subnets or None,
     }
 
@@ -175,7 +175,7 @@ def _request(body: NetworkCreate) -> NetworkRequest:
         driver=body.driver,
         scope=body.scope,
         ipam_driver=ipam.driver,
-        ipam_options=ipam.options or {},
+        ipam_options=ipam.options,
         subnets=tuple(subnets),
         options=body.options or {},
         labels=body.labels or {},

@@ -106,13 +106,20 @@ async def copy(ctx: RequestContext) -> web.StreamResponse:
     return await with_progress(ctx, work, quiet=False, abandon=True)
 
 
+def _limit(ctx: RequestContext) -> int:
+    try:
+        return ctx.integer("limit", 0) or 0
+    except InvalidArgument as e:
+        raise InvalidArgument(f"invalid limit specified: {e.message}") from e
+
+
 async def search(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), SEARCH_FILTERS)
     automated = wire_filters.boolean(filters, "is-automated")
     official = wire_filters.boolean(filters, "is-official")
     stars = [_stars(text) for text in filters.get("stars", ())]
     found = await ctx.engine.images.registries.search(
-        ctx.text("term"), ctx.integer("limit", 0) or 0, registry_credentials(ctx)
+        ctx.text("term"), _limit(ctx), registry_credentials(ctx)
     )
     return json_response(
         [

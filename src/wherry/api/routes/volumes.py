@@ -98,7 +98,7 @@ async def prune(ctx: RequestContext) -> web.Response:
     # Before 1.42 a prune removed named volumes as well.
     everything = bool(wire_filters.boolean(filters, "all")) or ctx.version < (1, 42)
     removed, freed = await ctx.engine.volumes.service.prune(filters, everything=everything)
-    return json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": freed})
+    return json_response({"VolumesDeleted": removed, "SpaceReclaimed": freed})
 
 
 ROUTES: list[Route] = [

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from wherry.cli.command import Failure
 from wherry.cli.composing import delegate
+from wherry.compose import labels
 from wherry.compose.places import ComposeError
 from wherry.compose.project import image_of
 from wherry.errors import WherryError
@@ -138,6 +139,8 @@ def arguments(project: Project, name: str, asked: BuildChoices, session: Compose
     elif spec.get("dockerfile"):
         argv.append(f"--file={_dockerfile(spec)}")
     argv += _lists(project, spec)
+    for key, text in labels.of_image(project.name, name).items():
+        argv.append(f"--label={key}={text}")
     values = {
         "isolation": spec.get("isolation"),
         "network": spec.get("network"),

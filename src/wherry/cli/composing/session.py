@@ -11,7 +11,7 @@ from wherry.compose.work import DaemonSessions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wherry.cli.command import Context
     from wherry.cli.composing.display import Display
@@ -36,6 +36,7 @@ class ComposeSession:
         self.dry_run = self.flags.on("dry-run") or ("dry-run" in options and options.on("dry-run"))
         self._sessions: DaemonSessions | None = None
         self._remotes: RemoteFiles | None = None
+        self._tell: Callable[[str], None] = ctx.complain
         if self.flags.given("progress") or self.flags.given("ansi"):
             from wherry.cli.composing.display import check
 
@@ -157,6 +158,14 @@ class ComposeSession:
 
     def warn(self, text: str) -> None:
         self.ctx.complain(f"WARNING: {text}")
+
+    def tell(self, text: str) -> None:
+        """Say what is going on."""
+        self._tell(text)
+
+    def tell_by(self, tell: Callable[[str], None]) -> None:
+        """From now on messages are printed by ``tell``, which knows what else is on the screen."""
+        self._tell = tell
 
     def display(self, title: str = "") -> Display:
         from wherry.cli.composing.display import choose

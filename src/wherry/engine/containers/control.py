@@ -13,7 +13,7 @@ from wherry.engine.containers.endings import Waits
 from wherry.engine.containers.lifecycle import Lifecycle
 from wherry.engine.ground import Ground
 from wherry.engine.live import Exit, Live, Task
-from wherry.errors import Conflict, Internal, NotModified
+from wherry.errors import Conflict, Internal, InvalidArgument, NotModified
 from wherry.linux import cgroups
 from wherry.runtime import task as tasks
 from wherry.state.containers import ContainerRow
@@ -48,7 +48,10 @@ class Control:
         """
         row = self._containers.find(wanted)
         live = self._live.get(row.id)
-        rounds = endings.stop_rounds(row.record.config, timeout=timeout, signal_name=signal_name)
+        try:
+            rounds = endings.stop_rounds(row.record.config, timeout=timeout, signal_name=signal_name)
+        except InvalidArgument as e:
+            raise InvalidArgument(f"cannot stop container: {wanted}: {e.message}") from e
         await self.until_started(live)
         row = self._containers.find(row.id)
         live.restart_after = restart_after

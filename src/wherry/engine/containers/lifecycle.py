@@ -171,6 +171,7 @@ class Lifecycle:
             streams=Streams(config.tty, config.open_stdin, config.stdin_once),
             log_path=self._settings.log_path(row.id) if kept else None,
             command=prepared.command,
+            needed=prepared.needed,
         )
         _shelter(bundle.cgroup_path(row.record, self._settings), started.pid)
         return started
@@ -227,7 +228,7 @@ class Lifecycle:
             session.abandon()
         live.pending.clear()
         self._events.publish("container", "die", row.id, event_attributes(row, exitCode=str(code)))
-        live.exited(Exit(code, message))
+        live.exited(Exit(code))  # the answer to the start has the message
         if delay is not None:
             live.restart = self._spawn(self._restart_later(row.id, live, delay))
 

@@ -132,7 +132,9 @@ class Links:
         address = next(
             (e.ip for e in self._sandboxes.endpoints_of(other.id) if e.network_name == "bridge" and e.ip), ""
         )
-        if other.state.status not in ("running", "paused") or not address:
+        if other.state.status in ("running", "paused") and not address:
+            raise InvalidArgument(f"container {other.id} not attached to default bridge network")
+        if not address:
             raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{row.name}/{alias}")
         return _peer(row.name, alias, other, address)
 

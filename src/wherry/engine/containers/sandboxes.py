@@ -296,11 +296,10 @@ class Sandboxes:
         return tuple(views)
 
     def ports(self, row: ContainerRow, sandbox: Sandbox | None) -> tuple[PortView, ...]:
-        """Published ports of a running container, and ports that are only exposed."""
-        published = [
-            PortView(p.container_port, p.proto, p.host_ip, p.host_port)
-            for p in (sandbox.ports if sandbox is not None else ())
-        ]
+        """Published and exposed ports of a running container. None if its networks cannot publish any."""
+        if sandbox is None or self.discards_ports(row):
+            return ()
+        published = [PortView(p.container_port, p.proto, p.host_ip, p.host_port) for p in sandbox.ports]
         known = {(p.container_port, p.protocol) for p in published}
         exposed = []
         for text in row.record.config.exposed_ports or {}:

@@ -156,7 +156,7 @@ def _check_conflicts(host: HostConfig, change: Resources) -> None:
     for name, value in (("CPU Period", host.cpu_period), ("CPU Quota", host.cpu_quota)):
         if value > 0 and change.nano_cpus:
             raise InvalidArgument(
-                f"Conflicting options: NanoCPUs cannot be updated as {name} has already been set"
+                f"Conflicting options: Nano CPUs cannot be updated as {name} has already been set"
             )
     if change.memory and not change.memory_swap and 0 < host.memory_swap < change.memory:
         raise InvalidArgument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wherry.errors import InvalidArgument
 from wherry.model.oci import ImageRunConfig
 
 
@@ -16,8 +17,10 @@ def parse_changes(changes: Sequence[str], base: ImageRunConfig | None = None) ->
     :raises InvalidArgument: a malformed instruction, or one that is not allowed here (the text names it).
     """
     config = base or ImageRunConfig()
-    if not any(text.strip() for text in changes):
+    if not changes:
         return config
+    if not any(text.strip() for text in changes):
+        raise InvalidArgument("file with no instructions")
     from wherry.engine.images.changing import apply_changes
 
     return apply_changes(changes, config)

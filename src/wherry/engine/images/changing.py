@@ -22,7 +22,6 @@ _CHANGES = (
     ins.Healthcheck,
     ins.Label,
     ins.Onbuild,
-    ins.Shell,
     ins.Stopsignal,
     ins.User,
     ins.Volume,

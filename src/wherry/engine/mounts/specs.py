@@ -321,4 +321,4 @@ def _tmpfs(destination: str, options: str, *, read_only: bool = False) -> MountP
             raise InvalidArgument(f'invalid tmpfs option "{word}"')
     if read_only:
         words.append("ro")
-    return MountPoint(type="tmpfs", destination=cleaned, mode=options, rw="ro" not in words, options=words)
+    return MountPoint(type="tmpfs", destination=cleaned, rw="ro" not in words, options=words)

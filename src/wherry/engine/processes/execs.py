@@ -161,6 +161,9 @@ class ExecService:
         execution.close()
         if execution.id in live.exec_ids:
             live.exec_ids.remove(execution.id)
+        if not execution.started:
+            self._execs.pop(execution.id, None)
+            return
         # A client that waited for it asks for its exit code once more; after that nobody does.
         asyncio.get_running_loop().call_later(_KEEP_AFTER, self._execs.pop, execution.id, None)
 
@@ -176,7 +179,12 @@ class ExecService:
         return [self._execs[exec_id] for exec_id in known if exec_id in self._execs]
 
     def inspect(self, exec_id: str) -> ExecView:
-        return self.view(self.find(exec_id))
+        execution = self.find(exec_id)
+        try:
+            self._containers.by_id(execution.row.id)
+        except NotFound as e:
+            raise NotFound(f"No such exec instance: {exec_id}") from e
+        return self.view(execution)
 
     @staticmethod
     def view(execution: Exec) -> ExecView:

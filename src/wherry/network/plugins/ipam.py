@@ -45,7 +45,7 @@ class RemoteIpam:
                 "AddressSpace": space,
                 "Pool": "" if subnet.cidr in ("", "::/0") else subnet.cidr,
                 "SubPool": subnet.ip_range,
-                "Options": request.ipam_options,
+                "Options": request.ipam_options or {},
                 "V6": subnet.family == 6,
             }
             answer = self._call("RequestPool", body)

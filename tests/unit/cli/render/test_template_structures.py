@@ -58,6 +58,8 @@ def test_structures_of_other_kinds() -> None:
         ("{{.Nothing}}", 'map has no entry for key "Nothing"'),
         ("{{.State.Mounts}}", 'map has no entry for key "Mounts"'),
         ("{{.Config.Nothing}}", 'map has no entry for key "Nothing"'),
+        ("{{.state}}", 'map has no entry for key "state"'),
+        ("{{.id}}", 'map has no entry for key "id"'),
         ("{{.State.Health.Status}}", "nil pointer"),
         ("{{.NetworkSettings.IPAddress}}", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"),
     ],

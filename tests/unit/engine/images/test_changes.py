@@ -16,8 +16,11 @@ def test_an_entrypoint_resets_the_base_command_but_not_a_given_one() -> None:
 
 
 def test_the_shell_form_uses_the_shell() -> None:
+    base = ImageRunConfig(shell=["/bin/ash", "-ec"])
     assert parse_changes(["CMD echo hi"]).cmd == ["/bin/sh", "-c", "echo hi"]
-    assert parse_changes(['SHELL ["/bin/ash", "-ec"]', "CMD echo hi"]).cmd == ["/bin/ash", "-ec", "echo hi"]
+    assert parse_changes(["CMD echo hi"], base).cmd == ["/bin/ash", "-ec", "echo hi"]
+    with pytest.raises(InvalidArgument, match="SHELL is not a valid change command"):
+        parse_changes(['SHELL ["/bin/ash", "-ec"]', "CMD echo hi"])
 
 
 def test_health_checks() -> None:

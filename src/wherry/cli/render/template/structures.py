@@ -127,6 +127,8 @@ class Struct(dict):  # type: ignore[type-arg]
         fields = _tables()[self.kind]
         if name in fields or name in self:
             return name, fields.get(name, "a" if name in self else "")
+        if not name[:1].isupper():
+            return name, ""
         # Go's names of fields are in other letters: ID is Id, MediaType mediaType, OsVersion os.version.
         lower = name.lower()
         return next(((key, code) for key, code in fields.items() if key.lower() == lower), (name, ""))

@@ -175,3 +175,14 @@ def test_options() -> None:
         "routed",
         "nat",
     )
+
+
+@pytest.mark.parametrize(("text", "bytes_"), [("0", 0), ("68", 68), ("1500", 1500), ("65535", 65535)])
+def test_sizes_of_packets(text: str, bytes_: int) -> None:
+    assert options.bridge({options.MTU_OPTION: text}).mtu == bytes_
+
+
+@pytest.mark.parametrize("text", ["1", "65536", "-1", "+1500"])
+def test_no_sizes_of_packets(text: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"MTU number|68 to 65535"):
+        options.bridge({options.MTU_OPTION: text})

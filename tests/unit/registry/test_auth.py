@@ -25,6 +25,7 @@ class TokenServer:
 
     def __init__(self, registry: FakeRegistry) -> None:
         self.registry, self.given, self.accepts = registry, 0, True
+        self.seconds: object = 300
         registry.lie = self.answer
 
     def answer(self, asked: Asked) -> Answer | None:
@@ -33,7 +34,7 @@ class TokenServer:
             refresh = b"grant_type=refresh_token" in asked.body and b"refresh_token=R" in asked.body
             if not refresh and asked.authorization != USER.basic and asked.authorization:
                 return refuse(401, "UNAUTHORIZED", "incorrect username or password")
-            answer = {"token": f"T{self.given}", "expires_in": 300, "refresh_token": "R"}
+            answer = {"token": f"T{self.given}", "expires_in": self.seconds, "refresh_token": "R"}
             return 200, {}, json.dumps(answer).encode()
         if self.accepts and asked.authorization.startswith("Bearer T"):
             return None
@@ -165,3 +166,14 @@ def test_what_is_sent_goes_along_with_a_redirect_that_wants_it_to(registry: Fake
 
     with serving(FakeRegistry()) as other:
         asyncio.run(work(other))
+
+
+@pytest.mark.parametrize("seconds", [None, 0, -5, "soon", [300]])
+def test_a_token_whose_time_makes_no_sense_is_used_for_a_while(
+    registry: FakeRegistry, seconds: object
+) -> None:
+    tokens = TokenServer(registry)
+    tokens.seconds = seconds
+    registry.manifest("1", "application/json", b"{}")
+    ask(registry, times=4)
+    assert tokens.given == 1

@@ -238,3 +238,16 @@ def test_reasons_in_words_that_scripts_know(message: str, words: str) -> None:
 )
 def test_exit_codes_of_failed_starts(message: str, code: int) -> None:
     assert explain(message, "x").exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("c 1:3 r", {"type": "c", "major": 1, "minor": 3, "access": "r"}),
+        ("b 8:* rwm", {"type": "b", "major": 8, "access": "rwm"}),
+        ("a *:* m", {"type": "a", "access": "m"}),
+    ],
+)
+def test_device_rules(rule: str, expected: dict[str, object]) -> None:
+    _nodes, rules = limits.devices(HostConfig(device_cgroup_rules=[rule]))
+    assert rules[-1] == {"allow": True, **expected}

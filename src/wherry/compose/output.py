@@ -92,6 +92,10 @@ def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
         yield f"{head} {shown}"
 
 
+_UNREADABLE = frozenset(map(chr, (*range(0x7F, 0x85), *range(0x86, 0xA0), 0xFFFE, 0xFFFF)))
+"""What JSON has as it is and YAML only escaped (yaml.org/spec/1.2.2, 5.1)."""
+
+
 def _fits_block(text: str) -> bool:
     return not text[0].isspace() and all(c.isprintable() or c in "\n\t" for c in text) and " \n" not in text
 
@@ -140,4 +144,7 @@ def _plain(text: str) -> bool:
 def _double(text: str) -> str:
     from _json import encode_basestring
 
-    return encode_basestring(text)
+    quoted = str(encode_basestring(text))
+    if _UNREADABLE.isdisjoint(quoted):
+        return quoted
+    return "".join(f"\\u{ord(c):04x}" if c in _UNREADABLE else c for c in quoted)

@@ -118,7 +118,7 @@ class Containers:
             raise InvalidArgument('invalid name or ID supplied: ""')
         name = wanted.removeprefix("/")
         row = self._db.one(
-            "SELECT * FROM containers WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC", (name,)
+            "SELECT * FROM containers WHERE id = ? OR name = ? ORDER BY id = ? DESC", (name, name, name)
         )
         if row is not None:
             return self._row(row)

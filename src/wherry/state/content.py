@@ -139,8 +139,8 @@ class LeaseRows:
     def delete_empty(self, lease: str) -> None:
         """Drop a lease that keeps nothing."""
         self._db.execute(
-            "DELETE FROM leases WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM lease_items WHERE lease = ?1)",
-            (lease,),
+            "DELETE FROM leases WHERE id = ? AND NOT EXISTS (SELECT 1 FROM lease_items WHERE lease = ?)",
+            (lease, lease),
         )
 
     def delete_all(self, *, but: str, since: int) -> int:

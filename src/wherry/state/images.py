@@ -135,9 +135,9 @@ class Images:
         """Keep further content with an image, besides what it refers to."""
         with self._db.transaction(growing=True) as connection:
             connection.executemany(
-                "INSERT INTO image_content SELECT ?1, ?2, ?3 WHERE EXISTS "
-                "(SELECT 1 FROM images WHERE target = ?1) ON CONFLICT DO NOTHING",
-                [(target, digest, role) for digest, role in content],
+                "INSERT INTO image_content SELECT ?, ?, ? WHERE EXISTS "
+                "(SELECT 1 FROM images WHERE target = ?) ON CONFLICT DO NOTHING",
+                [(target, digest, role, target) for digest, role in content],
             )
 
     def content_with(self, target: Digest, role: str) -> list[Digest]:

@@ -56,8 +56,9 @@ class Secrets:
 
     def find(self, wanted: str) -> list[SecretRow]:
         """By id, else by name, else all whose id begins with it."""
-        for condition in ("id = ?", "name = ?", "substr(id, 1, length(?1)) = ?1"):
-            found = self._db.all(f"SELECT {_COLUMNS} FROM secrets WHERE {condition}", (wanted,))
+        for condition in ("id = ?", "name = ?", "substr(id, 1, length(?)) = ?"):
+            given = (wanted,) * condition.count("?")
+            found = self._db.all(f"SELECT {_COLUMNS} FROM secrets WHERE {condition}", given)
             if found:
                 return [_secret(row) for row in found]
         return []

@@ -32,6 +32,7 @@ TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_siz
         (" x", "' x'"),
         ("8080:80", '"8080:80"'),
         ("a\tb", '"a\\tb"'),
+        ("\ufffe\x7f", '"\\ufffe\\u007f"'),
     ],
 )
 def test_strings_are_quoted_where_they_must_be(text: str, want: str) -> None:

@@ -424,6 +424,8 @@ def test_configuration() -> None:
         named = {link.index: link.name for link in rt.links(sock)}
         found = [(named[i], a.ip) for i, a in rt.addresses(sock) if a.ip.is_private and not a.ip.is_loopback]
     for name in {name for name, _ in found}:
+        if name.startswith("wh"):  # another daemon's, which may go meanwhile
+            continue
         made = clusters.configured("etcd://a:1", name, {})
         assert made is not None and (name, ip_address(made.advertise)) in found
     for store, advertise, given, words in (

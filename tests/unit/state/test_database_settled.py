@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wherry.state import database
 from wherry.state.database import Database
 from wherry.state.meta import Meta
 from wherry.state.schema import MIGRATIONS
@@ -25,7 +27,7 @@ from wherry.state.schema import MIGRATIONS
 def test_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_only: bool, calls: list[str]
 ) -> None:
-    database = Database(tmp_path / "wherry.db", MIGRATIONS)
+    opened = Database(tmp_path / "wherry.db", MIGRATIONS)
     made: list[str] = []
 
     def note(name: str) -> None:
@@ -39,13 +41,23 @@ def test_the_order(
         monkeypatch.setattr(os, name, noted)
 
     try:
-        Meta(database).set_default("a", "b")
+        Meta(opened).set_default("a", "b")
         for name in ("utime", "fsync", "fdatasync"):
             note(name)
-        database.settle(rows_only=rows_only)
-        database.settle(rows_only=rows_only)  # there is nothing left to do
+        opened.settle(rows_only=rows_only)
+        opened.settle(rows_only=rows_only)  # there is nothing left to do
         assert made == calls
-        assert database.is_settled(rows_only=rows_only)
+        assert opened.is_settled(rows_only=rows_only)
     finally:
         monkeypatch.undo()
-        database.close()
+        opened.close()
+
+
+def test_placeholders_have_no_numbers() -> None:
+    """Python 3.14 refuses ``?1`` with a sequence; 3.12 warns of it."""
+    found = [
+        path.name
+        for path in Path(database.__file__).parent.glob("*.py")
+        if re.search(r"\?[0-9]", path.read_text())
+    ]
+    assert found == []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from buildkitlab import BuildClient
 from daemonlab import LabDaemon
 
 pytestmark = pytest.mark.kernel
@@ -184,6 +186,25 @@ def test_heads(daemon: LabDaemon, name: str) -> None:
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Ostype"], answer.headers["Api-Version"]) == (101, "linux", "1.56")
     connection.close()
+
+
+def test_events_of_a_commit(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("create", "--name", name, "busybox").ok()
+    made = daemon.docker("commit", name, f"{name}:x").ok()
+    events = daemon.api("GET", "/events", since=1, until=f"{time.time():.6f}").lines
+    ours = [
+        e["Action"] for e in events if made in json.dumps(e) and e["Action"] in ("create", "tag", "commit")
+    ]
+    assert ours == ["create", "tag", "commit"]
+    daemon.docker("rmi", f"{name}:x").ok()
+
+
+@pytest.mark.parametrize("line", ["FROM busybox", "FROM busybox AS one", "FROM busybox:latest"])
+def test_titles_of_steps(daemon: LabDaemon, tmp_path: Path, line: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"{line}\nRUN true\n")
+    done = BuildClient(daemon, "new").build(tmp_path)
+    image = daemon.api("GET", "/images/busybox/json").json["Id"]
+    assert f"1/2] FROM docker.io/library/busybox:latest@{image}\n" in done.errors, done.errors
 
 
 def test_kinds_of_answers(daemon: LabDaemon, name: str) -> None:

@@ -43,8 +43,8 @@ test-clients: setup-tests ## clients of others, each as it is locked: docs/compa
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup tests/clients tests/integration/test_api_sdk.py \
 		tests/unit/buildkit $(wildcard tests/integration/test_buildkit_*.py) tests/integration/test_compose_plugin.py
 
-test-versions: setup-tests ## the unit tests at the lowest versions declared, at the newest, and on Python 3.13
-	@scripts/test-versions minima newest python3.13
+test-versions: setup-tests ## the unit tests at the lowest versions declared, at the newest, and on Python 3.12 and 3.13
+	@scripts/test-versions minima newest python3.12 python3.13
 
 # Python 3.13 takes a root of its own, so it is left to whoever changes what is declared.
 ci-versions: setup-tests

@@ -41,8 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "client": {"wire", "model"},
     "compose": {"client", "wire", "model"},
     "cli": {"compose", "client", "wire", "model"},
+    "doctor": {"network", "runtime", "state", "linux", "model"},
     "daemon": {
-        "api", "buildkit", "rpc", "engine", "wire", "images", "storage", "dockerfile", "solver", "registry",
+        "doctor", "api", "buildkit", "rpc", "engine", "wire", "images", "storage", "dockerfile", "solver",
+        "registry",
         "network",
         "volumes", "runtime", "logs", "state", "linux", "model",
     },
@@ -89,7 +91,7 @@ LONG: dict[str, str] = {
 # Modules of the outside world that only one room may touch.
 ONLY_IN: dict[str, set[str]] = {
     "ctypes": {"linux"},
-    "subprocess": {"linux", "cli", "client"},
+    "subprocess": {"linux", "cli", "client", "doctor"},
     "sqlite3": {"state", "hub"},
     "psycopg": {"hub"},
     "aiobotocore": {"hub"},

@@ -210,10 +210,10 @@ class LabHub:
 
 
 @contextlib.contextmanager
-def hub(*more: str, admin: bool = True) -> Iterator[LabHub]:
-    """A hub on SQLite and files."""
+def hub(*more: str, admin: bool = True, env: Mapping[str, str] | None = None) -> Iterator[LabHub]:
+    """A hub on SQLite and files, where ``more`` does not say otherwise."""
     base = reaper.keep(Path(tempfile.mkdtemp(prefix="whh")))
-    lab = LabHub(base, ["--root", str(base / "root")], list(more))
+    lab = LabHub(base, ["--root", str(base / "root")], list(more), dict(env or {}))
     try:
         if admin:
             lab.add_account(*ADMIN, "--admin")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -315,8 +316,65 @@ def test_build_and_up(lab: ProjectLab) -> None:
     )
     out = lab.run("up")
     assert "a-1  | hello you\n" in out and "b-1  | more\n" in out
+    built = lab.daemon.api("GET", f"/images/{lab.name}-a/json").json["Config"]["Labels"]
+    assert built["com.docker.compose.project"] == lab.name and built["com.docker.compose.service"] == "a"
     lab.run("down", "--rmi", "local")
     assert lab.daemon.api("GET", f"/images/{lab.name}-a/json").status == 404
+
+
+MEET = (
+    "RUN --mount=type=cache,id={id},target=/c touch /c/{me} && until [ -e /c/{other} ]; do sleep 0.05; done"
+)
+
+
+def test_builds_run_side_by_side_on_one_screen(lab: ProjectLab) -> None:
+    """Each ends only when it has seen the other."""
+    for me, other in (("a", "b"), ("b", "a")):
+        step = MEET.format(id=lab.name, me=me, other=other)
+        (lab.where / f"{me}.Dockerfile").write_text(f"FROM busybox\n{step}\n")
+    lab.file("services:\n" + "".join(f"  {n}: {{build: {{dockerfile: {n}.Dockerfile}}}}\n" for n in "ab"))
+    lab.run("build")
+    for n in "ab":
+        assert re.search(rf"^#\d+ \[{n} 2/2\] RUN --mount", lab.errors, re.MULTILINE), lab.errors
+        assert f"Named {lab.name}-{n}:latest" in lab.errors
+    numbers = re.findall(r"^#(\d+) \[(\w) ", lab.errors, re.MULTILINE)
+    assert not {n for n, one in numbers if one == "a"} & {n for n, one in numbers if one == "b"}
+
+
+def test_a_failed_build_leaves_the_others_alone(lab: ProjectLab) -> None:
+    bad, good = "FROM busybox\\nRUN echo why; exit 7", "FROM busybox\\nRUN sleep 0.5; echo fine"
+    lab.file(
+        f'services:\n  bad: {{build: {{dockerfile_inline: "{bad}"}}}}\n'
+        f'  good: {{build: {{dockerfile_inline: "{good}"}}}}\n'
+        '  above: {build: {dockerfile_inline: "FROM b", additional_contexts: {b: "service:bad"}}}\n'
+    )
+    lab.run("build", code=1)
+    assert "service bad: ERROR: " in lab.errors and "returned a non-zero code: 7" in lab.errors
+    assert "------\n > [bad 2/2] RUN echo why; exit 7:\nwhy\n------" in lab.errors
+    assert "above" not in lab.errors
+    assert lab.daemon.api("GET", f"/images/{lab.name}-good/json").status == 200
+
+
+def test_an_interrupt_ends_all_builds(lab: ProjectLab) -> None:
+    build = 'build: {dockerfile_inline: "FROM busybox\\nRUN sleep 600"}'
+    lab.file(f"services:\n  a: {{{build}}}\n  b: {{{build.replace('600', '601')}}}\n")
+    process = lab.popen("build")
+    until(lambda: _sleepers("600") and _sleepers("601"))
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    until(lambda: not _sleepers("600") and not _sleepers("601"))
+
+
+def _sleepers(seconds: str) -> bool:
+    wanted = f"sleep\0{seconds}\0".encode()
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes() == wanted:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def test_logs_are_in_the_order_of_time(lab: ProjectLab) -> None:
@@ -353,7 +411,7 @@ def test_commands_without_a_file(lab: ProjectLab) -> None:
         (("--no-such", "up"), 1, "unknown flag: --no-such"),
         (("--progress", "odd", "ps"), 1, 'unsupported --progress value "odd"'),
         (("up", "-d", "--abort-on-container-exit"), 1, "cannot be combined"),
-        (("publish", "x"), 125, "is not implemented yet"),
+        (("bridge", "x"), 125, "is not implemented yet"),
         (("port", "web", "80"), 1, "no container for web"),
         (("nonsense",), 1, "unknown command: wherry compose nonsense"),
     ],

@@ -240,3 +240,68 @@ def test_the_same_comes_out(release: str, daemon: LabDaemon, name: str, tmp_path
     for shown in theirs:
         different = {k: (ours[shown].get(k), v) for k, v in theirs[shown].items() if ours[shown].get(k) != v}
         assert not different, f"{shown}: ours, the plugin's: {different}"
+
+
+BAKED = """
+services:
+  web:
+    build:
+      context: .
+      dockerfile: X.Dockerfile
+      args: {A: "1", B: }
+      labels: {l: v}
+      target: t
+      cache_from: [a/b, "type=local,src=x"]
+      cache_to: ["type=inline"]
+      no_cache: true
+      pull: true
+      network: host
+      platforms: [linux/amd64, linux/arm64]
+      secrets: [s, {source: s2, target: tt}]
+      ssh: [default]
+      tags: [x/y:1]
+      shm_size: 64m
+      extra_hosts: ["h=1.2.3.4"]
+      ulimits: {nofile: 10, nproc: {soft: 1, hard: 2}}
+      entitlements: [network.host]
+      additional_contexts: {o: ../o, i: docker-image://alpine, svc: "service:api"}
+      privileged: true
+      provenance: mode=max
+      sbom: true
+  api:
+    image: my/api
+    platform: linux/arm64
+    build: {dockerfile_inline: "FROM scratch\\nRUN $$X\\n"}
+  plain.one: {build: ./sub}
+secrets: {s: {file: ./s.txt}, s2: {environment: HOME}}
+"""
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--push", "--no-cache", "--pull", "--build-arg", "Z=1", "--ssh", "default=/x", "api"),
+        ("plain.one",),
+    ],
+)
+def test_the_definition_for_bake(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    (tmp_path / "compose.yaml").write_text(BAKED)
+    plugin = str(plugins() / "new" / "docker-compose")
+    theirs = said([plugin, "-p", "g", "build", "--print", *flags], tmp_path)
+    ours = said([str(WHERRY), "compose", "-p", "g", "build", "--print", *flags], tmp_path)
+    assert (theirs.returncode, ours.returncode) == (0, 0), ours.stderr + theirs.stderr
+    wanted, found = json.loads(theirs.stdout), json.loads(ours.stdout)
+    for one in (*found["target"].values(), *wanted["target"].values()):
+        one.get("ulimits", []).sort()  # theirs have no order
+    assert found["target"] == wanted["target"]
+    assert [list(one) for one in found["target"].values()] == [list(one) for one in wanted["target"].values()]
+    assert sorted(found["group"]["default"]["targets"]) == sorted(wanted["group"]["default"]["targets"])
+
+
+def test_attestations_in_the_definition_for_bake(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(BAKED)
+    flags = ("--provenance", "false", "--sbom", "generator=x", "plain.one")
+    ours = said([str(WHERRY), "compose", "build", "--print", *flags], tmp_path)
+    target = json.loads(ours.stdout)["target"]["plain_one"]
+    assert target["attest"] == ["type=provenance,disabled=true", "type=sbom,generator=x"]

@@ -432,13 +432,34 @@ def test_referrers_by_pages(lab: LabHub, repo: str) -> None:
         document = json.loads(_bad(annotations={"n": str(i)}))
         document["subject"] = {"mediaType": MANIFEST, "digest": subject, "size": 9}
         sent.add(lab.manifest(repo, document))
-    got: list[str] = []
-    path = f"/v2/{repo}/referrers/{subject}"
+    pages = _referrers_by_pages(lab, f"/v2/{repo}/referrers/{subject}")
+    assert [len(page) for page in pages] == [100, 5]
+    assert {one["digest"] for page in pages for one in page} == sent
+
+
+def _referrers_by_pages(lab: LabHub, path: str) -> list[list[dict[str, Any]]]:
+    pages = []
     while path:
         page = lab.ask("GET", path).expect(200)
-        got += [m["digest"] for m in page.json["manifests"]]
+        pages.append(page.json["manifests"])
         path = page.headers.get("Link", "").partition("<")[2].partition(">")[0]
-    assert len(got) == 105 and set(got) == sent
+    return pages
+
+
+def test_referrers_with_large_annotations(lab: LabHub, repo: str) -> None:
+    """A page stays below the 4 MiB that clients accept."""
+    lab.blob(repo, b"{}")
+    subject = sha(b"annotated at length")
+    notes = [{"n": str(i), "text": str(i) * 900_000} for i in range(3)]
+    for one in notes:
+        document = json.loads(_bad(annotations=one))
+        document["subject"] = {"mediaType": MANIFEST, "digest": subject, "size": 9}
+        lab.manifest(repo, document)
+    pages = _referrers_by_pages(
+        lab, f"/v2/{repo}/referrers/{subject}?artifactType=application%2Fvnd.oci.empty.v1%2Bjson"
+    )
+    assert [len(page) for page in pages] == [2, 1]
+    assert [one["annotations"] for page in pages for one in page] == notes
 
 
 # ---- lists ---------------------------------------------------------------------------------------------
@@ -505,6 +526,7 @@ def test_what_is_unknown(lab: LabHub, repo: str) -> None:
         (f"/v2/{repo}/blobs/{sha(b'not')}", "BLOB_UNKNOWN"),
         (f"/v2/{repo}/manifests/{sha(b'not')}", "MANIFEST_UNKNOWN"),
         (f"/v2/{repo}/manifests/nope", "MANIFEST_UNKNOWN"),
+        (f"/v2/{repo}/manifests/.NO_TAG_HAS_THIS_FORM", "MANIFEST_UNKNOWN"),
         (f"/v2/{repo}/blobs/uploads/{'a' * 32}", "BLOB_UPLOAD_UNKNOWN"),
         ("/v2/spec/never/manifests/v1", "NAME_UNKNOWN"),
         (f"/v2/spec/never/blobs/{sha(b'not')}", "NAME_UNKNOWN"),

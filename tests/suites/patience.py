@@ -17,6 +17,10 @@ from typing import Any
 _BLOCK = bytes(1 << 20)
 _USUAL = 0.008
 """Seconds of processor time that an ordinary machine of 2015 takes for :func:`_work`."""
+_MOST = 6.0
+"""How many times as long as usual anything may take, whatever the machine is and whatever runs beside us."""
+_MOST_OF_DECLARED = 3.0
+"""The same, in times of what ``WHERRY_TEST_PATIENCE`` declares, for machines that are slow by nature."""
 
 
 def _work() -> None:
@@ -31,7 +35,11 @@ def slowness() -> float:
 
     ``WHERRY_TEST_PATIENCE`` sets the least, for machines whose devices are slower than their processor."""
     best = min(_timed() for _ in range(3))
-    return max(1.0, float(os.environ.get("WHERRY_TEST_PATIENCE", "1")), best / _USUAL)
+    return max(_declared(), best / _USUAL)
+
+
+def _declared() -> float:
+    return max(1.0, float(os.environ.get("WHERRY_TEST_PATIENCE", "1")))
 
 
 def _timed() -> float:
@@ -47,9 +55,14 @@ def crowd() -> float:
     return max(1.0, max(float(minute), float(counts.partition("/")[0])) / (os.cpu_count() or 1))
 
 
+def pace() -> float:
+    """Seconds of this machine, as it is now, for one of an ordinary machine that has nothing else to do."""
+    return min(slowness() * crowd(), max(_MOST, _MOST_OF_DECLARED * _declared()))
+
+
 def patiently(seconds: float) -> float:
     """``seconds``, as long as they take on this machine at this moment."""
-    return seconds * slowness() * crowd()
+    return seconds * pace()
 
 
 class Deadline:
@@ -61,10 +74,10 @@ class Deadline:
 
     def left(self) -> float:
         """Seconds of this machine, as it is now, that are left; 0 when it has passed."""
-        now, pace = time.monotonic(), slowness() * crowd()
-        self._left = max(0.0, self._left - (now - self._seen) / pace)
+        now, slow = time.monotonic(), pace()
+        self._left = max(0.0, self._left - (now - self._seen) / slow)
         self._seen = now
-        return self._left * pace
+        return self._left * slow
 
     @property
     def passed(self) -> bool:

@@ -6,7 +6,7 @@ from wherry.api import upgrades
 from wherry.api.router import Route
 from wherry.api.routes import (
     backup,
-    build,
+    building,
     commit,
     containers,
     diskusage,
@@ -33,7 +33,7 @@ MODULES = (
     lost,
     diskusage,
     backup,
-    build,
+    building,
     containers,
     files,
     commit,

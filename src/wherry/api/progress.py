@@ -9,7 +9,7 @@ from aiohttp import web
 
 from wherry.api.context import ABANDONED, RequestContext
 from wherry.api.server import JsonStream
-from wherry.engine.builds.runner import RunFailed
+from wherry.engine.builds.runfailed import RunFailed
 from wherry.errors import InvalidArgument, WherryError
 from wherry.model import oci
 from wherry.model.credentials import Credentials

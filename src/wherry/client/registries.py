@@ -62,6 +62,22 @@ def put_manifest(api: Api, name: str, media_type: str, data: bytes, *, headers: 
     return answer
 
 
+def put_blob(api: Api, name: str, media_type: str, data: bytes, *, headers: Headers) -> Object:
+    """Put a small blob into a repository; answers its descriptor, as a manifest names it."""
+    sent = {"Content-Type": "application/octet-stream", **headers}
+    response = api.request(
+        "PUT", _path(name, "blob"), query={"mediaType": media_type}, data=data, headers=sent
+    )
+    answer: Object = jsonwire.loads(response.read_all())["Descriptor"]
+    return answer
+
+
+def blob(api: Api, name: str, digest: str, size: int, *, headers: Headers) -> bytes:
+    return api.request(
+        "GET", _path(name, "blob"), query={"digest": digest, "size": size}, headers=headers
+    ).read_all()
+
+
 def copy(api: Api, source: str, target: str, *, headers: Headers) -> Iterator[Object]:
     """Let the daemon copy an image between registries; a progress stream."""
     query = {"from": source, "to": target}

@@ -119,6 +119,7 @@ def _host(project: Project, service: Any, mounts: ServiceMounts, resolve: Resolv
     host: Object = {
         "Binds": mounts.binds or None,
         "Mounts": mounts.mounts or None,
+        **({"Secrets": mounts.secrets} if mounts.secrets else {}),
         "Annotations": dict(service.get("annotations") or {}) or None,
         "CapAdd": list(service.get("cap_add") or ()) or None,
         "CapDrop": list(service.get("cap_drop") or ()) or None,

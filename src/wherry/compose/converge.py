@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 
-from wherry.client import archives, containers
-from wherry.compose import attachment, bodies, hashing, labels, mounts
+from wherry.client import archives, containers, secrets
+from wherry.compose import attachment, bodies, engine, hashing, labels, mounts
 from wherry.compose.defaults import with_environment
 from wherry.compose.places import ComposeError, Map
 from wherry.compose.state import ProjectContainer, Replacement, by_service
@@ -229,6 +229,8 @@ class Converger:
         body = self.body(name, service, number, shown, replaces=replaces, inherited=inherited)
         own = body["Labels"]
         files = mounts.files_of(self.project, service)
+        for one in body["HostConfig"].get("Secrets") or ():
+            self._check_secret(api, name, one["Name"])
         if self.plan.dry_run:
             return ProjectContainer({"Id": "", "Names": [f"/{shown}"], "Labels": own, "State": "created"})
         try:
@@ -249,6 +251,17 @@ class Converger:
             "State": "created",
         }
         return ProjectContainer(about)
+
+    def _check_secret(self, api: Api, service: str, secret: str) -> None:
+        """:raises ComposeError: the daemon keeps no such secret."""
+        engine.require_wherry(api, f"service {service}: external secret {secret}")
+        try:
+            secrets.inspect(api, secret)
+        except NotFound:
+            raise ComposeError(
+                f"service {service}: external secret {secret} not found; "
+                "create it with 'wherry secret create'"
+            ) from None
 
     def resolve(self, service: str) -> str:
         """The id of a container of a service, for containers that share its namespaces.

@@ -6,10 +6,11 @@ import os
 import sys
 
 from wherry.compose.places import ComposeError
+from wherry.compose.remotes import is_remote, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = (
@@ -37,11 +38,14 @@ class WantedProject:
         profiles: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         cwd: str = "",
+        fetch: Callable[[str], str] = refuse,
     ) -> None:
+        """:param fetch: the path of a file that lies elsewhere (``remotes``)."""
         self.files, self.name, self.directory = list(files), name, directory
         self.env_files, self.profiles = list(env_files), list(profiles)
         self.process = dict(os.environ if environment is None else environment)
         self.cwd = cwd or os.getcwd()
+        self.fetch = fetch
 
 
 class FoundProject:
@@ -51,6 +55,8 @@ class FoundProject:
         self.files, self.directory, self.environment = files, directory, environment
         self.env_files: list[str] = []
         self.warnings: list[str] = []
+        self.fetched: frozenset[str] = frozenset()
+        """Those of the files that lie elsewhere: paths in them are relative to their own directory."""
 
 
 def find(wanted: WantedProject) -> FoundProject:
@@ -68,7 +74,9 @@ def find(wanted: WantedProject) -> FoundProject:
                 env_files = _load_environment(wanted, directory, environment)
     if not files:
         raise ComposeError(NOT_FOUND)
-    found = FoundProject(files, directory, environment)
+    fetched = {one: wanted.fetch(one) for one in files if is_remote(one)}
+    found = FoundProject([fetched.get(one, one) for one in files], directory, environment)
+    found.fetched = frozenset(fetched.values())
     found.env_files, found.warnings = env_files, warnings
     return found
 
@@ -77,14 +85,18 @@ def _given(wanted: WantedProject, environment: Mapping[str, str]) -> list[str]:
     files = wanted.files
     if not files and environment.get("COMPOSE_FILE"):
         files = environment["COMPOSE_FILE"].split(environment.get("COMPOSE_PATH_SEPARATOR") or ":")
-    return [one if one == "-" else os.path.normpath(os.path.join(wanted.cwd, one)) for one in files if one]
+    return [
+        one if one == "-" or is_remote(one) else os.path.normpath(os.path.join(wanted.cwd, one))
+        for one in files
+        if one
+    ]
 
 
 def _directory(wanted: WantedProject, files: Sequence[str]) -> str:
     if wanted.directory:
         return os.path.normpath(os.path.join(wanted.cwd, wanted.directory))
     for one in files:
-        if one != "-":
+        if one != "-" and not is_remote(one):
             return os.path.dirname(one)
     return wanted.cwd
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from wherry.compose import dotenv, merging, paths
+from wherry.compose import dotenv, merging, paths, remotes
 from wherry.compose.places import ComposeError, FileError, Map, Place
 from wherry.compose.reading import ProjectReader
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 DEPTH_MAX = 30
 _SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
-_REMOTE = ("https://", "http://", "git@", "ssh://", "git://", "oci://", "github.com/")
 
 
 def with_included(reader: ProjectReader, layer: Map, directory: str, chain: Sequence[str]) -> Map:
@@ -63,13 +63,7 @@ def _take_over(gathered: Map, brought: Map, place: Place, path: str) -> None:
 
 
 def _included(reader: ProjectReader, one: Map, directory: str, chain: Sequence[str], place: Place) -> Map:
-    files = []
-    for path in one["path"]:
-        if path.startswith(_REMOTE):
-            raise FileError(
-                place, "include", f"of {path} is not supported: only files on this machine are included"
-            )
-        files.append(paths.absolute(path, directory))
+    files = [_file(reader, path, directory, place) for path in one["path"]]
     for file in files:
         if file in chain:
             told = " -> ".join([*chain, file])
@@ -82,6 +76,7 @@ def _included(reader: ProjectReader, one: Map, directory: str, chain: Sequence[s
         _environment(reader, one, where, directory),
         interpolate=reader.interpolate,
         resolve_paths=reader.resolve_paths,
+        fetch=reader.fetch,
     )
     merged: Map | None = None
     for file in files:
@@ -97,6 +92,15 @@ def _included(reader: ProjectReader, one: Map, directory: str, chain: Sequence[s
     return merged
 
 
+def _file(reader: ProjectReader, path: str, directory: str, place: Place) -> str:
+    if not remotes.is_remote(path):
+        return paths.absolute(path, directory)
+    try:
+        return reader.fetch(path)
+    except WherryError as e:
+        raise FileError(place, "include", f"of {e.message}") from e
+
+
 def files_of(reader: ProjectReader, files: Sequence[str], directory: str) -> list[str]:
     """The files and those that they include, as long as their names contain no variables."""
     found: list[str] = []
@@ -108,7 +112,10 @@ def files_of(reader: ProjectReader, files: Sequence[str], directory: str) -> lis
             for one in document.get("include") or ():
                 path: Any = one.get("path") if isinstance(one, Map) else one
                 texts = [str(name) for name in (path if isinstance(path, list) else [path])]
-                names = [paths.absolute(text, directory) for text in texts]
+                names = [
+                    reader.fetch(text) if remotes.is_remote(text) else paths.absolute(text, directory)
+                    for text in texts
+                ]
                 more = files_of(reader, names, os.path.dirname(names[0]))
                 found += [name for name in more if name not in found]
     return found

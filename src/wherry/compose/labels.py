@@ -23,3 +23,8 @@ VOLUME = PREFIX + "volume"
 SPOKEN = "2.40.3"
 """The version of Docker's plugin that these labels correspond to. It is written on containers, and each
 program reads the other's."""
+
+
+def of_image(project: str, service: str) -> dict[str, str]:
+    """The labels of an image that was built for a service."""
+    return {PROJECT: project, SERVICE: service, VERSION: SPOKEN}

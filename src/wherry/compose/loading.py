@@ -6,6 +6,8 @@ paths -> profiles -> defaults -> checks
 
 from __future__ import annotations
 
+import os
+
 from wherry.compose import checks, defaults, finding, including, merging, naming, paths
 from wherry.compose.places import ComposeError, Map
 from wherry.compose.project import Project, extensions_of
@@ -37,7 +39,9 @@ USUAL = How()
 def load(wanted: WantedProject, how: How = USUAL, *, separator: str = "-") -> Project:
     """:raises ComposeError: no file was found, or a file has an error; the text has its place."""
     found = finding.find(wanted)
-    reader = ProjectReader(found.environment, interpolate=how.interpolate, resolve_paths=how.resolve_paths)
+    reader = ProjectReader(
+        found.environment, interpolate=how.interpolate, resolve_paths=how.resolve_paths, fetch=wanted.fetch
+    )
     name = naming.name_of(wanted, found, reader.documents)
     found.environment["COMPOSE_PROJECT_NAME"] = name
     merged = _merged(reader, found)
@@ -76,8 +80,11 @@ def load(wanted: WantedProject, how: How = USUAL, *, separator: str = "-") -> Pr
 def _merged(reader: ProjectReader, found: FoundProject) -> Map:
     merged: Map | None = None
     for file in found.files:
-        layer = reader.layer(file, found.directory)
-        layer = including.with_included(reader, layer, found.directory, [file])
+        directory = os.path.dirname(file) if file in found.fetched else found.directory
+        layer = reader.layer(file, directory)
+        layer = including.with_included(reader, layer, directory, [file])
+        if directory != found.directory and reader.resolve_paths:
+            paths.resolve(layer, directory)
         merged = layer if merged is None else merging.merge(merged, layer)
     assert merged is not None
     return merged

@@ -17,11 +17,13 @@ SECRETS_AT, CONFIGS_AT = "/run/secrets/", "/"
 
 
 class ServiceMounts:
-    """``binds`` and ``mounts`` for the host configuration; ``targets`` are the mount targets."""
+    """``binds``, ``mounts`` and the daemon's own ``secrets`` for the host configuration; ``targets`` are the
+    mount targets."""
 
     def __init__(self) -> None:
         self.binds: list[str] = []
         self.mounts: list[Object] = []
+        self.secrets: list[Object] = []
 
     @property
     def targets(self) -> set[str]:
@@ -45,7 +47,9 @@ def mounts_of(project: Project, service: Any, inherited: dict[str, str]) -> Serv
     for section, root in (("secrets", SECRETS_AT), ("configs", CONFIGS_AT)):
         for one in service.get(section) or ():
             definition = getattr(project, section)[one["source"]]
-            if definition.get("file") and not _has_owner(one):
+            if section == "secrets" and definition.get("external"):
+                made.secrets.append(_kept_secret(one, definition))
+            elif definition.get("file") and not _has_owner(one):
                 made.mounts.append(
                     {
                         "Type": "bind",
@@ -57,6 +61,17 @@ def mounts_of(project: Project, service: Any, inherited: dict[str, str]) -> Serv
     for target, name in inherited.items():
         if target not in taken and target not in made.targets:
             made.mounts.append({"Type": "volume", "Source": name, "Target": target})
+    return made
+
+
+def _kept_secret(one: Any, definition: Any) -> Object:
+    """A secret that the daemon keeps, as a member of ``HostConfig.Secrets``."""
+    made: Object = {"Name": definition["name"], "Target": target_of(one, SECRETS_AT)}
+    for key, member in (("uid", "UID"), ("gid", "GID")):
+        if one.get(key) is not None:
+            made[member] = _number(one, key)
+    if one.get("mode") is not None:
+        made["Mode"] = int(one["mode"], 8)
     return made
 
 
@@ -147,11 +162,12 @@ def files_of(project: Project, service: Any) -> list[File]:
     for section, root in (("secrets", SECRETS_AT), ("configs", CONFIGS_AT)):
         for one in service.get(section) or ():
             definition = getattr(project, section)[one["source"]]
+            if definition.get("external") and section == "secrets":
+                continue  # the daemon has it
             if definition.get("external"):
                 raise ComposeError(
-                    f"unsupported external {section[:-1]} {definition.get('name')}: external {section} "
-                    "belong to a swarm; "
-                    "give a file or an environment variable instead"
+                    f"unsupported external config {definition.get('name')}: external configs belong to a "
+                    "swarm; give a file, content or an environment variable instead"
                 )
             if definition.get("file") and not _has_owner(one):
                 continue

@@ -118,6 +118,8 @@ def _choice(service: Any, policy: str, held: Object | None, how: ProjectImages) 
         return "build" if how.build is not None else ""
     if policy == "always":
         return "pull" if service.get("image") else ("build" if held is None else "")
+    if policy == "refresh" and service.get("pull_refresh_after"):
+        policy = f"every_{service['pull_refresh_after']}"
     if policy in ("daily", "weekly") or policy.startswith("every_"):
         if held is None or _older(held, policy):
             return "pull"

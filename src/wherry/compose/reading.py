@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from wherry.compose import finding, interpolation, merging, paths, schema, yamlfile
+from wherry.compose import finding, interpolation, merging, paths, remotes, schema, yamlfile
 from wherry.compose.places import RESET, ComposeError, FileError, Map, Place, copied, unresolved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 EXTENDS_MAX = 50
 FILES_MAX = 200
@@ -19,9 +19,15 @@ class ProjectReader:
     """Reads the files of one project; keeps a list of the files, and of unset variables."""
 
     def __init__(
-        self, environment: Mapping[str, str], *, interpolate: bool = True, resolve_paths: bool = True
+        self,
+        environment: Mapping[str, str],
+        *,
+        interpolate: bool = True,
+        resolve_paths: bool = True,
+        fetch: Callable[[str], str] = remotes.refuse,
     ) -> None:
-        self.environment = environment
+        """:param fetch: the path of a file that lies elsewhere (``remotes``)."""
+        self.environment, self.fetch = environment, fetch
         self.interpolate, self.resolve_paths = interpolate, resolve_paths
         self.unset: dict[str, None] = {}
         """Variables without a value, in the order in which they were found."""
@@ -93,7 +99,10 @@ class ProjectReader:
         base_name = extends["service"]
         base_file, base_directory, others = file, directory, services
         if extends.get("file"):
-            base_file = os.path.normpath(os.path.join(directory, extends["file"]))
+            if remotes.is_remote(extends["file"]):
+                base_file = self.fetch(extends["file"])
+            else:
+                base_file = os.path.normpath(os.path.join(directory, extends["file"]))
             base_directory = os.path.dirname(base_file)
             others = self._services_of(base_file, place, name)
         link = (base_file, base_name)

@@ -28,6 +28,7 @@ class LazyHttp2:
         if self._face is None:
             async with self._loading:
                 if self._face is None:
+                    await self._engine.open_builds()
                     # The imports take a tenth of a second: not on the loop, where all requests would wait.
                     make = await threads.short(_import)
                     self._face = make(self._engine)

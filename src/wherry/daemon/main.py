@@ -35,6 +35,8 @@ def entry() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
+    if arguments[:1] == ["doctor"]:
+        return _doctor(arguments[1:])
     try:
         config, mode = configuration.load(arguments)
         if mode == "validate":
@@ -62,6 +64,19 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _doctor(arguments: Sequence[str]) -> int:
+    """``wherryd doctor``: also where the daemon would not start."""
+    from wherry.doctor import report
+
+    try:
+        options, rest = report.options(arguments)
+        config, _ = configuration.load(rest)
+        return report.run(options, [config.root, config.run], sorted(config.runtimes.values()))
+    except WherryError as e:
+        print(f"wherryd: {e.message}", file=sys.stderr)
+        return 1
 
 
 async def _serve(config: Config) -> None:

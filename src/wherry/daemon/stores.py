@@ -22,6 +22,7 @@ from wherry.images import takeup
 from wherry.images.layers import LayerStore
 from wherry.images.store import ImageStore
 from wherry.linux import cgroups
+from wherry.linux.launchspace import LaunchSpace
 from wherry.linux.plugins import Directories, Plugins
 from wherry.model import oci
 from wherry.network import room as network_room
@@ -161,7 +162,14 @@ def _settings(config: Config, runtimes: dict[str, Runtime], engine_id: str) -> S
         cdi_directories=config.cdi_directories,
         keep_versions=config.keep_versions,
         image_policy=config.image_policy,
+        warnings=lambda: _warnings(config),
     )
+
+
+def _warnings(config: Config) -> list[str]:
+    from wherry.doctor import report  # only ``info`` pays for it
+
+    return report.warnings([config.root, config.run])
 
 
 def _security(config: Config) -> SecurityDefaults:
@@ -264,8 +272,16 @@ def _runtimes(config: Config) -> dict[str, Runtime]:
         programs[name] = program
     if not programs:
         raise Unavailable("no OCI runtime is there (package crun or runc)")
+    space = LaunchSpace([config.run / "tasks", config.run / "netns"])
     return {
-        name: Runtime(config.run, name=name, program=program, conmon=conmon)
+        name: Runtime(
+            config.run,
+            name=name,
+            program=program,
+            conmon=conmon,
+            # Of other runtimes, more may stay behind than the container, in the namespace they are run in.
+            space=space if name in _RUNTIMES and name not in config.runtimes else None,
+        )
         for name, program in programs.items()
     }
 

@@ -22,6 +22,7 @@ from wherry.engine.engine import Engine
 from wherry.engine.processes.wiring import StatsEncoding
 from wherry.engine.upkeep.restore import Archive
 from wherry.errors import Conflict, InvalidArgument, Unavailable
+from wherry.linux import launchspace
 from wherry.runtime.task import conmon_fd
 from wherry.state.containers import Containers
 from wherry.state.database import Database
@@ -74,7 +75,6 @@ async def rebuild(config: Config) -> None:
     try:
         made = engine.wire(opened.ground, opened.stores, StatsEncoding(stats.encode, stats.encode_stopped))
         await made.upkeep.reconciler.take_up()
-        await made.builds.close()
     finally:
         opened.db.close()
     log.info("the database is made again; start wherryd as usual")
@@ -101,7 +101,6 @@ async def restore(config: Config) -> None:
                 encoding = StatsEncoding(stats.encode, stats.encode_stopped)
                 wired = engine.wire(opened.ground, opened.stores, encoding)
                 await wired.upkeep.restorer.run(archive)
-                await wired.builds.close()
             finally:
                 opened.db.close()
     except BaseException as e:
@@ -131,6 +130,7 @@ def teardown(config: Config) -> None:
     try:
         _refuse_running(config, db)
         open_network(config, db).teardown()
+        launchspace.release(config.run / "tasks")
     finally:
         db.close()
 

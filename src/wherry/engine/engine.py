@@ -5,19 +5,20 @@
      images  volumes  logs  mounts
       ground: settings, rows, events, live
 
-Each room is put together where it lives (``wiring.py``); here they only meet.
+Each room is put together where it lives (``wiring.py``); here they only meet. The room of builds is the
+largest, and needed last: its modules are imported after the first answers (:meth:`Engine.open_builds`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from wherry import threads
-from wherry.engine.builds import wiring as builds
-from wherry.engine.builds.service import BuildService
 from wherry.engine.containers import wiring as containers
 from wherry.engine.containers.stillness import Stillness
 from wherry.engine.containers.wiring import ContainerRoom
@@ -36,10 +37,13 @@ from wherry.engine.upkeep import wiring as upkeep
 from wherry.engine.upkeep.wiring import UpkeepRoom
 from wherry.engine.volumes import wiring as volumes
 from wherry.engine.volumes.wiring import VolumeRoom
-from wherry.linux import memory
+from wherry.linux import launchspace, memory
 from wherry.mishaps import contained
 from wherry.model import oci
 from wherry.runtime.spec import warm_up
+
+if TYPE_CHECKING:
+    from wherry.engine.builds.service import BuildService
 
 log = logging.getLogger(__name__)
 _SETTLING = 1.0
@@ -60,9 +64,23 @@ class Engine:
     images: ImageRoom
     volumes: VolumeRoom
     networks: NetworkService
-    builds: BuildService
     upkeep: UpkeepRoom
+    _make_builds: Callable[[], BuildService]
+    _builds: BuildService | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     _background: list[asyncio.Task[object]] = field(default_factory=list)
+
+    async def open_builds(self) -> None:
+        """Have :attr:`builds`. Whoever uses it awaits this first; only the first call takes time."""
+        async with self._opening:
+            if self._builds is None:
+                self._builds = await threads.disk.to_end(self._make_builds)
+
+    @property
+    def builds(self) -> BuildService:
+        """The use cases of builds, after :meth:`open_builds`."""
+        assert self._builds is not None, "open_builds was not awaited"
+        return self._builds
 
     @property
     def events(self) -> EventBus:
@@ -76,6 +94,7 @@ class Engine:
         """Bring the host into the state that the rows (the database) describe, as far as the first answers
         depend on it."""
         await threads.runtime(self.stores.network.start)
+        await threads.runtime(launchspace.prepare, self.settings.run / "tasks")
         await self.upkeep.reconciler.run()
         self._background = [
             asyncio.create_task(threads.disk(work))
@@ -89,8 +108,16 @@ class Engine:
         self._background.append(asyncio.create_task(self._resume()))
 
     async def _resume(self) -> None:
+        with contained("take over the running containers"):
+            await self.upkeep.reconciler.adoption.run()
+        self._background.append(asyncio.create_task(self._open_builds_soon()))
         with contained("take up what earlier daemons left"):
             await self.upkeep.reconciler.resume()
+
+    async def _open_builds_soon(self) -> None:
+        """Remove what builds of an earlier daemon left, and have the first build begin at once."""
+        with contained("open the room of builds"):
+            await self.open_builds()
 
     async def settle(self, *, rows_only: bool = False) -> None:
         """Make a finished change durable before the client is told: a power cut does not undo it then.
@@ -111,12 +138,15 @@ class Engine:
         self.events.close()
         await self.upkeep.close()
         await self.volumes.close()
-        await self.builds.close()
+        if self._builds is not None:
+            await self._builds.close()
         await self.images.close()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.processes.close()
         await self.containers.close()
         await self.logs.close()
+        for runtime in self.stores.runtimes.values():
+            runtime.close()
         await threads.runtime(self.stores.network.shutdown)
         if late := await threads.drain(_LAST_JOBS):
             log.warning("stopping although work is under way on the threads %s", ", ".join(late))
@@ -138,6 +168,15 @@ def wire(ground: Ground, stores: Stores, encoding: StatsEncoding) -> Engine:
         images=image_room,
         volumes=volumes.wire(ground, stores, stillness),
         networks=NetworkService(ground, network=stores.network, sandboxes=container_room.sandboxes),
-        builds=builds.wire(ground, stores, image_room, container_room),
+        _make_builds=partial(_wire_builds, ground, stores, image_room, container_room),
         upkeep=upkeep.wire(ground, stores, holds, stillness, log_room, image_room, container_room),
     )
+
+
+def _wire_builds(
+    ground: Ground, stores: Stores, images: ImageRoom, containers: ContainerRoom
+) -> BuildService:
+    """Blocks: a tenth of a second for the imports, and as long as it takes to remove what builds left."""
+    from wherry.engine.builds import wiring as builds
+
+    return builds.wire(ground, stores, images, containers)

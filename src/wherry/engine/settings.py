@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +45,8 @@ class Settings:
     keep_versions: Keep = field(default_factory=Keep)
     image_policy: ImageUpkeepPolicy = field(default_factory=ImageUpkeepPolicy)
     insecure: bool = False
-    warnings: tuple[str, ...] = field(default=())
+    warnings: Callable[[], Sequence[str]] = tuple
+    """What is wrong with the host, a line each; asked by ``info``."""
 
     def container_directory(self, container_id: str) -> Path:
         """``<root>/containers/<id>``: the log and the files bound into ``/etc``."""

@@ -27,6 +27,7 @@ MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 21, 1 << 24, 1 << 25
 MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
+_TIME_ERROR = 5
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
@@ -179,3 +180,12 @@ def filesystem_type(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     _check(_libc.fstatfs(fd, buffer))
     return int.from_bytes(buffer.raw[:8], sys.byteorder, signed=True) & 0xFFFFFFFF
+
+
+def clock_synchronised() -> bool:
+    """Whether the kernel's clock is kept in step with another one (adjtimex(2))."""
+    state = ctypes.create_string_buffer(512)
+    result = int(_libc.adjtimex(state))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result != _TIME_ERROR

@@ -14,29 +14,57 @@ import msgspec
 
 from wherry.errors import InvalidArgument
 from wherry.model.digest import Digest
-
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
-LAYER_GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
-LAYER_ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-
-MANIFEST_TYPES = frozenset({MANIFEST, DOCKER_MANIFEST})
-INDEX_TYPES = frozenset({INDEX, DOCKER_LIST})
-LAYER_TYPES = frozenset({LAYER, LAYER_GZIP, LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP})
-PLAIN_LAYER_TYPES = frozenset({LAYER, DOCKER_LAYER})
-"""The media types of uncompressed layers: the digest is the diff id, so the blob can be made again from the
-layer's files."""
-
-MANIFEST_SIZE_MAX = 4 << 20
-"""Bytes: the size that the distribution spec requires registries to accept; it is our limit."""
-CONFIG_SIZE_MAX = 8 << 20
+from wherry.model.mediatypes import (
+    CONFIG as CONFIG,
+)
+from wherry.model.mediatypes import (
+    CONFIG_SIZE_MAX as CONFIG_SIZE_MAX,
+)
+from wherry.model.mediatypes import (
+    DOCKER_CONFIG as DOCKER_CONFIG,
+)
+from wherry.model.mediatypes import (
+    DOCKER_LAYER as DOCKER_LAYER,
+)
+from wherry.model.mediatypes import (
+    DOCKER_LAYER_GZIP as DOCKER_LAYER_GZIP,
+)
+from wherry.model.mediatypes import (
+    DOCKER_LIST as DOCKER_LIST,
+)
+from wherry.model.mediatypes import (
+    DOCKER_MANIFEST as DOCKER_MANIFEST,
+)
+from wherry.model.mediatypes import (
+    INDEX as INDEX,
+)
+from wherry.model.mediatypes import (
+    INDEX_TYPES as INDEX_TYPES,
+)
+from wherry.model.mediatypes import (
+    LAYER as LAYER,
+)
+from wherry.model.mediatypes import (
+    LAYER_GZIP as LAYER_GZIP,
+)
+from wherry.model.mediatypes import (
+    LAYER_TYPES as LAYER_TYPES,
+)
+from wherry.model.mediatypes import (
+    LAYER_ZSTD as LAYER_ZSTD,
+)
+from wherry.model.mediatypes import (
+    MANIFEST as MANIFEST,
+)
+from wherry.model.mediatypes import (
+    MANIFEST_SIZE_MAX as MANIFEST_SIZE_MAX,
+)
+from wherry.model.mediatypes import (
+    MANIFEST_TYPES as MANIFEST_TYPES,
+)
+from wherry.model.mediatypes import (
+    PLAIN_LAYER_TYPES as PLAIN_LAYER_TYPES,
+)
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", None),

@@ -104,12 +104,7 @@ class Firewall:
     def drops_of_others(self) -> list[str]:
         """Chains of other tables that drop forwarded packets by default, as ``family table chain``. Then
         containers cannot reach other hosts. We leave that to the owner of the chain."""
-        listing = typed.from_json(self._nft.run("list chains", json=True), _Listing)
-        return [
-            f"{c.family} {c.table} {c.name}"
-            for c in (entry.chain for entry in listing.nftables)
-            if c is not None and (c.hook, c.policy) == ("forward", "drop") and c.table != self._table
-        ]
+        return foreign_drops(self._nft, self._table)
 
     def remove(self) -> None:
         """Remove the table."""
@@ -117,3 +112,15 @@ class Firewall:
 
     def _text(self, verb: str, elements: Elements) -> str:
         return ruleset.commands(self._table, verb, elements)
+
+
+def foreign_drops(nft: Nft, own: str = "") -> list[str]:
+    """Chains that drop forwarded packets by default, as ``family table chain``. :param own: a table to leave
+    out; empty: all that are wherry's."""
+    listing = typed.from_json(nft.run("list chains", json=True), _Listing)
+    return [
+        f"{c.family} {c.table} {c.name}"
+        for c in (entry.chain for entry in listing.nftables)
+        if c is not None and (c.hook, c.policy) == ("forward", "drop")
+        if (c.table != own if own else not c.table.startswith("wherry"))
+    ]

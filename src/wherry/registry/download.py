@@ -21,7 +21,7 @@ from yarl import URL
 from wherry import __version__
 from wherry.errors import Forbidden, InvalidArgument, Unavailable
 from wherry.registry.addresses import Guard
-from wherry.registry.transport import failure
+from wherry.registry.transport import failure, host_tls
 
 _REDIRECTS_MAX = 10
 _FOLLOWED = (301, 302, 303, 307, 308)
@@ -122,7 +122,7 @@ async def _asked(
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_TIMEOUT, sock_read=_TIMEOUT)
     own = {"User-Agent": f"wherry/{__version__} (linux)", "Accept-Encoding": "identity"}
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=guard, use_dns_cache=False),
+        connector=aiohttp.TCPConnector(resolver=guard, use_dns_cache=False, ssl=host_tls()),
         timeout=timeout,
         headers=own,
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -13,6 +13,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,6 +56,13 @@ def shown(url: URL) -> str:
 def _host(url: URL) -> str:
     host = url.raw_host or ""
     return f"[{host}]" if ":" in host else host
+
+
+@cache
+def host_tls() -> ssl.SSLContext:
+    """For connections about which nothing is configured: it trusts whom the host trusts. Every connector is
+    given it, because aiohttp's own contexts trust nobody here (``daemon/entry``)."""
+    return ssl.create_default_context()
 
 
 class TlsContexts:
@@ -118,7 +126,7 @@ class Session:
         proxies = (config.proxies.http, config.proxies.https)
         self._guard = Guard(proxies={URL(proxy).host or "" for proxy in proxies if proxy})
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._guard, limit=0, limit_per_host=0),
+            connector=aiohttp.TCPConnector(resolver=self._guard, limit=0, limit_per_host=0, ssl=host_tls()),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,

@@ -20,7 +20,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from wherry.errors import Internal, InvalidArgument
 from wherry.linux import fifo
 from wherry.linux import process as programs
 from wherry.linux.descriptors import readable
+from wherry.linux.launchspace import LaunchSpace
 from wherry.model import typed
 from wherry.runtime.words import explain, not_created
 
@@ -63,26 +65,49 @@ class _SyncMessage(msgspec.Struct):
 class Runtime:
     """One OCI runtime program and conmon, for the tasks below ``<run>``."""
 
-    def __init__(self, run: Path, *, name: str, program: str, conmon: str) -> None:
+    def __init__(
+        self, run: Path, *, name: str, program: str, conmon: str, space: LaunchSpace | None = None
+    ) -> None:
+        """:param space: where containers are started instead of the host's mount namespace."""
         self.name = name
+        self._space = space
         self._program = program
         self._conmon = conmon
         self._state = run / "runtime" / name
         self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def create(
-        self, container_id: str, bundle: Path, *, streams: Streams, log_path: Path | None, command: str
+        self,
+        container_id: str,
+        bundle: Path,
+        *,
+        streams: Streams,
+        log_path: Path | None,
+        command: str,
+        needed: Iterable[str] = (),
     ) -> Started:
         """Create the container: its process waits for :meth:`start`; the attach socket is there.
 
+        :param needed: what the container uses of ``<run>/tasks`` and ``<run>/netns``: entries of these.
         :raises TaskFailed: the runtime refused.
         """
-        argv = self._conmon_argv(container_id, container_id, bundle, streams)
-        argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
-        message = self._run_conmon(argv, {})
+        with ExitStack() as stack:
+            through: list[str] = []
+            if self._space is not None and (enter := _nsenter()) is not None:
+                namespace = stack.enter_context(self._space.entered(needed))
+                # Only the runtime enters it: conmon, which stays, must not keep mounts of the host.
+                through = [enter, f"--mount={namespace}", "--"] if namespace is not None else []
+            argv = self._conmon_argv(container_id, container_id, bundle, streams, through)
+            argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
+            message = self._run_conmon(argv, {})
         if message.data < 0:
             raise not_created(explain(message.message, command), self.name)
         return Started(message.data, _read_pid(bundle / "conmon.pid"))
+
+    def close(self) -> None:
+        """Release what starts share; containers keep running."""
+        if self._space is not None:
+            self._space.close()
 
     def start(self, container_id: str, command: str) -> None:
         """Let the created process run. :raises TaskFailed: it could not be executed."""
@@ -272,6 +297,11 @@ def _with_oom_score(score: int) -> list[str]:
     """How to run the OCI runtime so that an exec inherits ``score``, which crun 1.8 does not set itself."""
     choom = find_program(["choom"])
     return [choom, "-n", str(score), "--"] if choom is not None and score else []
+
+
+@cache
+def _nsenter() -> str | None:
+    return find_program(["nsenter"])
 
 
 @cache

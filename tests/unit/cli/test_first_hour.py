@@ -13,7 +13,7 @@ import pytest
 
 from wherry.cli import commands, console
 from wherry.cli.building import screen
-from wherry.cli.building.build import _advice
+from wherry.cli.building.screen import with_advice
 from wherry.cli.commands import imagetree
 from wherry.cli.commands.completion import BASH_SCRIPT
 from wherry.cli.main import main
@@ -157,5 +157,5 @@ def test_bash_completes_names_with_colons(tmp_path: Path) -> None:
 
 def test_a_step_that_does_not_trust_the_network() -> None:
     said = ["------", "#3 1.0 SSLError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "------"]
-    assert any("--secret id=ca" in line for line in _advice(said))
-    assert _advice(["------", "no such file", "------"]) == []
+    assert any("--secret id=ca" in line for line in with_advice(said))
+    assert with_advice(["------", "no such file", "------"]) == ["------", "no such file", "------"]

@@ -144,7 +144,10 @@ def test_include_has_its_own_directory_and_environment(tmp_path: Path) -> None:
         ),
         ("include: [gone.yaml]\n" + A, "does not exist"),
         ("include: [compose.yaml]\n" + A, "cycle detected"),
-        ("include: ['https://example.com/x.git']\n" + A, "is not supported"),
+        (
+            "include: ['https://example.com/x.git']\n" + A,
+            "include of https://example.com/x.git is not on this machine",
+        ),
     ],
 )
 def test_include_that_cannot_be(tmp_path: Path, main: str, words: str) -> None:

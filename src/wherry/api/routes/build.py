@@ -1,4 +1,4 @@
-"""``/build``: decode, one engine call, encode."""
+"""``/build``: decode, one engine call, encode. ``building`` has the routes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from wherry.api.archives import send_archive
 from wherry.api.bodies import request_file
 from wherry.api.context import RequestContext, json_response, no_content
 from wherry.api.progress import Reporter, registry_credentials, with_progress
-from wherry.api.router import Route
 from wherry.engine.builds.given import Given
 from wherry.engine.builds.reports import LegacyReport, QuietReport, Report, StepReport
 from wherry.engine.builds.requests import BuildRequest
@@ -212,18 +211,3 @@ async def cancel(ctx: RequestContext) -> web.Response:
         raise InvalidArgument("build ID not provided")
     ctx.engine.builds.cancel(ctx.text("id"))
     return no_content()
-
-
-ROUTES: list[Route] = [
-    ("POST", "/build", build),
-    ("POST", "/build/prune", prune),
-    ("POST", "/build/cancel", cancel),
-    ("GET", "/build/history", history),
-    ("GET", "/build/history/{id}", history_of),
-    ("DELETE", "/build/history/{id}", forget),
-    ("GET", "/build/outputs/{id}", output),
-    ("POST", "/build/sessions", open_session),
-    ("DELETE", "/build/sessions/{id}", close_session),
-    ("POST", "/build/sessions/{id}/context", compare_context),
-    ("PUT", "/build/sessions/{id}/context", receive_context),
-]

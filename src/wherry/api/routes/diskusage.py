@@ -3,7 +3,7 @@ client asks for that."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -11,12 +11,14 @@ from wherry import threads
 from wherry.api.context import RequestContext, json_response
 from wherry.api.router import Route
 from wherry.api.routes.volumes import encode as encode_volume
-from wherry.engine.builds.cache import CacheUsage
 from wherry.engine.containers.listing import ListOptions
 from wherry.errors import InvalidArgument
 from wherry.wire import builds as wire_builds
 from wherry.wire import containers as wire_containers
 from wherry.wire import images as wire_images
+
+if TYPE_CHECKING:
+    from wherry.engine.builds.cache import CacheUsage
 
 Part = tuple[dict[str, Any], dict[str, Any]]
 """The members of answers before 1.53, and the usage with its items."""
@@ -79,6 +81,7 @@ async def _volumes(ctx: RequestContext) -> Part:
 
 
 async def _build_cache(ctx: RequestContext) -> Part:
+    await ctx.engine.open_builds()
     found = await threads.disk(ctx.engine.builds.cache.usage)
     items = [_cache_record(one) for one in found]
     if ctx.version < (1, 42):

@@ -11,7 +11,9 @@ from aiohttp import web
 from wherry.api.context import RequestContext, json_response
 from wherry.api.progress import Reporter, platform, registry_credentials, with_progress
 from wherry.api.router import Route
+from wherry.engine.images.registries import BLOB_MAX
 from wherry.errors import InvalidArgument
+from wherry.model import digest as digests
 from wherry.model import reference
 from wherry.model.base import to_builtins
 from wherry.model.digest import is_digest
@@ -68,6 +70,27 @@ async def put(ctx: RequestContext) -> web.Response:
         name, ctx.text("mediaType"), data, registry_credentials(ctx)
     )
     return json_response({"Descriptor": to_builtins(stored)}, status=201)
+
+
+async def put_blob(ctx: RequestContext) -> web.Response:
+    """Put a small blob: the body contains its bytes, ``mediaType`` its media type."""
+    name = reference.parse(ctx.params["name"])
+    data = await ctx.whole(BLOB_MAX)
+    stored = await ctx.engine.images.registries.put_blob(
+        name, ctx.text("mediaType"), data, registry_credentials(ctx)
+    )
+    return json_response({"Descriptor": to_builtins(stored)}, status=201)
+
+
+async def blob(ctx: RequestContext) -> web.Response:
+    """The bytes of a small blob; ``size`` is what a manifest says of it."""
+    name, digest = reference.parse(ctx.params["name"]), ctx.text("digest")
+    if not is_digest(digest):
+        raise InvalidArgument(f"invalid digest {digest[:80]!r}")
+    data = await ctx.engine.images.registries.blob(
+        name, digests.parse(digest), ctx.integer("size") or 0, registry_credentials(ctx)
+    )
+    return web.Response(body=data, content_type="application/octet-stream")
 
 
 async def copy(ctx: RequestContext) -> web.StreamResponse:
@@ -131,4 +154,6 @@ ROUTES: list[Route] = [
     ("GET", "/distribution/{name:path}/json", inspect),
     ("GET", "/distribution/{name:path}/tags", tags),
     ("PUT", "/distribution/{name:path}/manifest", put),
+    ("PUT", "/distribution/{name:path}/blob", put_blob),
+    ("GET", "/distribution/{name:path}/blob", blob),
 ]

@@ -8,6 +8,7 @@ import sys
 from wherry.cli.building import flags, source
 from wherry.cli.building.outputs import finish
 from wherry.cli.building.request import query_of
+from wherry.cli.building.screen import with_advice
 from wherry.cli.building.sending import send
 from wherry.cli.command import Failure
 from wherry.cli.console import can_draw, safe
@@ -23,9 +24,18 @@ if TYPE_CHECKING:
     from wherry.cli.grammar.flags import Options
 
 
-def build_in(ctx: Context, options: Options, path: str, kept: dict[str, Any] | None = None) -> int:
-    """Build a context. :param kept: receives the daemon's message about the state that it kept after a
-    failure."""
+def build_in(
+    ctx: Context,
+    options: Options,
+    path: str,
+    kept: dict[str, Any] | None = None,
+    screen: BuildScreen | None = None,
+) -> int:
+    """Build a context.
+
+    :param kept: receives the daemon's message about the state that it kept after a failure.
+    :param screen: shows the progress; None: one of its own, by the flags.
+    """
     _refuse(options)
     origin = source.find(options, path)
     call = "check" if options.on("check") else options.text("call") or "build"
@@ -40,14 +50,13 @@ def build_in(ctx: Context, options: Options, path: str, kept: dict[str, Any] | N
         query["call"] = call
     if kept is not None:
         query["debug"] = True
-    screen = _screen(options, path)
+    screen = screen or choose_screen(options, path)
     try:
         messages = send(ctx, options, query, origin, local, secrets, agents)
         result = _follow(screen, messages, kept)
     except BaseException as e:
         screen.close("CANCELED" if isinstance(e, KeyboardInterrupt) else "FINISHED")
-        failures = screen.failures()
-        for line in [*failures, *_advice(failures)]:
+        for line in with_advice(screen.failures()):
             sys.stderr.write(line + "\n")
         raise
     screen.close()
@@ -55,27 +64,7 @@ def build_in(ctx: Context, options: Options, path: str, kept: dict[str, Any] | N
         from wherry.cli.building import calls
 
         return calls.show(ctx, call, result)
-    return finish(ctx, options, outputs, result)
-
-
-_DISTRUST = (
-    "certificate verify failed",
-    "certificate_verify_failed",
-    "self-signed certificate",
-    "unknown authority",
-)
-
-
-def _advice(failures: list[str]) -> list[str]:
-    """Advice about steps that failed with this error."""
-    text = "\n".join(failures).lower()
-    if not any(words in text for words in _DISTRUST):
-        return []
-    return [
-        "The step does not know who signs this network's certificates. Lend it the authority's, in no layer:",
-        "  wherry build --secret id=ca,src=BUNDLE.crt ...   and in the Dockerfile",
-        "  RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt ...",
-    ]
+    return finish(ctx, options, outputs, result, screen.say)
 
 
 def _refuse(options: Options) -> None:
@@ -93,7 +82,8 @@ def _refuse(options: Options) -> None:
             raise Failure(f"ERROR: invalid entitlement: {text}")
 
 
-def _screen(options: Options, title: str) -> BuildScreen:
+def choose_screen(options: Options, title: str) -> BuildScreen:
+    """:raises Failure: ``--progress`` has no such mode."""
     from wherry.cli.building import screen
 
     wanted = options.text("progress") or os.environ.get("BUILDKIT_PROGRESS", "") or "auto"

@@ -13,7 +13,7 @@ from wherry.client.files import write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from wherry.cli.command import Context
@@ -23,7 +23,14 @@ _FIRST_CACHE = 1000
 """The number of the first output that is a cache, as the daemon counts them."""
 
 
-def finish(ctx: Context, options: Options, outputs: list[dict[str, str]], result: dict[str, Any]) -> int:
+def finish(
+    ctx: Context,
+    options: Options,
+    outputs: list[dict[str, str]],
+    result: dict[str, Any],
+    say: Callable[[str], None],
+) -> int:
+    """Write what a build has made. :param say: prints what is for people."""
     image = str(result.get("ID", ""))
     caches = [one for one in flags.caches(options.many("cache-to"), "cache-to") if one["type"] == "local"]
     for number, cache in enumerate(caches, _FIRST_CACHE):
@@ -40,7 +47,7 @@ def finish(ctx: Context, options: Options, outputs: list[dict[str, str]], result
         ctx.say(image)
     elif image:
         names = "".join(f"\nNamed {safe(_full(name))}" for name in options.many("tag"))
-        ctx.complain(f"Built {safe(image)}{names}")
+        say(f"Built {safe(image)}{names}")
     return 0
 
 

@@ -99,6 +99,10 @@ class BuildScreen:
     def close(self, outcome: str = "FINISHED") -> None:
         """There are no more messages."""
 
+    def say(self, text: str) -> None:
+        """Print a line after the end."""
+        sys.stderr.write(text + "\n")
+
     # display
 
     def _planned(self) -> None: ...
@@ -250,3 +254,24 @@ def _cut(line: str, columns: int) -> str:
     body = body[: max(0, room - 1)]
     shown = f"{prefix}{body}{_OFF}" if colors else body
     return f"{shown}{' ' * max(1, columns - len(body) - len(right))}{right}" if nul else shown
+
+
+_DISTRUST = (
+    "certificate verify failed",
+    "certificate_verify_failed",
+    "self-signed certificate",
+    "unknown authority",
+)
+
+
+def with_advice(failures: list[str]) -> list[str]:
+    """The output of steps that failed, and what to do where a well-known error stands in it."""
+    text = "\n".join(failures).lower()
+    if not any(words in text for words in _DISTRUST):
+        return failures
+    return [
+        *failures,
+        "The step does not know who signs this network's certificates. Lend it the authority's, in no layer:",
+        "  wherry build --secret id=ca,src=BUNDLE.crt ...   and in the Dockerfile",
+        "  RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt ...",
+    ]

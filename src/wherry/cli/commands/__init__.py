@@ -92,6 +92,7 @@ COMPOSE = (
     TableEntry("compose.lifecycle", "PAUSE", "Pause services", "compose pause"),
     TableEntry("compose.inside", "PORT", "Show where a port is published", "compose port"),
     TableEntry("compose.lists", "PS", "List containers", "compose ps"),
+    TableEntry("compose.publish", "PUBLISH", "Send the project to a registry", "compose publish"),
     TableEntry("compose.images", "PULL", "Fetch services' images", "compose pull"),
     TableEntry("compose.images", "PUSH", "Send services' images to their registries", "compose push"),
     TableEntry("compose.lifecycle", "RESTART", "Restart services' containers", "compose restart"),
@@ -280,7 +281,7 @@ PLANNED = ("buildx checkpoint plugin trust swarm node service stack config").spl
 PLANNED_IN_GROUPS = {
     "volume": "update",
     "completion": "powershell",
-    "compose": "bridge publish",
+    "compose": "bridge",
 }
 """Docker's commands that wherry does not have yet: they are refused with an error of their own, and not
 completed."""

@@ -21,6 +21,7 @@ from wherry.errors import WherryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from wherry.cli.composing.session import ComposeSession
@@ -55,10 +56,14 @@ class Attached:
         abort: str = "",
         exit_from: str = "",
         look: Look,
-        lasting: bool = False,
+        watch: bool = False,
+        menu: bool = False,
     ) -> None:
-        """:param lasting: continue when no container runs any more, because one may be started again."""
-        self._lasting = lasting
+        """:param watch: watch files, and continue when no container runs any more, because one may be started
+            again.
+        :param menu: read keys from the terminal (``menu``).
+        """
+        self._watch, self._menu = watch, menu
         self._session, self._project, self._found = session, project, found
         self._shown, self._abort, self._exit_from = set(shown), abort, exit_from
         self._timestamps = look.timestamps
@@ -75,7 +80,7 @@ class Attached:
         self._readers: dict[str, threading.Thread] = {}
         self._ended_at = {one.id: _finished(one) for one in self._all}
         """The time from which a container's output is new, for ``since`` of its log."""
-        self._started = False
+        self._started = self._leaving = False
         self._code: int | None = None
 
     def _short(self, container: ProjectContainer) -> str:
@@ -99,7 +104,8 @@ class Attached:
                         self._read(one, tail="0")
                 threading.Thread(target=self._start, daemon=True).start()
                 try:
-                    self._loop()
+                    with self._keys():
+                        self._loop()
                 except KeyboardInterrupt:
                     return self._stop(interrupted=True)
                 finally:
@@ -109,6 +115,28 @@ class Attached:
             return self._code or 0
         finally:
             signal.signal(signal.SIGTERM, previous)
+
+    def _keys(self) -> AbstractContextManager[object]:
+        from contextlib import nullcontext
+
+        if self._menu:
+            from wherry.cli.composing.menu import UpMenu
+
+            self._session.tell_by(self._printer.say)
+            return UpMenu(
+                self._session,
+                self._project,
+                self._printer,
+                detach=lambda: self._news.put(("detach", None)),
+                watching=self._watch,
+            )
+        if self._watch:
+            from wherry.cli.composing import watching
+
+            found = watching.triggers_of(self._project, list(self._project.services))
+            arguments = (self._session, self._project, found)
+            threading.Thread(target=watching.loop, args=arguments, daemon=True).start()
+        return nullcontext()
 
     # events
 
@@ -142,12 +170,16 @@ class Attached:
                 raise what
             if kind == "gone":
                 return
+            if kind == "detach":
+                self._leaving = True
             if kind == "started":
                 self._started = True
                 self._alive &= self._not_yet_over()
-            elif kind == "event" and self._take(what):
+            if self._leaving and self._started:
                 return
-            if self._started and not self._alive and not self._lasting:
+            if kind == "event" and self._take(what):
+                return
+            if self._started and not self._alive and not self._watch:
                 return
 
     def _states(self) -> dict[str, Object]:

@@ -1,20 +1,25 @@
-"""Build services' images with this client's ``build``: one after the other, because each uses the whole
-screen. The daemon runs the stages and steps of each build in parallel.
+"""Build services' images with this client's ``build``: side by side on one screen, a build after those whose
+images it uses.
 """
 
 from __future__ import annotations
 
 from wherry.cli.command import Failure
 from wherry.cli.composing import delegate
+from wherry.compose import labels
 from wherry.compose.places import ComposeError
 from wherry.compose.project import image_of
+from wherry.errors import WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from wherry.cli.building.screen import BuildScreen
+    from wherry.cli.command import Command, Context
     from wherry.cli.composing.session import ComposeSession
+    from wherry.client.api import Api
     from wherry.compose.project import Project
 
     Object = dict[str, Any]
@@ -43,23 +48,68 @@ class BuildChoices:
 
 
 def build(session: ComposeSession, project: Project, names: Sequence[str], asked: BuildChoices) -> None:
-    """Build the services' images, those that others are built on first.
+    """Build the services' images.
 
-    :raises Failure: a build fails; its own output says why.
+    :raises Failure: a build fails; what it printed says why. Builds that do not need it go on.
     """
+    order = in_order(project, names)
+    lines = {name: arguments(project, name, asked, session) for name in order}
+    if session.dry_run:
+        for name in order:
+            session.ctx.complain(f"DRY-RUN MODE -  {image_of(project, name)}  Building")
+        return
+    if len(order) < 2 or asked.check:
+        for name in order:
+            _one(session.ctx, name, lines[name], None)
+        return
+    _together(session, project, lines)
+
+
+def _together(session: ComposeSession, project: Project, lines: Mapping[str, list[str]]) -> None:
+    from wherry.cli.building.build import choose_screen
+    from wherry.cli.building.together import CommonScreen
+    from wherry.compose.work import in_order as run_in_order
+
+    options, _ = delegate.parsed(_command(), next(iter(lines.values())))
+    screen = CommonScreen(choose_screen(options, f"{len(lines)} images of {project.name}"))
+    parts = {name: screen.part(name) for name in lines}
+
+    def one(_api: Api, name: str) -> None:
+        ctx = session.ctx.derived()
+        try:
+            _one(ctx, name, lines[name], parts[name])
+        except Failure as e:
+            raise ComposeError(e.text) from e
+        finally:
+            ctx.close()
+
+    outcome = "CANCELED"
+    try:
+        run_in_order(session.sessions, {name: _needs(project, name) for name in lines}, one)
+        outcome = "FINISHED"
+    except WherryError:
+        outcome = "FINISHED"
+        raise
+    finally:
+        screen.close(outcome)
+
+
+def _command() -> Command:
     from wherry.cli.commands.build import BUILD
 
-    for name in in_order(project, names):
-        argv = arguments(project, name, asked, session)
-        if session.dry_run:
-            session.ctx.complain(f"DRY-RUN MODE -  {image_of(project, name)}  Building")
-            continue
-        try:
-            code = delegate.run(session.ctx, BUILD, argv)
-        except Failure as e:
-            raise Failure(f"service {name}: {e.text}", e.code) from e
-        if code:
-            raise Failure(f"service {name}: its build failed", code)
+    return BUILD
+
+
+def _one(ctx: Context, name: str, argv: Sequence[str], screen: BuildScreen | None) -> None:
+    from wherry.cli.building.build import build_in
+
+    options, args = delegate.parsed(_command(), argv)
+    try:
+        code = build_in(ctx, options, args[0], screen=screen)
+    except Failure as e:
+        raise Failure(f"service {name}: {e.text}", e.code) from e
+    if code:
+        raise Failure(f"service {name}: its build failed", code)
 
 
 def in_order(project: Project, names: Sequence[str]) -> list[str]:
@@ -89,6 +139,8 @@ def arguments(project: Project, name: str, asked: BuildChoices, session: Compose
     elif spec.get("dockerfile"):
         argv.append(f"--file={_dockerfile(spec)}")
     argv += _lists(project, spec)
+    for key, text in labels.of_image(project.name, name).items():
+        argv.append(f"--label={key}={text}")
     values = {
         "isolation": spec.get("isolation"),
         "network": spec.get("network"),

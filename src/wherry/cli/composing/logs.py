@@ -33,6 +33,7 @@ class Printer:
         self._width = max((len(name) for name in names), default=0)
         self._order: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._footer = b""
         for name in names:
             self._order.setdefault(name, len(self._order))
 
@@ -50,12 +51,26 @@ class Printer:
                 data = b"".join(prefix + line + b"\n" for descriptor, line in found if descriptor == wanted)
                 if data:
                     sys.stdout.flush()
-                    write_all(wanted, data)
+                    self._above_footer(wanted, data)
 
     def say(self, text: str) -> None:
         """Print a line that is not from a container."""
         with self._lock:
-            write_all(1, one_line(text).encode("utf-8", "backslashreplace") + b"\n")
+            self._above_footer(1, one_line(text).encode("utf-8", "backslashreplace") + b"\n")
+
+    def footer(self, text: str) -> None:
+        """Keep a line below everything that is printed, on a terminal; empty: none."""
+        with self._lock:
+            write_all(1, b"\r\x1b[2K" + text.encode())
+            self._footer = text.encode()
+
+    def _above_footer(self, descriptor: int, data: bytes) -> None:
+        if not self._footer:
+            write_all(descriptor, data)
+            return
+        write_all(1, b"\r\x1b[2K")
+        write_all(descriptor, data)
+        write_all(1, self._footer)
 
 
 def follow(

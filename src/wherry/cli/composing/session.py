@@ -11,13 +11,14 @@ from wherry.compose.work import DaemonSessions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wherry.cli.command import Context
     from wherry.cli.composing.display import Display
     from wherry.cli.grammar.flags import Options
     from wherry.compose.loading import How
     from wherry.compose.project import Project
+    from wherry.compose.remotefiles import RemoteFiles
     from wherry.compose.reporting import ProjectReporter
     from wherry.compose.state import ProjectContainer
 
@@ -34,6 +35,8 @@ class ComposeSession:
         self.flags = ctx.group
         self.dry_run = self.flags.on("dry-run") or ("dry-run" in options and options.on("dry-run"))
         self._sessions: DaemonSessions | None = None
+        self._remotes: RemoteFiles | None = None
+        self._tell: Callable[[str], None] = ctx.complain
         if self.flags.given("progress") or self.flags.given("ansi"):
             from wherry.cli.composing.display import check
 
@@ -55,7 +58,16 @@ class ComposeSession:
             directory=self.flags.text("project-directory"),
             env_files=self.flags.many("env-file"),
             profiles=self.flags.many("profile"),
+            fetch=self._fetch,
         )
+
+    def _fetch(self, name: str) -> str:
+        """A file of the project that lies elsewhere; the daemon is only asked for what is in a registry."""
+        if self._remotes is None:
+            from wherry.compose.remotefiles import RemoteFiles
+
+            self._remotes = RemoteFiles(lambda: self.sessions.lend(), self.ctx.config_dir)
+        return self._remotes.fetch(name)
 
     @property
     def given_name(self) -> str:
@@ -146,6 +158,14 @@ class ComposeSession:
 
     def warn(self, text: str) -> None:
         self.ctx.complain(f"WARNING: {text}")
+
+    def tell(self, text: str) -> None:
+        """Say what is going on."""
+        self._tell(text)
+
+    def tell_by(self, tell: Callable[[str], None]) -> None:
+        """From now on messages are printed by ``tell``, which knows what else is on the screen."""
+        self._tell = tell
 
     def display(self, title: str = "") -> Display:
         from wherry.cli.composing.display import choose

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 
 from wherry.cli.command import Failure
 from wherry.cli.composing.converging import converge
@@ -42,16 +42,17 @@ def loop(
     *,
     quiet: bool = False,
     prune: bool = True,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Scan for changes and act on them, until an interrupt."""
+    """Scan for changes and act on them, until an interrupt, or until ``stop`` is set."""
     from wherry.compose.watching import EVERY
 
     for one in found:
         if one.rule.get("initial_sync") and "sync" in one.action:
             sync(session, one, one.everything())
-    session.ctx.complain("Watch enabled")
-    while True:
-        time.sleep(EVERY)
+    session.tell("Watch enabled")
+    over = stop or threading.Event()
+    while not over.wait(EVERY):
         rebuilt: set[str] = set()
         for one in found:
             changes = one.changes()
@@ -65,7 +66,7 @@ def loop(
                     _apply(session, project, one, changes)
             except (WherryError, Failure) as e:
                 text = e.text if isinstance(e, Failure) else e.message
-                session.ctx.complain(f"service {one.service}: {text}")
+                session.tell(f"service {one.service}: {text}")
 
 
 def _apply(
@@ -83,7 +84,7 @@ def _apply(
         with session.sessions.lend() as api:
             for container in _running(session, trigger):
                 containers.restart(api, container.id)
-        session.ctx.complain(f'service(s) ["{trigger.service}"] restarted')
+        session.tell(f'service(s) ["{trigger.service}"] restarted')
 
 
 def _shown(session: ComposeSession) -> Callable[[str, bytes], None]:
@@ -102,7 +103,7 @@ def sync(session: ComposeSession, trigger: Trigger, changes: Sequence[ChangedFil
     count = len(changes)
     found = _running(session, trigger)
     noun = "change was" if count == 1 else "changes were"
-    session.ctx.complain(f'Syncing service "{trigger.service}" after {count} {noun} detected')
+    session.tell(f'Syncing service "{trigger.service}" after {count} {noun} detected')
     with session.sessions.lend() as api:
         for container in found:
             for change in changes:
@@ -147,9 +148,9 @@ def _rebuild(
 
     count = len(changes)
     noun = "change was" if count == 1 else "changes were"
-    session.ctx.complain(f'Rebuilding service(s) ["{trigger.service}"] after {count} {noun} detected...')
+    session.tell(f'Rebuilding service(s) ["{trigger.service}"] after {count} {noun} detected...')
     building.build(session, project, [trigger.service], building.BuildChoices(quiet=quiet))
-    session.ctx.complain(f'service(s) ["{trigger.service}"] successfully built')
+    session.tell(f'service(s) ["{trigger.service}"] successfully built')
     with session.display() as display:
         existing = converge(session, project, [trigger.service], display.say)
         running.start(session.sessions, project, existing, session.report(display))

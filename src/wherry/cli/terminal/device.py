@@ -7,6 +7,7 @@ import termios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any
 
@@ -16,10 +17,11 @@ IFLAG, OFLAG, CFLAG, LFLAG, CC = 0, 1, 2, 3, 6
 class RawMode:
     """Puts a terminal into raw mode, and back on every way out; does nothing to what is no terminal."""
 
-    __slots__ = ("_descriptor", "_saved")
+    __slots__ = ("_descriptor", "_how", "_saved")
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, how: Callable[[list[Any]], list[Any]] | None = None) -> None:
+        """:param how: changes the terminal's attributes; None: :func:`raw`."""
+        self._descriptor, self._how = descriptor, how or raw
         self._saved: list[Any] | None = None
 
     def __enter__(self) -> RawMode:
@@ -27,7 +29,7 @@ class RawMode:
             self._saved = termios.tcgetattr(self._descriptor)
         except termios.error:
             return self
-        termios.tcsetattr(self._descriptor, termios.TCSANOW, raw(self._saved))
+        termios.tcsetattr(self._descriptor, termios.TCSANOW, self._how(self._saved))
         return self
 
     def restore(self) -> None:
@@ -39,6 +41,13 @@ class RawMode:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.restore()
+
+
+def key_by_key(attributes: list[Any]) -> list[Any]:
+    """Attributes of a terminal that hands on each key at once, and does not show it; Ctrl-C interrupts."""
+    changed = list(attributes)
+    changed[LFLAG] &= ~(termios.ECHO | termios.ICANON)
+    return changed
 
 
 def raw(attributes: list[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wherry.dockerfile.errors import ErrorLines, place_of
-from wherry.engine.builds.runner import RunFailed
+from wherry.engine.builds.runfailed import RunFailed
 
 
 def failed_command(error: BaseException | None) -> RunFailed | None:

@@ -24,6 +24,7 @@ from wherry import threads
 from wherry.engine.builds.mounts import MountedSources, MountMaker
 from wherry.engine.builds.networks import BuildNamespace
 from wherry.engine.builds.networks import NamespacePool as NamespacePool
+from wherry.engine.builds.runfailed import RunFailed
 from wherry.engine.builds.stubs import Stubs
 from wherry.engine.containers.bundle import make_workdir
 from wherry.engine.containers.devices import Devices
@@ -32,7 +33,7 @@ from wherry.engine.containers.joined import Joined
 from wherry.engine.containers.sandboxes import Sandboxes
 from wherry.engine.mounts import targets
 from wherry.engine.settings import Settings
-from wherry.errors import InvalidArgument, WherryError
+from wherry.errors import WherryError
 from wherry.linux import cgroups, descriptors, files, mounts, users
 from wherry.linux.process import Child
 from wherry.model import oci
@@ -55,14 +56,6 @@ from wherry.solver.solve import Log
 
 _TAIL = 4096
 """The host name that builds have always had: programs write it into their results."""
-
-
-class RunFailed(InvalidArgument):
-    """The command exited with a status other than 0. ``tail`` is the end of its output."""
-
-    def __init__(self, command: str, exit_code: int, tail: str) -> None:
-        super().__init__(f"The command '{command}' returned a non-zero code: {exit_code}")
-        self.command, self.exit_code, self.tail = command, exit_code, tail
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Built:
 
 
 class BuildService:
-    """Used on the loop."""
+    """Used on the loop; may be made on any thread."""
 
     def __init__(
         self,
@@ -311,10 +311,11 @@ class News:
     """Tells listeners that there is something new. Safe to publish from any thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: set[asyncio.Event] = set()
 
     def subscribe(self) -> asyncio.Event:
+        self._loop = asyncio.get_running_loop()
         self._listeners.add(event := asyncio.Event())
         return event
 
@@ -322,7 +323,7 @@ class News:
         self._listeners.discard(event)
 
     def publish(self) -> None:
-        if self._listeners:
+        if self._listeners and self._loop is not None:
             self._loop.call_soon_threadsafe(self._tell)
 
     def _tell(self) -> None:

@@ -49,10 +49,12 @@ _PROC = ("proc", "sys")
 
 @dataclass(frozen=True)
 class PreparedBundle:
-    """A bundle on disk with a complete spec."""
+    """A bundle on disk with a complete spec.
+    ``needed``: which entries of ``<run>/tasks`` and ``<run>/netns`` the spec names."""
 
     directory: Path
     command: str
+    needed: tuple[str, ...]
 
 
 def prepare(
@@ -110,7 +112,18 @@ def prepare(
     sources += [OciMount(*mount) for mount in devices.mounts]
     request = _request(record, joined, devices, settings, rootfs, user, sources)
     (bundle / "config.json").write_bytes(build(request))
-    return PreparedBundle(bundle, record.path)
+    return PreparedBundle(bundle, record.path, _needed(request, settings))
+
+
+def _needed(request: SpecRequest, settings: Settings) -> tuple[str, ...]:
+    named = [request.rootfs, *(mount.source for mount in request.mounts)]
+    named += [request.namespaces.network, request.namespaces.ipc, request.namespaces.pid]
+    found: dict[str, None] = {}
+    for directory in (settings.run / "tasks", settings.run / "netns"):
+        for path in named:
+            if path.startswith(f"{directory}/"):
+                found[f"{directory}/{path.removeprefix(f'{directory}/').partition('/')[0]}"] = None
+    return tuple(found)
 
 
 def _wants_init(record: Container, settings: Settings) -> bool:

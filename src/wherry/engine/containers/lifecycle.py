@@ -171,6 +171,7 @@ class Lifecycle:
             streams=Streams(config.tty, config.open_stdin, config.stdin_once),
             log_path=self._settings.log_path(row.id) if kept else None,
             command=prepared.command,
+            needed=prepared.needed,
         )
         _shelter(bundle.cgroup_path(row.record, self._settings), started.pid)
         return started

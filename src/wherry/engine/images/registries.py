@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from wherry import threads
 from wherry.errors import InvalidArgument, Unauthorized, Unavailable
+from wherry.images.store import ImageStore
 from wherry.model import digest as digests
 from wherry.model import oci, reference
 from wherry.model.credentials import ANONYMOUS, Credentials
+from wherry.model.digest import Digest
 from wherry.model.documents import decode_config, decode_document
 from wherry.model.oci import Descriptor, Index, Platform
 from wherry.model.reference import Reference
@@ -20,10 +23,11 @@ from wherry.registry.push import Pusher
 from wherry.registry.repository import Repository
 from wherry.registry.resolve import CONFIG_TYPES, Resolved, fetch_target
 from wherry.registry.search import SEARCH_HOST, FoundRepository, search
-from wherry.storage.content import ContentStore
 
 _HUB = "https://index.docker.io/v1/"
 _SEARCH_MOST = 100
+BLOB_MAX = 16 << 20
+"""Bytes of a blob that goes through a client of the API."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,9 @@ class Inspected:
 class RegistryService:
     """Used on the loop only."""
 
-    def __init__(self, *, distribution: Distribution, content: ContentStore) -> None:
+    def __init__(self, *, distribution: Distribution, images: ImageStore) -> None:
         self._distribution = distribution
-        self._content = content
+        self._images, self._content = images, images.content
 
     async def login(self, credentials: Credentials) -> str:
         """Check credentials. Returns the identity token to store instead of the password, if there is one.
@@ -96,6 +100,30 @@ class RegistryService:
             pusher = Pusher(repository, self._content)
             await pusher.manifest(str(name.digest or name.tag), descriptor, data)
         return descriptor
+
+    async def put_blob(
+        self, name: Reference, media_type: str, data: bytes, credentials: Sequence[Credentials]
+    ) -> Descriptor:
+        """Send a small blob from the caller to a repository, for a manifest that names it."""
+        if len(data) > BLOB_MAX:
+            raise InvalidArgument(f"cannot send a blob of {len(data)} bytes: at most {BLOB_MAX}")
+        try:
+            with self._images.leases.hold("blob") as lease:
+                digest = await threads.short(self._content.put, data, media_type, lease=lease.id)
+                blob = Descriptor(media_type=media_type, digest=digest, size=len(data))
+                async with self._opened(name, credentials, "push", actions="pull,push") as repository:
+                    await Pusher(repository, self._content).blob(blob)
+        finally:
+            await threads.disk.surely(self._images.collect)
+        return blob
+
+    async def blob(
+        self, name: Reference, digest: Digest, size: int, credentials: Sequence[Credentials]
+    ) -> bytes:
+        """A small blob of a repository. :raises WherryError: see :func:`explain`."""
+        wanted = Descriptor(media_type="", digest=digest, size=size)
+        async with self._opened(name, credentials, "read from") as repository:
+            return await fetch_small([repository], wanted, BLOB_MAX)
 
     async def search(
         self, term: str, limit: int, credentials: Sequence[Credentials]

@@ -42,6 +42,6 @@ def wire(ground: Ground, stores: Stores) -> ImageRoom:
         pulls=PullService(images=images, distribution=distribution, events=events),
         pushes=PushService(images=images, distribution=distribution, refetcher=refetcher, events=events),
         copies=CopyService(images=images, distribution=distribution),
-        registries=RegistryService(distribution=distribution, content=images.content),
+        registries=RegistryService(distribution=distribution, images=images),
         refetcher=refetcher,
     )

@@ -164,7 +164,7 @@ class SystemService:
             log_drivers=log_options.DRIVERS,
             debug=self._settings.debug,
             labels=self._settings.labels,
-            warnings=self._settings.warnings,
+            warnings=tuple(self._settings.warnings()),
             seccomp_profile=self._settings.security.profile,
             no_new_privileges=self._settings.security.no_new_privileges,
             file_descriptors=len(os.listdir("/proc/self/fd")),

@@ -1,7 +1,7 @@
 """Bearer tokens: JSON web tokens of the registry's token scheme (distribution, "Token Authentication").
 
-The only algorithm is ES256, with our own keys by ``kid``; keys in a token's header are ignored. Two keys are
-valid at a time, so that a key can be replaced without an interruption. A checked token is cached until it
+They are signed with ES256 by keys of our own (:mod:`~wherry.hub.auth.signing`). Two keys are valid at a time,
+so that a key can be replaced without an interruption. A checked token is cached until it
 expires, because a pull sends the same one a dozen times. Revoked tokens end sooner: every replica reads the
 rows of revocations every few seconds.
 """
@@ -13,18 +13,13 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from wherry.hub.auth.signing import Forged, SigningKey, new_pem
 from wherry.hub.core.rights import SCOPES, Actions, Principal
 from wherry.hub.store import accounts
 from wherry.hub.store.sql import HubDatabase, Tx
 
-ALGORITHM = "ES256"
 LIFE = 300
 """Seconds that a token is valid."""
 _KEYS = 2
@@ -38,11 +33,7 @@ class Invalid(Exception):
 
 def new_key() -> tuple[str, str]:
     """A key id and a private key as PEM."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    pem = private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return secrets.token_hex(8), pem.decode()
+    return secrets.token_hex(8), new_pem()
 
 
 def ensure_key(tx: Tx) -> None:
@@ -58,21 +49,14 @@ def rotate(tx: Tx) -> str:
     return kid
 
 
-@dataclass(frozen=True)
-class _Key:
-    kid: str
-    private: ec.EllipticCurvePrivateKey
-    public: ec.EllipticCurvePublicKey
-
-
 class Tokens:
     """Makes bearer tokens and checks them."""
 
     def __init__(self, service: str) -> None:
         """:param service: the issuer and audience of tokens, as in the challenge."""
         self.service = service
-        self._keys: dict[str, _Key] = {}
-        self._newest: _Key | None = None
+        self._keys: dict[str, SigningKey] = {}
+        self._newest: SigningKey | None = None
         self._known: OrderedDict[bytes, tuple[float, float, Principal]] = OrderedDict()
         self._revoked: dict[str, float] = {}
         self._seen = 0
@@ -82,9 +66,10 @@ class Tokens:
         keys, revoked = await db.read(
             lambda tx: (accounts.signing_keys(tx), accounts.revocations(tx, self._seen))
         )
-        if [kid for kid, _ in keys] != list(self._keys):
-            self._keys = {kid: _loaded(kid, pem) for kid, pem in keys}
-            self._newest = next(iter(self._keys.values()), None)
+        if [kid for kid, _ in keys] != [key.kid for key in self._keys.values()]:
+            loaded = [SigningKey(kid, pem) for kid, pem in keys]
+            self._keys = {key.head: key for key in loaded}
+            self._newest = loaded[0] if loaded else None
             self._known.clear()
         for number, subject, moment in revoked:
             self._seen = max(self._seen, number)
@@ -121,7 +106,7 @@ class Tokens:
                 "subjects": caller.subjects,
             },
         }
-        return jwt.encode(claims, self._newest.private, ALGORITHM, headers={"kid": self._newest.kid})
+        return self._newest.sign(claims)
 
     def check(self, token: str) -> Principal:
         """The token's owner and what it allows. :raises Invalid: it is not valid."""
@@ -142,21 +127,19 @@ class Tokens:
         return caller
 
     def _checked(self, token: str) -> tuple[float, float, Principal]:
+        signer = self._keys.get(token.partition(".")[0])
+        if signer is None:
+            raise Invalid("signed by none of our keys")
+        moment = time.time()
         try:
-            kid = jwt.get_unverified_header(token).get("kid")
-            signer = self._keys.get(kid) if isinstance(kid, str) else None
-            if signer is None:
-                raise Invalid("signed by none of our keys")
-            claims = jwt.decode(
-                token,
-                signer.public,
-                algorithms=[ALGORITHM],
-                audience=self.service,
-                issuer=self.service,
-                options={"require": ["exp", "iat", "nbf", "aud", "iss"]},
-            )
-            return float(claims["iat"]), float(claims["exp"]), _caller(claims)
-        except (jwt.PyJWTError, KeyError, TypeError, ValueError) as e:
+            claims = signer.claims(token)
+            if claims["aud"] != self.service or claims["iss"] != self.service:
+                raise Invalid("for another service")
+            begins, ends = float(claims["nbf"]), float(claims["exp"])
+            if not begins <= moment < ends:
+                raise Invalid("expired" if moment >= ends else "not valid yet")
+            return float(claims["iat"]), ends, _caller(claims)
+        except (Forged, KeyError, TypeError, ValueError) as e:
             raise Invalid(str(e)) from e
 
 
@@ -176,9 +159,3 @@ def _caller(claims: dict[str, Any]) -> Principal:
         ours["account"], claims["sub"], bool(ours["admin"]), access, catalog, ours["scope"],
         tuple(ours["patterns"]), tuple(ours["subjects"]),
     )  # fmt: skip
-
-
-def _loaded(kid: str, pem: str) -> _Key:
-    private = serialization.load_pem_private_key(pem.encode(), None)
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
-    return _Key(kid, private, private.public_key())

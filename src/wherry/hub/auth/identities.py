@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jwt
-
 from wherry.errors import InvalidArgument, Unavailable
 from wherry.hub.core import globs
 from wherry.hub.core.rights import Principal
@@ -40,6 +38,8 @@ class Identities:
 
     async def caller(self, robot: str, token: str) -> Principal:
         """:raises NotTrusted:"""
+        import jwt  # only hubs with trusts need it
+
         try:
             claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
             header = jwt.get_unverified_header(token)
@@ -54,6 +54,8 @@ class Identities:
         raise NotTrusted(f"no trust of {robot} matches the token")
 
     async def _fits(self, trust: Trust, token: str, header: dict[str, Any]) -> bool:
+        import jwt
+
         if header.get("alg") not in _ALGORITHMS:
             raise NotTrusted(f"unsupported algorithm {str(header.get('alg'))[:20]!r}")
         try:

@@ -10,21 +10,32 @@ import hashlib
 import secrets
 import time
 from collections import OrderedDict
-
-import argon2
-from argon2.exceptions import InvalidHashError, VerificationError
+from functools import cache
+from typing import TYPE_CHECKING
 
 from wherry import threads
 from wherry.errors import InvalidArgument
 from wherry.hub.core.refusals import Refusal
 
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
 _PREFIX = "argon2"
+_NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$+5G/X21uodnaJy11hile5Q$RcDb2+LT3jhQ0rSAO6wZVTYDiaxAK8CpbNNsd2Lh0/w"
+"""A hash for accounts that do not exist, of the same cost as all others: their passwords take as long."""
 _threads = threads.Pool("hub-passwords", 2)
 _WAITING_MAX = 32
 LENGTH_MIN, LENGTH_MAX = 8, 1024
 _REMEMBERED_MAX = 10_000
 _REMEMBERED = 300.0
 """Seconds for which a correct password is not hashed again: scripts send it with every request."""
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    import argon2  # a hub to which only tokens come does not need it
+
+    return argon2.PasswordHasher()
 
 
 def check(password: str) -> str:
@@ -36,7 +47,7 @@ def check(password: str) -> str:
 
 def make(password: str) -> str:
     """The hash to keep. Takes 150 ms. Check its length before (:func:`check`)."""
-    return _PREFIX + argon2.PasswordHasher().hash(password)
+    return _PREFIX + _hasher().hash(password)
 
 
 async def make_soon(password: str) -> str:
@@ -48,8 +59,6 @@ class Passwords:
     """Checks passwords against hashes, off the loop."""
 
     def __init__(self) -> None:
-        self._hasher = argon2.PasswordHasher()
-        self._nobody = self._hasher.hash(secrets.token_hex(16))
         self._waiting = 0
         self._salt = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, float] = OrderedDict()
@@ -80,13 +89,15 @@ class Passwords:
             self._right.popitem(last=False)
 
     def _work(self, password: str, hashed: str) -> bool:
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         known = hashed.startswith(_PREFIX)
         try:
-            self._hasher.verify(hashed.removeprefix(_PREFIX) if known else self._nobody, password)
+            _hasher().verify(hashed.removeprefix(_PREFIX) if known else _NOBODY, password)
         except (VerificationError, InvalidHashError):
             return False
         return known
 
     def wants_rehash(self, hashed: str) -> bool:
         """Whether it was made with weaker parameters than the current ones."""
-        return self._hasher.check_needs_rehash(hashed.removeprefix(_PREFIX))
+        return _hasher().check_needs_rehash(hashed.removeprefix(_PREFIX))

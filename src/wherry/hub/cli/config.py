@@ -10,7 +10,6 @@ import argparse
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ def duration(text: str) -> int:
     """Seconds of ``90``, ``90s``, ``15m``, ``24h``, ``7d``. :raises InvalidArgument:"""
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise InvalidArgument(f"invalid duration {text!r}: say 90s, 15m, 24h or 7d")
+        raise InvalidArgument(f"invalid duration {text!r}: use 90s, 15m, 24h or 7d")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -44,7 +43,7 @@ def duration_or_never(text: str) -> int | None:
 
 def boolean(text: str) -> bool:
     if text.lower() not in ("true", "false", "yes", "no", "1", "0"):
-        raise InvalidArgument(f"invalid value {text!r}: say true or false")
+        raise InvalidArgument(f"invalid value {text!r}: use true or false")
     return text.lower() in ("true", "yes", "1")
 
 
@@ -52,7 +51,7 @@ def listen(text: str) -> tuple[str, int]:
     """``127.0.0.1:5000``, ``[::1]:5000``. :raises InvalidArgument:"""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
-        raise InvalidArgument(f"invalid address {text!r}: say HOST:PORT")
+        raise InvalidArgument(f"invalid address {text!r}: use HOST:PORT")
     return host.strip("[]") or "0.0.0.0", int(port)
 
 
@@ -187,12 +186,14 @@ def _file(path: str, root: Path) -> dict[str, str]:
     place = Path(path) if path else root / "hub.toml"
     try:
         with place.open("rb") as file:
+            import tomllib  # most hubs have no file
+
             content = tomllib.load(file)
     except FileNotFoundError:
         if path:
             raise InvalidArgument(f"no configuration file {place}") from None
         return {}
-    except (tomllib.TOMLDecodeError, OSError) as e:
+    except (ValueError, OSError) as e:
         raise InvalidArgument(f"cannot read {place}: {e}") from e
     return {
         name: ",".join(map(str, value)) if isinstance(value, list) else _text(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wherry.errors import InvalidArgument, NotImplemented_
 from wherry.hub.cli import stores
-from wherry.hub.cli.accounts import Commands, finish
+from wherry.hub.cli.common import Commands, finish
 from wherry.hub.cli.config import HubConfig
 from wherry.hub.store.files import Files
 from wherry.hub.worker import backup

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from wherry.errors import InvalidArgument
-from wherry.hub.cli import stores
-from wherry.hub.cli.accounts import ACTOR, Commands, finish
+from wherry.hub.cli.common import (
+    Commands,
+    change,
+    command,
+    finish,
+    group,
+    look,
+    note,
+    remote_account,
+    remote_flags,
+    shown,
+)
 from wherry.hub.cli.config import HubConfig, duration
-from wherry.hub.cli.tables import table
 from wherry.hub.core import names
-from wherry.hub.store import events, proxies
+from wherry.hub.store import proxies
 from wherry.hub.store.proxies import MIRROR, Proxy
 from wherry.hub.store.sql import Tx
 
 
 def add(commands: Commands) -> None:
-    proxy = commands.add_parser("proxy", help="fetch missing content from other registries, and keep copies")
-    inside = proxy.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    inside = group(commands, "proxy", "fetch missing content from other registries, and keep copies")
     new = inside.add_parser(
         "add", help="serve another registry's images in a namespace, or for all missing names"
     )
@@ -34,13 +41,9 @@ def add(commands: Commands) -> None:
         metavar="TIME",
         help="how long a tag is valid before it is checked again (default: 5m)",
     )
-    new.add_argument("--username", default="", help="account at the other registry")
-    new.add_argument("--password-stdin", action="store_true", help="read its password from stdin")
-    new.add_argument(
-        "--realm", default="", metavar="URL", help="the token service that may receive the password"
-    )
+    remote_flags(new)
     finish(new, _add)
-    finish(inside.add_parser("ls", help="list proxies"), _list)
+    command(inside, "ls", "list proxies", _list)
     rm = inside.add_parser("rm", help="remove a proxy and its copies")
     rm.add_argument("namespace", nargs="?")
     rm.add_argument("--mirror", action="store_true")
@@ -55,23 +58,19 @@ def _namespace(given: argparse.Namespace) -> str:
 
 
 async def _add(given: argparse.Namespace, settings: HubConfig) -> int:
-    from wherry.hub.remote.registry import account_for, check_url
+    from wherry.hub.remote.registry import check_url
 
     space, url = _namespace(given), check_url(given.url)
-    password = sys.stdin.readline().rstrip("\r\n") if given.password_stdin else ""
-    if bool(given.username) != bool(password):
-        raise InvalidArgument("--username and --password-stdin must be used together")
-    account = await account_for(url, given.username, password, given.realm)
+    account = await remote_account(given, url)
     made = Proxy(
         0, space, url, account.name, account.password, account.realm, given.public, duration(given.ttl)
     )
 
     def work(tx: Tx) -> None:
         number = proxies.add(tx, made)
-        events.note(tx, ACTOR, "", "proxy.add", proxy=number, namespace_=space, url=url)
+        note(tx, "proxy.add", proxy=number, namespace_=space, url=url)
 
-    async with stores.database(settings) as db:
-        await db.write(work)
+    await change(settings, work)
     print(f"proxy for {proxies.describe(space)} added: {url}")
     if account.realm:
         print(f"the password is sent only to {url} and {account.realm}")
@@ -79,14 +78,12 @@ async def _add(given: argparse.Namespace, settings: HubConfig) -> int:
 
 
 async def _list(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(proxies.all_of)
+    found = await look(settings, proxies.all_of)
     rows = [
         (one.namespace or "(mirror)", one.url, one.username, "yes" if one.public else "no", f"{one.ttl} s")
         for one in found
     ]
-    print(table(("NAMESPACE", "REGISTRY", "ACCOUNT", "PUBLIC", "TTL"), rows))
-    return 0
+    return shown(("NAMESPACE", "REGISTRY", "ACCOUNT", "PUBLIC", "TTL"), rows)
 
 
 async def _remove(given: argparse.Namespace, settings: HubConfig) -> int:
@@ -94,10 +91,9 @@ async def _remove(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> int:
         gone = proxies.remove(tx, space)
-        events.note(tx, ACTOR, "", "proxy.remove", namespace_=space)
+        note(tx, "proxy.remove", namespace_=space)
         return gone
 
-    async with stores.database(settings) as db:
-        count = await db.write(work)
+    count = await change(settings, work)
     print(f"proxy for {proxies.describe(space)} removed, with {count} repositories")
     return 0

@@ -7,18 +7,28 @@ from pathlib import Path
 
 from wherry.errors import InvalidArgument
 from wherry.hub.cli import stores
-from wherry.hub.cli.accounts import ACTOR, Commands, finish, moment
+from wherry.hub.cli.common import (
+    Commands,
+    by_number,
+    change,
+    command,
+    finish,
+    group,
+    look,
+    moment,
+    note,
+    removal,
+    shown,
+)
 from wherry.hub.cli.config import HubConfig, duration
-from wherry.hub.cli.tables import table
 from wherry.hub.core import signatures
-from wherry.hub.store import events, rules
+from wherry.hub.store import rules
 from wherry.hub.store.sql import Tx
 from wherry.hub.worker import retention
 
 
 def add(commands: Commands) -> None:
-    rule = commands.add_parser("rule", help="rules for tags: immutable, retention, required signatures")
-    inside = rule.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    inside = group(commands, "rule", "rules for tags: immutable, retention, required signatures")
     fixed = inside.add_parser("immutable", help="tags that cannot be moved or deleted")
     retain = inside.add_parser("retain", help="keep some tags; delete all others that match")
     retain.add_argument("--keep-last", type=int, metavar="N", help="keep the N newest tags")
@@ -31,10 +41,8 @@ def add(commands: Commands) -> None:
         one.add_argument("repository", help="team/app, team/*, *")
         one.add_argument("--tags", metavar="PATTERN", default="*", help="v*, * (default)")
         finish(one, run)
-    finish(inside.add_parser("ls", help="list rules"), _list)
-    rm = inside.add_parser("rm", help="remove a rule")
-    rm.add_argument("id", type=int)
-    finish(rm, _remove)
+    command(inside, "ls", "list rules", _list)
+    by_number(inside, "rm", "remove a rule", removal("rule", rules.remove))
     finish(
         inside.add_parser("try", help="list the tags that would be deleted now, without deleting them"), _try
     )
@@ -56,11 +64,10 @@ async def _add(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> int:
         made = rules.add(tx, given.subcommand, given.repository, given.tags, last, seconds, key)
-        events.note(tx, ACTOR, "", "rule.add", rule=made, kind=given.subcommand, repository_=given.repository)
+        note(tx, "rule.add", rule=made, kind=given.subcommand, repository_=given.repository)
         return made
 
-    async with stores.database(settings) as db:
-        print(f"rule {await db.write(work)} added")
+    print(f"rule {await change(settings, work)} added")
     return 0
 
 
@@ -73,8 +80,7 @@ def _key(path: str) -> str:
 
 
 async def _list(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(rules.all_of)
+    found = await look(settings, rules.all_of)
     rows = [
         (
             str(one.id), one.kind, one.repository, one.tags,
@@ -83,27 +89,13 @@ async def _list(given: argparse.Namespace, settings: HubConfig) -> int:
         )
         for one in found
     ]  # fmt: skip
-    print(table(("ID", "KIND", "REPOSITORY", "TAGS", "KEEP LAST", "KEEP FOR"), rows))
-    return 0
-
-
-async def _remove(given: argparse.Namespace, settings: HubConfig) -> int:
-    def work(tx: Tx) -> None:
-        rules.remove(tx, given.id)
-        events.note(tx, ACTOR, "", "rule.remove", rule=given.id)
-
-    async with stores.database(settings) as db:
-        await db.write(work)
-    print(f"rule {given.id} removed")
-    return 0
+    return shown(("ID", "KIND", "REPOSITORY", "TAGS", "KEEP LAST", "KEEP FOR"), rows)
 
 
 async def _try(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(rules.leaving)
+    found = await look(settings, rules.leaving)
     rows = [(one.repository, one.tag, one.digest, moment(one.used), str(one.rule)) for one in found]
-    print(table(("REPOSITORY", "TAG", "DIGEST", "LAST USED", "RULE"), rows))
-    return 0
+    return shown(("REPOSITORY", "TAG", "DIGEST", "LAST USED", "RULE"), rows)
 
 
 async def _apply(given: argparse.Namespace, settings: HubConfig) -> int:

@@ -28,10 +28,6 @@ from wherry.hub.registry.server import RegistryServer
 from wherry.hub.remote.issuers import Issuers
 from wherry.hub.store.objects import Objects
 from wherry.hub.store.sql import HubDatabase
-from wherry.hub.worker import retention
-from wherry.hub.worker.collector import HubCollector
-from wherry.hub.worker.deliveries import Deliveries
-from wherry.hub.worker.replication import Replication
 from wherry.hub.worker.rounds import Rounds
 
 log = logging.getLogger(__name__)
@@ -93,6 +89,12 @@ async def serve(config: HubConfig) -> None:
 
 
 def _work(config: HubConfig, rounds: Rounds, db: HubDatabase, objects: Objects) -> None:
+    # A process that only answers requests does not load them.
+    from wherry.hub.worker import retention
+    from wherry.hub.worker.collector import HubCollector
+    from wherry.hub.worker.deliveries import Deliveries
+    from wherry.hub.worker.replication import Replication
+
     collector = HubCollector(db, objects, config.settings())
     rounds.every(max(1, config.collect_every), "collect", collector.run)
     rounds.every(2, "tell webhooks", Deliveries(db, config.webhook_rules()).run)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from wherry.hub.cli import stores
-from wherry.hub.cli.accounts import Commands, finish
+from wherry.hub.cli.common import Commands, finish
 from wherry.hub.cli.config import HubConfig
 
 TYPE_CHECKING = False

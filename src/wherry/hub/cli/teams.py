@@ -6,13 +6,23 @@ import argparse
 
 from wherry.errors import InvalidArgument
 from wherry.hub.auth import secrets
-from wherry.hub.cli import config, stores
-from wherry.hub.cli.accounts import ACTOR, Commands, finish
+from wherry.hub.cli import config
+from wherry.hub.cli.common import (
+    Commands,
+    by_number,
+    change,
+    command,
+    finish,
+    group,
+    look,
+    note,
+    removal,
+    shown,
+)
 from wherry.hub.cli.config import HubConfig
-from wherry.hub.cli.tables import table
 from wherry.hub.core import globs
 from wherry.hub.core.rights import LEVELS
-from wherry.hub.store import accounts, events, teams
+from wherry.hub.store import accounts, teams
 from wherry.hub.store.sql import Tx, now
 
 
@@ -23,8 +33,7 @@ def add(commands: Commands) -> None:
 
 
 def _add_teams(commands: Commands) -> None:
-    team = commands.add_parser("team", help="manage teams: accounts of an organisation that share rights")
-    inside = team.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    inside = group(commands, "team", "manage teams: accounts of an organisation that share rights")
     for word, text, run in (("add", "create a team", _team_add), ("rm", "remove a team", _team_rm)):
         one = inside.add_parser(word, help=text)
         one.add_argument("team", metavar="ORGANISATION/TEAM")
@@ -39,14 +48,11 @@ def _add_teams(commands: Commands) -> None:
     grant.add_argument("repository", help="team/app, or * for all repositories of the organisation")
     grant.add_argument("level", choices=[*LEVELS, "none"])
     finish(grant, _team_grant)
-    ls = inside.add_parser("ls", help="list an organisation's teams")
-    ls.add_argument("organisation")
-    finish(ls, _team_ls)
+    command(inside, "ls", "list an organisation's teams", _team_ls, "organisation")
 
 
 def _add_robots(commands: Commands) -> None:
-    robot = commands.add_parser("robot", help="manage robots: accounts for programs, without a password")
-    inside = robot.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    inside = group(commands, "robot", "manage robots: accounts for programs, without a password")
     new = inside.add_parser("add", help="create a robot and its token; the token is shown once")
     new.add_argument("robot", metavar="ORGANISATION+NAME")
     new.add_argument("--level", choices=sorted(teams.ROBOT_ROLES), default="read")
@@ -61,27 +67,20 @@ def _add_robots(commands: Commands) -> None:
     )
     new.add_argument("--no-token", action="store_true", help="create no token; the robot logs in by a trust")
     finish(new, _robot_add)
-    ls = inside.add_parser("ls", help="list an organisation's robots")
-    ls.add_argument("organisation")
-    finish(ls, _robot_ls)
-    rm = inside.add_parser("rm", help="remove a robot and its tokens")
-    rm.add_argument("robot", metavar="ORGANISATION+NAME")
-    finish(rm, _robot_rm)
+    command(inside, "ls", "list an organisation's robots", _robot_ls, "organisation")
+    command(inside, "rm", "remove a robot and its tokens", _robot_rm, "robot=ORGANISATION+NAME")
 
 
 def _add_trusts(commands: Commands) -> None:
-    trust = commands.add_parser("trust", help="let CI jobs log in as a robot with their OIDC tokens")
-    inside = trust.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    inside = group(commands, "trust", "let CI jobs log in as a robot with their OIDC tokens")
     new = inside.add_parser("add", help="trust tokens of an issuer")
     new.add_argument("robot", metavar="ORGANISATION+NAME")
     new.add_argument("issuer", help="the iss of its tokens: https://token.ci.example")
     new.add_argument("--subject", required=True, metavar="PATTERN", help="a pattern for sub: repo:me/app:*")
     new.add_argument("--audience", required=True, help="the value of aud, for example the hub's address")
     finish(new, _trust_add)
-    finish(inside.add_parser("ls", help="list trusts"), _trust_ls)
-    rm = inside.add_parser("rm", help="remove a trust")
-    rm.add_argument("id", type=int)
-    finish(rm, _trust_rm)
+    command(inside, "ls", "list trusts", _trust_ls)
+    by_number(inside, "rm", "remove a trust", removal("trust", teams.remove_trust))
 
 
 def _parts(text: str, mark: str) -> tuple[str, str]:
@@ -91,19 +90,14 @@ def _parts(text: str, mark: str) -> tuple[str, str]:
     return org, name
 
 
-async def _write(settings: HubConfig, work: object) -> None:
-    async with stores.database(settings) as db:
-        await db.write(work)  # type: ignore[arg-type]
-
-
 async def _team_add(given: argparse.Namespace, settings: HubConfig) -> int:
     org, name = _parts(given.team, "/")
 
     def work(tx: Tx) -> None:
         teams.add(tx, org, name)
-        events.note(tx, ACTOR, "", "team.add", team=given.team)
+        note(tx, "team.add", team=given.team)
 
-    await _write(settings, work)
+    await change(settings, work)
     print(f"team {given.team} added")
     return 0
 
@@ -113,9 +107,9 @@ async def _team_rm(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> None:
         teams.remove(tx, org, name)
-        events.note(tx, ACTOR, "", "team.remove", team=given.team)
+        note(tx, "team.remove", team=given.team)
 
-    await _write(settings, work)
+    await change(settings, work)
     print(f"team {given.team} removed")
     return 0
 
@@ -125,9 +119,9 @@ async def _team_member(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> None:
         teams.set_member(tx, org, name, given.account, not given.remove)
-        events.note(tx, ACTOR, "", "team.member", team=given.team, account=given.account, out=given.remove)
+        note(tx, "team.member", team=given.team, account=given.account, out=given.remove)
 
-    await _write(settings, work)
+    await change(settings, work)
     print(f"{given.account} {'removed from' if given.remove else 'added to'} team {given.team}")
     return 0
 
@@ -138,24 +132,20 @@ async def _team_grant(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> None:
         teams.grant(tx, org, name, given.repository, level)
-        events.note(
-            tx, ACTOR, "", "team.grant", team=given.team, repository_=given.repository, level=given.level
-        )
+        note(tx, "team.grant", team=given.team, repository_=given.repository, level=given.level)
 
-    await _write(settings, work)
+    await change(settings, work)
     print(f"team {given.team} now has {given.level} in {given.repository}")
     return 0
 
 
 async def _team_ls(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(lambda tx: teams.all_of(tx, given.organisation))
+    found = await look(settings, lambda tx: teams.all_of(tx, given.organisation))
     rows = [
         (one.name, " ".join(one.members), " ".join(f"{place}:{level}" for place, level in one.grants))
         for one in found
     ]
-    print(table(("TEAM", "MEMBERS", "MAY"), rows))
-    return 0
+    return shown(("TEAM", "MEMBERS", "MAY"), rows)
 
 
 async def _robot_add(given: argparse.Namespace, settings: HubConfig) -> int:
@@ -164,7 +154,7 @@ async def _robot_add(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> None:
         account = teams.add_robot(tx, org, name, given.level)
-        events.note(tx, ACTOR, "", "robot.add", robot=given.robot, level=given.level)
+        note(tx, "robot.add", robot=given.robot, level=given.level)
         if not given.no_token:
             accounts.add_token(
                 tx, account, kind="personal", name="robot", hashed=secrets.hashed(secret),
@@ -172,25 +162,23 @@ async def _robot_add(given: argparse.Namespace, settings: HubConfig) -> int:
                 expires=now() + expires if expires is not None else None,
             )  # fmt: skip
 
-    await _write(settings, work)
+    await change(settings, work)
     print(f"robot {given.robot} added" if given.no_token else secret)
     return 0
 
 
 async def _robot_ls(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(lambda tx: teams.robots(tx, given.organisation))
+    found = await look(settings, lambda tx: teams.robots(tx, given.organisation))
     levels = {role: level for level, role in teams.ROBOT_ROLES.items()}
-    print(table(("ROBOT", "LEVEL"), [(name, levels.get(role, role)) for name, role in found]))
-    return 0
+    return shown(("ROBOT", "LEVEL"), [(name, levels.get(role, role)) for name, role in found])
 
 
 async def _robot_rm(given: argparse.Namespace, settings: HubConfig) -> int:
     def work(tx: Tx) -> None:
         teams.remove_robot(tx, given.robot)
-        events.note(tx, ACTOR, "", "robot.remove", robot=given.robot)
+        note(tx, "robot.remove", robot=given.robot)
 
-    await _write(settings, work)
+    await change(settings, work)
     print(f"robot {given.robot} removed")
     return 0
 
@@ -202,27 +190,14 @@ async def _trust_add(given: argparse.Namespace, settings: HubConfig) -> int:
 
     def work(tx: Tx) -> int:
         made = teams.add_trust(tx, given.robot, issuer, given.audience, subject)
-        events.note(tx, ACTOR, "", "trust.add", trust=made, robot=given.robot, issuer=issuer)
+        note(tx, "trust.add", trust=made, robot=given.robot, issuer=issuer)
         return made
 
-    async with stores.database(settings) as db:
-        print(f"trust {await db.write(work)} added")
+    print(f"trust {await change(settings, work)} added")
     return 0
 
 
 async def _trust_ls(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(teams.trusts)
+    found = await look(settings, teams.trusts)
     rows = [(str(one.id), one.robot, one.issuer, one.audience, one.subject) for one in found]
-    print(table(("ID", "ROBOT", "ISSUER", "AUDIENCE", "SUBJECT"), rows))
-    return 0
-
-
-async def _trust_rm(given: argparse.Namespace, settings: HubConfig) -> int:
-    def work(tx: Tx) -> None:
-        teams.remove_trust(tx, given.id)
-        events.note(tx, ACTOR, "", "trust.remove", trust=given.id)
-
-    await _write(settings, work)
-    print(f"trust {given.id} removed")
-    return 0
+    return shown(("ID", "ROBOT", "ISSUER", "AUDIENCE", "SUBJECT"), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from wherry.hub.cli import stores
-from wherry.hub.cli.accounts import Commands, finish, moment
+from wherry.hub.cli.common import Commands, finish, moment
 from wherry.hub.cli.config import HubConfig
 from wherry.hub.cli.tables import table
 from wherry.hub.store import events, schema

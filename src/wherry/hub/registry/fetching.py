@@ -9,7 +9,9 @@ from aiohttp import web
 from wherry.errors import WherryError
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.registry.context import Ask
+from wherry.hub.registry.flights import FlightReader
 from wherry.hub.registry.proxying import away
+from wherry.hub.remote.registry import RemoteBlob
 from wherry.hub.store.proxies import Proxy
 
 
@@ -27,13 +29,14 @@ async def fetched(
         length = {} if blob.size is None else {"Content-Length": str(blob.size)}
         return web.Response(headers={**headers, **length})
     flight = await hub.flights.join(proxy, ask.name, digest)
+    reader: FlightReader | RemoteBlob | None = None
+    size = flight.size
     if not flight.kept:
-        blob = await hub.flights.passing(proxy, ask.name, digest)
-        try:
-            return await _stream(ask, blob.size, blob.pieces(), headers)
-        finally:
-            blob.close()
-    if flight.path is None or flight.size is None or "Range" in ask.request.headers:
+        reader = await hub.flights.passing(proxy, ask.name, digest)
+        size = reader.size
+    elif size is not None and "Range" not in ask.request.headers:
+        reader = flight.reader()
+    if reader is None:
         try:
             await flight.landed()
         except Refusal:
@@ -41,7 +44,10 @@ async def fetched(
         except WherryError as e:
             raise away(e) from e
         return None
-    return await _stream(ask, flight.size, flight.read(), headers)
+    try:
+        return await _stream(ask, size, reader.pieces(), headers)
+    finally:
+        reader.close()
 
 
 async def _stream(

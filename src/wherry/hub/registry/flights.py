@@ -1,67 +1,97 @@
 """Blobs that are being fetched from another registry: each is fetched once and sent to all clients meanwhile.
 
-If objects are files, clients read the file while it is written. The last piece is withheld until the
-digest is verified, so no client receives a complete but wrong blob. If objects are in S3, other clients
-wait until the blob is complete. A blob that cannot be stored (no room, a full quota) is passed
-through, once for each client.
+Clients read the object's file while it is written. If objects are not files (S3), the bytes are also written
+to a file without a name, which is gone with its last reader. The last piece is withheld until the digest is
+verified, so no client receives a complete but wrong blob. A blob that cannot be stored (no room, a full
+quota) is passed through, once for each client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 from wherry import threads
 from wherry.errors import NotFound, Unavailable, WherryError
-from wherry.hub.core import digests
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.registry.proxying import HubProxies, away
 from wherry.hub.remote.registry import RemoteBlob
-from wherry.hub.store import content, proxies, repositories, uploads
+from wherry.hub.store import content, proxies, repositories
+from wherry.hub.store.files import RESERVE, write_all
+from wherry.hub.store.landing import Landing
 from wherry.hub.store.objects import CHUNK, Full, Objects
 from wherry.hub.store.proxies import Proxy
 from wherry.hub.store.settings import HubSettings
 from wherry.hub.store.sql import HubDatabase, Tx
-from wherry.hub.store.uploads import Upload
 
 log = logging.getLogger(__name__)
-_hashing = threads.Pool("hub-proxy", 4)
 
 
 class Flight:
-    """One blob that is being fetched. Used on the loop only.
+    """One blob that is being fetched. Used on the loop only; the fetch tells it what arrives.
 
     :ivar size: in bytes, according to the other registry; None if it does not say.
-    :ivar path: the file that is being written; None if objects are not files.
-    :ivar visible: the number of bytes that clients may read.
-    :ivar kept: whether it is stored. If it is not, :meth:`read` has nothing to return.
+    :ivar kept: whether it is stored. If it is not, there is nothing to read here.
+    :ivar ready: set when clients can read it, or when they need not wait for that any more.
     """
 
     def __init__(self) -> None:
         self.size: int | None = None
-        self.path: Path | None = None
-        self.visible = 0
         self.kept = True
-        self.opened = asyncio.Event()
+        self.ready = asyncio.Event()
+        self._file: int | None = None
+        self._copied = False
+        self._arrived = self._visible = 0
         self._error: BaseException | None = None
-        self._over = False
+        self._over = self._torn = False
         self._news = asyncio.Condition()
 
-    async def grow(self, visible: int) -> None:
-        async with self._news:
-            self.visible = visible
-            self._news.notify_all()
+    # what the fetch says
+
+    async def opened(self, path: Path | None) -> None:
+        """:param path: the object's file, if it is one."""
+        if path is not None:
+            self._file = await threads.disk(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        elif self.size is not None:
+            self._file = await threads.disk(_nameless, self.size)
+            self._copied = self._file is not None
+        self.ready.set()
+
+    async def arrived(self, piece: bytes) -> None:
+        if self._copied and self._file is not None:
+            try:
+                await threads.disk.to_end(write_all, self._file, [piece])
+            except OSError as e:
+                log.warning("cannot copy a blob for its readers, they must come again: %s", e)
+                self._torn = True
+                self._close()
+        self._arrived += len(piece)
+        await self._grow(self._arrived - len(piece))  # all except this piece
 
     async def end(self, error: BaseException | None) -> None:
+        self._over, self._error = True, error
+        await self._grow(self._arrived if error is None else self._visible)
+        self._close()
+        self.ready.set()
+
+    async def _grow(self, visible: int) -> None:
         async with self._news:
-            self._over, self._error = True, error
+            self._visible = visible
             self._news.notify_all()
-        self.opened.set()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    # what clients ask
 
     @property
     def failed(self) -> BaseException | None:
@@ -74,26 +104,52 @@ class Flight:
         if self._error is not None:
             raise self._error
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """All its bytes, as they arrive. :raises BaseException: the error that ended it."""
-        assert self.path is not None
-        descriptor = await threads.disk(os.open, self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            at = 0
-            while True:
-                async with self._news:
-                    await self._news.wait_for(lambda at=at: self.visible > at or self._over)  # type: ignore[misc]
-                if self.visible <= at:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                piece = await threads.disk(os.pread, descriptor, min(CHUNK, self.visible - at), at)
-                if not piece:
-                    raise Unavailable("the file of a blob became shorter while it was fetched")
-                at += len(piece)
-                yield piece
-        finally:
-            os.close(descriptor)
+    def reader(self) -> FlightReader | None:
+        """A reader of all its bytes; None if they cannot be read here (any more)."""
+        return FlightReader(self, os.dup(self._file)) if self._file is not None else None
+
+    async def until(self, at: int) -> int:
+        """Wait for more than ``at`` bytes. :returns: how many can be read; ``at`` if these were all.
+
+        :raises BaseException: the error that ended the fetch.
+        """
+        async with self._news:
+            await self._news.wait_for(lambda: self._visible > at or self._over or self._torn)
+        if self._torn:
+            raise Unavailable("the copy of a blob for its readers is incomplete")
+        if self._visible <= at and self._error is not None:
+            raise self._error
+        return max(at, self._visible)
+
+
+class FlightReader:
+    """One client's view of a blob that is being fetched."""
+
+    def __init__(self, flight: Flight, descriptor: int) -> None:
+        self._flight, self._descriptor = flight, descriptor
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All bytes, as they arrive. :raises BaseException: the error that ended the fetch."""
+        at = 0
+        while (visible := await self._flight.until(at)) > at:
+            piece = await threads.disk.to_end(os.pread, self._descriptor, min(CHUNK, visible - at), at)
+            if not piece:
+                raise Unavailable("the file of a blob became shorter while it was fetched")
+            at += len(piece)
+            yield piece
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _nameless(size: int) -> int | None:
+    """A file without a name, for ``size`` bytes; None if there is no room."""
+    place = os.environ.get("TMPDIR") or "/var/tmp"
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(place).free >= size + RESERVE:
+            with tempfile.TemporaryFile(dir=place) as file:
+                return os.dup(file.fileno())
+    return None
 
 
 class Flights:
@@ -123,7 +179,7 @@ class Flights:
             task = asyncio.create_task(self._fly(key, proxy, name, digest, flight))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await flight.opened.wait()
+        await flight.ready.wait()
         if isinstance(flight.failed, Refusal):
             raise flight.failed
         if isinstance(flight.failed, WherryError):
@@ -163,28 +219,16 @@ class Flights:
     async def _land(self, proxy: Proxy, name: str, digest: str, blob: RemoteBlob, flight: Flight) -> None:
         if await self._is_here(proxy, name, digest):
             return
+        landing = Landing(self._db, self._objects, self._settings, repository=name, digest=digest)
         try:
             await self._objects.check_room(blob.size or 0)
-            upload, owner = await self._begin(proxy, name, digest, blob.size or 1)
+            await landing.begin(lambda tx: self._prepare(tx, proxy, name, blob.size or 1))
         except (Full, Refusal) as e:
             log.warning("cannot store a blob of %s, sending it to clients without a copy: %s", name, e)
             flight.kept = False
             return
-        state = ""
-        renewing = asyncio.create_task(self._renew(upload.id, owner))
-        try:
-            flight.size, flight.path = blob.size, self._objects.path(upload.key)
-            size, state = await self._receive(upload, digest, blob, flight)
-            await self._objects.finish(upload.key, state, size)
-            await self._db.write(
-                lambda tx: uploads.finish(tx, name, upload, owner, digest, size, self._settings)
-            )
-            await flight.grow(size)
-        except BaseException:
-            await asyncio.shield(self._drop(upload, owner, state))
-            raise
-        finally:
-            renewing.cancel()
+        flight.size = blob.size
+        await landing.receive(blob.pieces(), flight)
 
     async def _is_here(self, proxy: Proxy, name: str, digest: str) -> bool:
         """Whether another repository already has this blob; then link it. This grants no new access: the
@@ -203,46 +247,9 @@ class Flights:
         except WherryError:
             return False
 
-    async def _begin(self, proxy: Proxy, name: str, digest: str, size: int) -> tuple[Upload, str]:
-        owner = secrets.token_hex(8)
-
-        def begin(tx: Tx) -> Upload:
-            repository = proxies.ensure(tx, proxy, name, self._settings)
-            repositories.check_quota(tx, repository, size)
-            made = uploads.begin(tx, name, None, digests.algorithm_of(digest), self._settings)
-            uploads.lease(tx, made, owner, self._settings)
-            return made
-
-        return await self._db.write(begin), owner
-
-    async def _renew(self, upload: str, owner: str) -> None:
-        while True:
-            await asyncio.sleep(self._settings.lease / 4)
-            await self._db.write(lambda tx: uploads.renew(tx, upload, owner, self._settings))
-
-    async def _receive(
-        self, upload: Upload, digest: str, blob: RemoteBlob, flight: Flight
-    ) -> tuple[int, str]:
-        """Write the bytes. :returns: their number, and the object's state."""
-        algorithm, size = digests.algorithm_of(digest), 0
-        running = digests.start(algorithm)
-        into = await self._objects.append(upload.key, upload.state, 0)
-        try:
-            flight.opened.set()
-            async for piece in blob.pieces():
-                await asyncio.gather(into.write([piece]), _hashing.to_end(running.update, piece))
-                await flight.grow(size)  # all except this piece
-                size += len(piece)
-            if f"{algorithm}:{running.hexdigest()}" != digest:
-                raise Unavailable(f"{blob.url} sent content with another digest for {digest}")
-            return size, await into.close()
-        except BaseException:
-            await into.abandon()
-            raise
-
-    async def _drop(self, upload: Upload, owner: str, state: str) -> None:
-        await self._objects.discard(upload.key, state)
-        await self._db.write(lambda tx: uploads.drop(tx, upload.id, owner))
+    def _prepare(self, tx: Tx, proxy: Proxy, name: str, size: int) -> None:
+        repository = proxies.ensure(tx, proxy, name, self._settings)
+        repositories.check_quota(tx, repository, size)
 
 
 def unknown(digest: str) -> Refusal:

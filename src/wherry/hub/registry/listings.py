@@ -13,15 +13,17 @@ from wherry.hub.core import digests
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.registry.answers import COMMON, SANDBOX, document, empty
 from wherry.hub.registry.context import Ask
-from wherry.hub.store import manifests, repositories, tags
+from wherry.hub.store import manifests, proxies, repositories, tags
 from wherry.hub.store.manifests import Referrer
+from wherry.hub.store.proxies import Proxy
 from wherry.hub.store.sql import Tx
-from wherry.model import oci
+from wherry.model import mediatypes
 
 PAGE_MAX = 1000
 _REFERRERS = 100
 _REFERRERS_BYTES = 2 << 20
-"""The approximate size of a page's annotations: clients accept an index of 4 MiB."""
+"""The total size of a page's manifests, which bounds that of their annotations: clients accept an index of
+4 MiB."""
 
 
 def _count(ask: Ask) -> int:
@@ -41,12 +43,14 @@ def _next(path: str, **query: str | int) -> str:
 async def tag_list(ask: Ask) -> web.StreamResponse:
     """GET ``tags/list``, in byte order."""
     count, last = _count(ask), ask.query.get("last", "")
-    proxy = await ask.hub.proxies.of(ask.name)
-    if proxy is not None:
-        all_tags = await ask.hub.proxies.tags(proxy, ask.name)
+
+    def look(tx: Tx) -> Proxy | list[str]:
+        return proxies.of(tx, ask.name) or tags.page(tx, ask.name, last, count + 1)
+
+    found = await ask.hub.db.read(look)
+    if isinstance(found, Proxy):
+        all_tags = await ask.hub.proxies.tags(found, ask.name)
         found = [tag for tag in all_tags if tag > last][: count + 1]
-    else:
-        found = await ask.hub.db.read(lambda tx: tags.page(tx, ask.name, last, count + 1))
     more = 0 < count < len(found)
     response = document({"name": ask.name, "tags": found[:count]})
     if more:
@@ -73,45 +77,55 @@ async def referrers(ask: Ask) -> web.StreamResponse:
     if not (after.isascii() and after.isdigit()) or len(after) > 18:
         raise Refusal("PAGINATION_NUMBER_INVALID", f"invalid place in the list: {after[:40]!r}")
 
-    def look(tx: Tx) -> list[Referrer]:
+    def own(tx: Tx) -> tuple[list[bytes], int]:
         repository = repositories.find(tx, ask.name)
         if repository is None:
-            return []
-        return manifests.referrers(tx, repository, subject, wanted, int(after), _REFERRERS + 1)
+            return [], 0
+        found = manifests.referrers(tx, repository, subject, wanted, int(after), _REFERRERS + 1)
+        page = _page(found)
+        more = page[-1].id if len(page) < len(found) else 0
+        return [_described(one, manifests.annotations_of(tx, one.id)) for one in page], more
 
-    proxy = await ask.hub.proxies.of(ask.name)
-    if proxy is not None:
-        index = await ask.hub.proxies.referrers(proxy, ask.name, subject, wanted)
+    found = await ask.hub.db.read(lambda tx: proxies.of(tx, ask.name) or own(tx))
+    if isinstance(found, Proxy):
+        index = await ask.hub.proxies.referrers(found, ask.name, subject, wanted)
         if index is not None:
-            return web.Response(body=index, headers={**COMMON, **SANDBOX, "Content-Type": oci.INDEX})
-    found = await ask.hub.db.read(look)
-    page: list[Referrer] = []
-    size = 0
-    for one in found[:_REFERRERS]:
-        size += len(one.annotations)
-        if page and size > _REFERRERS_BYTES:
-            break
-        page.append(one)
-    response = document(
-        {"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": [_described(one) for one in page]},
-        kind=oci.INDEX,
+            return web.Response(body=index, headers={**COMMON, **SANDBOX, "Content-Type": mediatypes.INDEX})
+        found = [], 0
+    page, more = found
+    body = b'{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (
+        mediatypes.INDEX.encode(),
+        b",".join(page),
     )
+    response = web.Response(body=body, headers={**COMMON, **SANDBOX, "Content-Type": mediatypes.INDEX})
     if wanted:
         response.headers["OCI-Filters-Applied"] = "artifactType"
-    if len(page) < len(found):
+    if more:
         path = f"/v2/{ask.name}/referrers/{quote(subject, safe=':')}"
-        more = {"artifactType": wanted} if wanted else {}
-        response.headers["Link"] = _next(path, **more, after=page[-1].id)
+        filters = {"artifactType": wanted} if wanted else {}
+        response.headers["Link"] = _next(path, **filters, after=more)
     return response
 
 
-def _described(one: Referrer) -> dict[str, Any]:
+def _page(found: list[Referrer]) -> list[Referrer]:
+    """The first of them that fit on a page, and at least one."""
+    page: list[Referrer] = []
+    size = 0
+    for one in found[:_REFERRERS]:
+        size += one.size
+        if page and size > _REFERRERS_BYTES:
+            break
+        page.append(one)
+    return page
+
+
+def _described(one: Referrer, annotations: str) -> bytes:
+    """The descriptor as JSON. The annotations are stored as JSON, and are not decoded again."""
     descriptor: dict[str, Any] = {"mediaType": one.media_type, "digest": one.digest, "size": one.size}
     if one.artifact_type:
         descriptor["artifactType"] = one.artifact_type
-    if one.annotations:
-        descriptor["annotations"] = json.loads(one.annotations)
-    return descriptor
+    text = json.dumps(descriptor, separators=(",", ":"))
+    return f'{text[:-1]},"annotations":{annotations}}}'.encode() if annotations else text.encode()
 
 
 async def base(ask: Ask) -> web.StreamResponse:

@@ -13,8 +13,9 @@ from wherry.hub.registry.answers import COMMON, SANDBOX, empty
 from wherry.hub.registry.bodies import read
 from wherry.hub.registry.context import Ask
 from wherry.hub.registry.proxying import Served, unknown
-from wherry.hub.store import events, manifests, repositories, tags
+from wherry.hub.store import events, manifests, repositories, rules, tags
 from wherry.hub.store.manifests import Push
+from wherry.hub.store.rules import RetentionRule
 from wherry.hub.store.sql import Broken, Tx
 
 TAGS_MAX = 50
@@ -37,9 +38,9 @@ async def get(ask: Ask) -> web.StreamResponse:
     """GET and HEAD of a manifest. The stored bytes are sent: they are never converted into another format."""
     address = ask.hub.trusted.client(ask.request)
     limited = ask.hub.limits.take(ask.caller, address, 0 if ask.request.method == "HEAD" else 1)
-    served = await _find(ask)
+    served, guards = await _find(ask)
     found = served.stored
-    await signed.require(ask, found)
+    await signed.require(ask, found, guards)
     headers = {
         **limited,
         **COMMON,
@@ -57,23 +58,25 @@ async def get(ask: Ask) -> web.StreamResponse:
     return web.Response(body=found.body, headers=headers)
 
 
-async def _find(ask: Ask) -> Served:
-    """:raises Refusal: ``MANIFEST_UNKNOWN``, or ``NAME_UNKNOWN``."""
-    reference = ask.reference
+async def _find(ask: Ask) -> tuple[Served, list[RetentionRule]]:
+    """The manifest, and the rules that require signatures of it.
+
+    :raises Refusal: ``MANIFEST_UNKNOWN``, or ``NAME_UNKNOWN``.
+    """
+    name, reference = ask.name, ask.reference
     if ":" in reference:
         digests.check(reference)
-        found = await ask.hub.db.read(lambda tx: manifests.by_digest(tx, ask.name, reference))
-    elif names.is_tag(reference):
-        found = await ask.hub.db.read(lambda tx: manifests.by_tag(tx, ask.name, reference))
-    else:
-        found = None
+    elif not names.is_tag(reference):
+        raise unknown(reference)  # a tag of the wrong form does not exist; only a PUT of it is a mistake
+    find = manifests.by_digest if ":" in reference else manifests.by_tag
+    found, guards = await ask.hub.db.read(lambda tx: (find(tx, name, reference), rules.signed(tx, name)))
     if found is not None:
-        return Served(found)
-    proxy = await ask.hub.proxies.of(ask.name)
+        return Served(found), guards
+    proxy = await ask.hub.proxies.of(name)
     if proxy is not None:
-        return await ask.hub.proxies.manifest(proxy, ask.name, _reference(reference))
-    there = await ask.hub.db.read(lambda tx: repositories.find(tx, ask.name))
-    raise unknown(reference) if there else repositories.unknown(ask.name)
+        return await ask.hub.proxies.manifest(proxy, name, reference), guards
+    there = await ask.hub.db.read(lambda tx: repositories.find(tx, name))
+    raise unknown(reference) if there else repositories.unknown(name)
 
 
 async def put(ask: Ask) -> web.StreamResponse:

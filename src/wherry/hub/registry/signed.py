@@ -10,7 +10,7 @@ from wherry.hub.core import manifests as documents
 from wherry.hub.core import rights, signatures
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.registry.context import Ask
-from wherry.hub.store import content, manifests, repositories, rules
+from wherry.hub.store import content, manifests, repositories
 from wherry.hub.store.manifests import Referrer, StoredManifest
 from wherry.hub.store.objects import Full, ObjectLost
 from wherry.hub.store.rules import RetentionRule
@@ -25,16 +25,16 @@ _verifying = threads.Pool("hub-verify", 2)
 _known: OrderedDict[tuple[str, str, int], float] = OrderedDict()
 
 
-async def require(ask: Ask, found: StoredManifest) -> None:
-    """:raises Refusal: ``DENIED``: a rule requires a signature, and the image has none by the rule's key.
+async def require(ask: Ask, found: StoredManifest, guards: list[RetentionRule]) -> None:
+    """:param guards: the repository's rules of this kind.
+
+    :raises Refusal: ``DENIED``: a rule requires a signature, and the image has none by the rule's key.
 
     Accounts that can push are exempt, because they sign. Manifests with a subject (signatures, SBOMs) need no
     signature themselves.
     """
     tag = "" if ":" in ask.reference else ask.reference
-    needed = [
-        rule for rule in await ask.hub.db.read(lambda tx: rules.signed(tx, ask.name)) if rule.concerns(tag)
-    ]
+    needed = [rule for rule in guards if rule.concerns(tag)]
     if not needed or tag.endswith((".sig", ".att", ".sbom")):
         return
     if documents.parse(found.body, found.media_type).subject:

@@ -22,9 +22,9 @@ from wherry.hub.core import digests, manifests
 from wherry.hub.core.reach import Rules
 from wherry.hub.remote.outside import OutsideResolver
 from wherry.hub.store.objects import CHUNK
-from wherry.model import oci
+from wherry.model import mediatypes
 
-ACCEPT = ", ".join((*sorted(oci.MANIFEST_TYPES | oci.INDEX_TYPES), manifests.ARTIFACT))
+ACCEPT = ", ".join((*sorted(mediatypes.MANIFEST_TYPES | mediatypes.INDEX_TYPES), manifests.ARTIFACT))
 _CHALLENGE = re.compile(r'([a-z]{1,20})="([^"]{0,1000})"')
 _PAGES_MAX = 100_000
 _REDIRECTS = 5

@@ -87,8 +87,8 @@ def put(tx: Tx, push: Push, settings: HubSettings) -> None:
         " ON CONFLICT (repository_id, digest) DO UPDATE SET deleted = NULL, keep_until = excluded.keep_until"
         " RETURNING id",
         repository.id, push.digest, manifest.media_type, manifest.artifact_type, manifest.size,
-        manifest.total_size, push.body, json.dumps(manifest.annotations) if manifest.annotations else "",
-        manifest.subject or None, moment, push.account, until,
+        manifest.total_size, push.body, _listed_annotations(manifest), manifest.subject or None, moment,
+        push.account, until,
     )  # fmt: skip
     assert row is not None
     made = int(row[0])
@@ -98,6 +98,11 @@ def put(tx: Tx, push: Push, settings: HubSettings) -> None:
     for tag in push.tags:
         tags.move(tx, repository, tag, made, push.digest, push.account, push.actor, "push", settings)
     tx.run("UPDATE repository SET pushed = ? WHERE id = ?", moment, repository.id)
+
+
+def _listed_annotations(manifest: ParsedManifest) -> str:
+    """Only lists of referrers show annotations, so they are stored for manifests with a subject only."""
+    return json.dumps(manifest.annotations) if manifest.subject and manifest.annotations else ""
 
 
 def _name_blobs(tx: Tx, repository: RepositoryRow, made: int, manifest: ParsedManifest) -> None:
@@ -223,7 +228,6 @@ class Referrer:
     media_type: str
     artifact_type: str
     size: int
-    annotations: str
 
 
 def referrers(
@@ -231,12 +235,18 @@ def referrers(
 ) -> list[Referrer]:
     """Manifests with a subject, oldest first, from id ``after`` on."""
     rows = tx.all(
-        "SELECT id, digest, media_type, artifact_type, size, annotations FROM manifest"
+        "SELECT id, digest, media_type, artifact_type, size FROM manifest"
         " WHERE repository_id = ? AND subject = ? AND id > ? AND deleted IS NULL"
         " AND (? = '' OR artifact_type = ?) ORDER BY id LIMIT ?",
         repository.id, subject, after, artifact_type, artifact_type, count,
     )  # fmt: skip
-    return [Referrer(int(row[0]), row[1], row[2], row[3], int(row[4]), row[5]) for row in rows]
+    return [Referrer(int(row[0]), row[1], row[2], row[3], int(row[4])) for row in rows]
+
+
+def annotations_of(tx: Tx, manifest: int) -> str:
+    """The annotations of a manifest that has a subject, as a JSON object; empty if it has none."""
+    row = tx.one("SELECT annotations FROM manifest WHERE id = ?", manifest)
+    return str(row[0]) if row is not None else ""
 
 
 def parents(tx: Tx, manifest: int) -> list[str]:

@@ -101,11 +101,10 @@ def remove(tx: Tx, namespace: str) -> int:
 def of(tx: Tx, name: str) -> Proxy | None:
     """The proxy for ``name``: that of its namespace, or the mirror. None if there is neither, or if ``name``
     is a repository of this hub."""
-    found = _find(tx, names.namespace_of(name) or None) or _find(tx, MIRROR)
-    if found is None:
-        return None
     row = tx.one("SELECT proxy_id FROM repository WHERE name = ? AND deleted IS NULL", name)
-    return found if row is None or row[0] is not None else None
+    if row is not None and row[0] is None:
+        return None
+    return _find(tx, names.namespace_of(name) or None) or _find(tx, MIRROR)
 
 
 def _find(tx: Tx, namespace: str | None) -> Proxy | None:

@@ -239,7 +239,9 @@ def search(tx: Tx, caller: Principal, words: Sequence[str], count: int, skip: in
     condition, values = "", list[str]()
     for word in words:
         literal = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        condition += " AND (r.name LIKE ? ESCAPE '\\' OR lower(r.description) LIKE ? ESCAPE '\\')"
+        # Most repositories have no description, and lower() takes longer than the rest.
+        condition += " AND (r.name LIKE ? ESCAPE '\\' OR (r.description <> ''"
+        condition += " AND lower(r.description) LIKE ? ESCAPE '\\'))"
         values += [f"%{literal}%", f"%{literal}%"]
     rows = tx.all(
         "SELECT r.name, r.description, r.pulls, r.public FROM repository r"

@@ -8,16 +8,15 @@ clients use this hub. A tag is moved only after all content of its image has arr
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from wherry import threads
 from wherry.errors import NotFound, Unavailable, WherryError
 from wherry.hub.core import digests, globs, names
 from wherry.hub.core import manifests as documents
 from wherry.hub.core.manifests import ParsedManifest
-from wherry.hub.store import content, events, manifests, repositories, uploads
+from wherry.hub.store import content, events, manifests, repositories
+from wherry.hub.store.landing import Landing
 from wherry.hub.store.manifests import Push
 from wherry.hub.store.objects import Objects
 from wherry.hub.store.settings import HubSettings
@@ -26,8 +25,6 @@ from wherry.hub.worker.sources import RegistrySource
 
 log = logging.getLogger(__name__)
 ACTOR = "(import)"
-_LEASE = 7 * 86400
-"""Seconds; these uploads are private to this run, and the next run starts new ones."""
 
 
 @dataclass
@@ -159,32 +156,7 @@ class Takeover:
         return True
 
     async def _fetch(self, name: str, digest: str) -> None:
-        algorithm, owner = digests.algorithm_of(digest), secrets.token_hex(8)
-        here = self._here(name)
-        upload = await self._db.write(lambda tx: uploads.begin(tx, here, None, algorithm, self._settings))
-        lasting = HubSettings(lease=_LEASE, upload=_LEASE)
-        await self._db.write(lambda tx: uploads.lease(tx, upload, owner, lasting))
-        running, size, state = digests.start(algorithm), 0, ""
-        try:
-            into = await self._objects.append(upload.key, upload.state, 0)
-            try:
-                async for piece in self._source.blob(name, digest):
-                    await threads.disk(running.update, piece)
-                    await into.write([piece])
-                    size += len(piece)
-                state = await into.close()
-            except BaseException:
-                await into.abandon()
-                raise
-            if f"{algorithm}:{running.hexdigest()}" != digest:
-                raise Unavailable(f"the source sent content with another digest for {digest}")
-            await self._objects.finish(upload.key, state, size)
-            await self._db.write(
-                lambda tx: uploads.finish(tx, here, upload, owner, digest, size, self._settings)
-            )
-        except BaseException:
-            await self._objects.discard(upload.key, state)
-            await self._db.write(lambda tx: uploads.drop(tx, upload.id, owner))
-            raise
+        landing = Landing(self._db, self._objects, self._settings, repository=self._here(name), digest=digest)
+        await landing.begin()
+        self.taken.size += await landing.receive(self._source.blob(name, digest))
         self.taken.blobs += 1
-        self.taken.size += size

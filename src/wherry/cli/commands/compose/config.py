@@ -100,7 +100,7 @@ def _variables(session: ComposeSession, options: Options) -> int:
     from wherry.compose.reading import ProjectReader
 
     found = finding.find(session.wanted)
-    reader = ProjectReader(found.environment)
+    reader = ProjectReader(found.environment, fetch=session.wanted.fetch)
     if options.on("environment"):
         found.environment["COMPOSE_PROJECT_NAME"] = naming.name_of(session.wanted, found, reader.documents)
         return _print(options, [f"{name}={value}" for name, value in sorted(found.environment.items())])

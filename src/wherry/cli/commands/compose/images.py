@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
     from wherry.cli.grammar.flags import Options
+    from wherry.compose.project import Project
 
 
 def build(ctx: Context, options: Options, args: list[str]) -> int:
@@ -19,8 +20,6 @@ def build(ctx: Context, options: Options, args: list[str]) -> int:
 
     if options.text("builder") not in ("", "default"):
         raise Failure(f"no builder {options.text('builder')!r} found: the daemon builds (default)")
-    if options.on("print"):
-        raise Failure("build --print is not supported: wherry builds without a bake file")
     with ComposeSession(ctx, options) as session:
         project = session.project(args, dependencies=options.on("with-dependencies") or not args)
         names = [name for name, one in project.services.items() if one.get("build")]
@@ -29,6 +28,8 @@ def build(ctx: Context, options: Options, args: list[str]) -> int:
         if not names:
             ctx.complain("No services to build")
             return 0
+        if options.on("print"):
+            return _print(ctx, options, project, names)
         asked = building.BuildChoices(
             quiet=options.on("quiet"),
             no_cache=options.on("no-cache"),
@@ -43,6 +44,23 @@ def build(ctx: Context, options: Options, args: list[str]) -> int:
         )
         building.build(session, project, names, asked)
         return 0
+
+
+def _print(ctx: Context, options: Options, project: Project, names: list[str]) -> int:
+    from wherry.cli.building.flags import environment_pairs
+    from wherry.compose import baking, gojson
+
+    choices = baking.BakeChoices(
+        arguments=environment_pairs(options.many("build-arg")),
+        ssh=options.text("ssh"),
+        no_cache=options.on("no-cache"),
+        pull=options.on("pull"),
+        push=options.on("push"),
+        provenance=options.text("provenance"),
+        sbom=options.text("sbom"),
+    )
+    ctx.write(gojson.indented(baking.definition(project, names, choices)) + "\n")
+    return 0
 
 
 def pull(ctx: Context, options: Options, args: list[str]) -> int:
@@ -128,7 +146,7 @@ BUILD = Command(
         DRY_RUN,
         Flag("memory", "m", STRING, "Set memory limit for the build container"),
         Flag("no-cache", "", BOOL, "Do not use cache when building the image"),
-        Flag("print", "", BOOL, "Print equivalent bake file", hidden=True),
+        Flag("print", "", BOOL, "Print equivalent bake file"),
         Flag("provenance", "", STRING, "Add a provenance attestation"),
         Flag("pull", "", BOOL, "Always attempt to pull a newer version of the image"),
         Flag("push", "", BOOL, "Push service images"),

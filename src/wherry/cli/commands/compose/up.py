@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from wherry.cli.command import UNLIMITED, Command, Failure
@@ -53,7 +54,10 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
         project.service(exit_from)
     detached = options.on("detach") or options.on("wait") or options.on("rolling") or session.dry_run
     if options.on("rolling"):
-        _check_engine(session)
+        from wherry.compose.engine import require_wherry
+
+        with session.sessions.lend() as api:
+            require_wherry(api, "up --rolling")
     with session.display() as display:
         made = converger(session, project, args, display.say)
         found = containers_of(project, made)
@@ -74,6 +78,10 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
 
     abort = "exit" if options.on("abort-on-container-exit") or exit_from else ""
     abort = abort or ("failure" if options.on("abort-on-container-failure") else "")
+    if options.on("watch"):
+        from wherry.cli.composing import watching
+
+        watching.triggers_of(project, list(project.services))  # say now if there is nothing to watch
     attached = Attached(
         session,
         project,
@@ -86,31 +94,24 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
             colour=not options.on("no-color"),
             timestamps=options.on("timestamps"),
         ),
-        lasting=options.on("watch"),
+        watch=options.on("watch"),
+        menu=_wants_menu(options),
     )
-    if options.on("watch"):
-        _watch(session, project)
     return attached.run()
 
 
-def _check_engine(session: ComposeSession) -> None:
-    """:raises Failure: the daemon cannot move ports and names from one container to another."""
-    from wherry.client import system
+def _wants_menu(options: Options) -> bool:
+    """``--menu``, else COMPOSE_MENU, else whatever the terminal can do.
 
-    with session.sessions.lend() as api:
-        engine = (system.version(api).get("Platform") or {}).get("Name")
-    if engine != "wherry":
-        raise Failure(f"up --rolling needs wherry's daemon; this one is {engine or 'another'}")
+    :raises Failure: it was asked for, and there is no terminal.
+    """
+    from wherry.cli.composing import menu
 
-
-def _watch(session: ComposeSession, project: Project) -> None:
-    """Watch files in the background, until this process ends."""
-    import threading
-
-    from wherry.cli.composing import watching
-
-    found = watching.triggers_of(project, list(project.services))
-    threading.Thread(target=watching.loop, args=(session, project, found), daemon=True).start()
+    if options.given("menu"):
+        if options.on("menu") and not menu.possible():
+            raise Failure("--menu needs a terminal")
+        return options.on("menu")
+    return os.environ.get("COMPOSE_MENU", "true").lower() in ("1", "true", "t") and menu.possible()
 
 
 def _start(session: ComposeSession, project: Project, found: Found, say: object) -> None:
@@ -152,8 +153,6 @@ def _shown(project: Project, options: Options, args: Sequence[str]) -> set[str]:
 def _check(options: Options) -> None:
     """Refuse flags that contradict each other, and unsupported ones."""
     on = options.on
-    if on("menu"):
-        raise Failure("up --menu is not supported; use up --watch")
     if on("build") and on("no-build"):
         raise Failure("--build and --no-build are incompatible")
     if on("force-recreate") and on("no-recreate"):
@@ -166,6 +165,8 @@ def _check(options: Options) -> None:
     if on("rolling") and on("watch"):
         raise Failure("--rolling and --watch are incompatible")
     detached = on("detach") or on("wait") or on("rolling")
+    if detached and on("menu"):
+        raise Failure("--detach and --menu are incompatible")
     if detached and on("watch"):
         raise Failure("--detach and --watch are incompatible")
     attaching = (
@@ -288,7 +289,13 @@ UP = Command(
             "Return the exit code of the selected service container. Implies --abort-on-container-exit",
         ),
         _FORCE,
-        Flag("menu", "", BOOL, "Enable interactive shortcuts", hidden=True),
+        Flag(
+            "menu",
+            "",
+            BOOL,
+            "Enable interactive shortcuts when running attached. Incompatible with --detach. Can also be "
+            "enable/disable by setting COMPOSE_MENU environment var.",
+        ),
         Flag("no-attach", "", LIST, "Do not attach (stream logs) to the specified services"),
         _NO_BUILD,
         Flag("no-color", "", BOOL, "Produce monochrome output"),

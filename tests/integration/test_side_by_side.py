@@ -158,6 +158,17 @@ def test_members_as_given(daemon: LabDaemon, name: str) -> None:
     assert [(m["Type"], m["Mode"]) for m in made["Mounts"]] == [("tmpfs", "")]
 
 
+def test_what_is_empty_or_not_told(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("create", "--name", name, "-v", f"{name}:/a", "busybox").ok()
+    daemon.docker("create", "--name", f"{name}2", "--volumes-from", f"{name}:ro", "busybox").ok()
+    (mount,) = daemon.api("GET", f"/containers/{name}2/json").json["Mounts"]
+    assert (mount["Mode"], mount["RW"], mount["Name"]) == ("", False, name)
+    images = daemon.api("GET", "/images/json?manifests=1").json
+    busybox = next(one for one in images if "busybox:latest" in (one["RepoTags"] or ()))
+    assert (busybox["Labels"], busybox["Manifests"][0]["ImageData"]["Containers"]) == (None, None)
+    assert daemon.api("POST", "/volumes/prune").json["VolumesDeleted"] == []
+
+
 def test_changes_that_commit_does_not_know(daemon: LabDaemon, name: str) -> None:
     daemon.docker("create", "--name", name, "busybox").ok()
     for change, words in (

@@ -32,7 +32,7 @@ def summary(
         "Created": image.created,
         "Size": image.size,
         "SharedSize": image.shared_size if version >= (1, 42) else -1,
-        "Labels": image.labels,
+        "Labels": image.labels or None,
         "Containers": containers if version >= (1, 51) else -1,
     }
     if version < (1, 43) and not image.repo_tags and not image.repo_digests:
@@ -57,7 +57,7 @@ def manifest(value: ManifestSummary) -> dict[str, Any]:
     if value.kind == "image":
         out["ImageData"] = {
             "Platform": to_builtins(value.platform),
-            "Containers": [],
+            "Containers": None,
             "Size": {"Unpacked": value.unpacked_size},
         }
     elif value.kind == "attestation":

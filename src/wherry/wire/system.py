@@ -53,7 +53,9 @@ def event_matches(value: Event, filters: dict[str, list[str]]) -> bool:
             if value.type not in ("image", "container") or not names & set(wanted_names):
                 return False
             continue
-        names = (value.actor, attributes.get("name", ""))
-        if value.type != kind or not any(name.startswith(w) for name in names for w in wanted_names):
+        begins = tuple(wanted_names)
+        if value.type != kind or not (
+            value.actor.startswith(begins) or attributes.get("name", "").startswith(begins)
+        ):
             return False
     return True

@@ -203,7 +203,7 @@ class Host(LabDaemon):
             new_base(),
             *("--cluster-store", f"etcd://{_ETCD}:2379", "--cluster-advertise", address),
             *(word for option in (f"ttl={TTL}", *options) for word in ("--cluster-store-opt", option)),
-            program=["nsenter", f"--net={where}", sys.executable, "-m", "wherry.daemon.main"],
+            program=["nsenter", f"--net={where}", sys.executable, "-m", "wherry.daemon.entry"],
         )
 
     def scrub(self) -> None:

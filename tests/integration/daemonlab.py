@@ -449,8 +449,8 @@ class LabDaemon:
 
     def traces(self) -> set[str]:
         """Everything of this daemon that the host holds, one text for each thing."""
-        lasting = {f"{self.run}/netns", f"{self.run}/tasks"}
-        found = {f"mount {point}" for point in self._mounts() if point not in lasting}
+        standing = {f"{self.run}/{name}" for name in ("netns", "tasks")}
+        found = {f"mount {point}" for point in self._mounts() if point not in standing}
         found |= {f"process {pid}: {hosttraces.command(pid)}" for pid in self.processes()}
         found |= {f"cgroup {c}" for c in self._cgroup_directories() if c.name != self.cgroup}
         for directory in (

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import reaper
+from freeports import free_port
 from hublab import ADMIN, LabHub
 from patience import patiently, until
 
@@ -82,9 +83,7 @@ class LabS3:
     """moto's server, which keeps objects in its memory."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.env = {**_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}"}
 

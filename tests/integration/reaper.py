@@ -16,29 +16,36 @@ import sys
 import time
 from pathlib import Path
 
-_process: subprocess.Popen[bytes] | None = None
+_words = -1
+"""Where the process hears; it is open until this process ends."""
 
 
 def keep(path: Path) -> Path:
     """To be removed if this process ends before :func:`let_go`."""
-    global _process
-    if _process is None:
-        _process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, start_new_session=True, bufsize=0
+    global _words
+    if _words < 0:
+        heard, _words = os.pipe2(os.O_CLOEXEC)
+        # Not a Popen, which would warn at the end that its process still runs: that is what it is for.
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, __file__],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, heard, 0)],
+            setsid=True,
         )
+        os.close(heard)
     _say("+", path)
     return path
 
 
 def let_go(path: Path) -> None:
     """It has been removed."""
-    if _process is not None:
+    if _words >= 0:
         _say("-", path)
 
 
 def _say(what: str, path: Path) -> None:
-    assert _process is not None and _process.stdin is not None
-    _process.stdin.write(f"{what} {path}\n".encode())
+    os.write(_words, f"{what} {path}\n".encode())
 
 
 def _main() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import reaper
 from daemonlab import TIMEOUT, LabDaemon, wait_until
+from freeports import free_port
 from patience import patiently
 
 SERVER = shutil.which("docker-registry") or "docker-registry"
@@ -32,13 +33,6 @@ MANIFESTS = ", ".join(
         "application/vnd.docker.distribution.manifest.v2+json",
     )
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class LabRegistry:

@@ -13,6 +13,7 @@ from typing import Any
 import hosttraces
 import pytest
 from daemonlab import LabDaemon, new_base, wait_until
+from freeports import free_port
 from labclients import Answer
 from leaks import no_leak
 
@@ -115,7 +116,8 @@ def end_within(daemon: LabDaemon, identifier: str) -> None:
 
 def test_what_ended_while_no_daemon_ran(mortal: LabDaemon, name: str) -> None:
     words = ("wait", "start", "logs", "remove", "port")
-    flags = {"port": ("-p", "127.0.0.1::80")}
+    port = free_port()
+    flags = {"port": ("-p", f"127.0.0.1:{port}:80")}
     ids = {
         word: mortal.docker(
             *("run", "-di", "--name", f"{name}-{word}", *flags.get(word, ())),
@@ -124,7 +126,6 @@ def test_what_ended_while_no_daemon_ran(mortal: LabDaemon, name: str) -> None:
         for word in words
     }
     itself = mortal.docker("run", "-di", "--rm", "busybox", "sh", "-c", "read x; exit 42").ok()
-    port = mortal.docker("port", f"{name}-port", "80").ok().rpartition(":")[2]
     killed(mortal, SLOWLY_REMOVED)
     for identifier in (*ids.values(), itself):
         end_within(mortal, identifier)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from freeports import free_port
 from patience import patiently
 
 from wherry.linux import netns
@@ -154,12 +155,6 @@ def greeting(address: str, port: int) -> bytes:
             return connection.recv(100)
     except OSError:
         return b""
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def own_address() -> str:

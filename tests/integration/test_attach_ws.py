@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 from daemonlab import LabDaemon, new_base, wait_until
+from freeports import free_port
 from patience import patiently
 
 Talk = Callable[[aiohttp.ClientWebSocketResponse], Awaitable[None]]
@@ -98,11 +99,8 @@ def test_no_handshake_no_socket(daemon: LabDaemon, name: str) -> None:
 def test_a_page_from_elsewhere_is_refused() -> None:
     """A browser lets any page open a web socket to this machine; it says whose page it is."""
     import http.client
-    import socket
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     base = new_base()
     hosts = ("--host", f"unix://{base}/x/wherry.sock", "--host", f"tcp://127.0.0.1:{port}")
     daemon = LabDaemon(base, *hosts)

@@ -18,7 +18,8 @@ import pytest
 from buildkitlab import BuildClient, read_until
 from buildlab import write
 from daemonlab import LabDaemon, new_base, wait_until
-from test_daemon_listeners import certificate, free_port
+from freeports import free_port
+from test_daemon_listeners import certificate
 
 from wherry.buildkit.proto import control_pb2, health_pb2
 

@@ -17,6 +17,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from chaosthings import Things
@@ -311,11 +312,17 @@ def chaos_beside(lab: LabRegistry, kills: int, seed: int) -> None:
         try:
             wait_until(lambda: not left(daemon, before), timeout=10)
         except AssertionError:
-            pytest.fail("\n  ".join(left(daemon, before)))
+            raise AssertionError("\n  ".join(shown(left(daemon, before)))) from None
     except (AssertionError, *LOST) as e:
         raise AssertionError(f"seed {seed}: {e!r}\n{daemon.log[-20000:]}") from e
     finally:
         daemon.destroy()
+
+
+def shown(names: list[str]) -> list[str]:
+    """With what is in the directories that are left: it tells who left them."""
+    paths = [Path(name.rpartition(" ")[2]) for name in names if ": entry " in name]
+    return [*names, *(str(entry) for path in paths for entry in path.rglob("*"))]
 
 
 def left(daemon: LabDaemon, before: set[str]) -> list[str]:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon
+from freeports import free_port
 from patience import until
 from projectlab import ProjectLab
-from registrylab import LabRegistry, free_port, registry
+from registrylab import LabRegistry, registry
 
 pytestmark = pytest.mark.kernel
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from freeports import free_port
 from requestload import SERVER, RequestLoad
 
 pytestmark = pytest.mark.kernel
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def ports(daemon: LabDaemon, name: str) -> dict[str, Any]:

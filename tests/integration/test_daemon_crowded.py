@@ -23,7 +23,7 @@ LIMITS = (1024, 16384)
 @pytest.fixture(scope="module")
 def lab() -> Iterator[LabDaemon]:
     limits = f"--nofile={LIMITS[0]}:{LIMITS[1]}"
-    daemon = LabDaemon(new_base(), program=["prlimit", limits, sys.executable, "-m", "wherry.daemon.main"])
+    daemon = LabDaemon(new_base(), program=["prlimit", limits, sys.executable, "-m", "wherry.daemon.entry"])
     try:
         daemon.start()
         daemon.bootstrap()

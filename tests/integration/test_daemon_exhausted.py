@@ -20,7 +20,7 @@ LIMIT = 256
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[LabDaemon]:
-    program = ["prlimit", f"--nofile={LIMIT}:{LIMIT}", sys.executable, "-m", "wherry.daemon.main"]
+    program = ["prlimit", f"--nofile={LIMIT}:{LIMIT}", sys.executable, "-m", "wherry.daemon.entry"]
     daemon = LabDaemon(new_base(), program=program)
     try:
         daemon.start()

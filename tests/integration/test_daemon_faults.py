@@ -71,7 +71,7 @@ def victim() -> Iterator[LabDaemon]:
         daemon.bootstrap()
         yield daemon
     finally:
-        daemon.program = [sys.executable, "-m", "wherry.daemon.main"]
+        daemon.program = [sys.executable, "-m", "wherry.daemon.entry"]
         daemon.destroy()
 
 

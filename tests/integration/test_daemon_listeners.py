@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from daemonlab import TIMEOUT, LabDaemon, new_base, wait_until
+from freeports import free_port
 from patience import patiently
 
 pytestmark = pytest.mark.kernel
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kernel
 
 def wherryd(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "wherry.daemon.main", *arguments],
+        [sys.executable, "-m", "wherry.daemon.entry", *arguments],
         capture_output=True,
         text=True,
         timeout=patiently(TIMEOUT),
@@ -40,12 +40,6 @@ def base() -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["rm", "-rf", str(path)], check=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ---- configuration ---------------------------------------------------------------------------------------

@@ -139,6 +139,28 @@ def test_a_backup_is_a_hub(lab: LabHub, name: str, tmp_path: Path) -> None:
     finally:
         restored.stop()
     assert "already" in restored.command("restore", str(target), status=1)
+    # A backup over a hub would take its rows and its open uploads away.
+    for place in (root, Path(lab.stores[1])):
+        assert "root of a hub" in lab.command("backup", str(place), status=1)
+    lab.ask("GET", f"/v2/{repository}/manifests/v2").expect(200)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("webhook", "deliveries", "999"), "no such webhook: 999"),
+        (("replication", "run", "999"), "no such replication: 999"),
+        (("events", "--count", "0"), "at least 1"),
+        (("fsck", "--rate", "1Q"), "invalid number of bytes '1Q'"),
+        (("repository", "quota", "root0", "²"), "a number of bytes, or none"),
+    ],
+)
+def test_wrong_input_is_refused(lab: LabHub, words: tuple[str, ...], said: str) -> None:
+    assert said in lab.command(*words, status=1)
+
+
+def test_a_role_of_later(lab: LabHub) -> None:
+    assert "no web pages" in lab.command("serve", "--role", "web", status=1)
 
 
 def test_rules_for_tags(lab: LabHub, name: str) -> None:

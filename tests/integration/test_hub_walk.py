@@ -114,6 +114,13 @@ def test_an_upload_is_cancelled(walker: Walker, repo: str) -> None:
             assert walker.ask(method, path, b"").expect(404).codes == ["BLOB_UPLOAD_UNKNOWN"]
 
 
+def test_uploads_that_nobody_finishes(walker: Walker, repo: str) -> None:
+    """They are not in the way of others, as after many interrupted runs of a program."""
+    for _ in range(150):
+        walker.begin(repo)
+    walker.verified(repo, b"after", sha(b"after"), walker.post_put(repo, b"after", sha(b"after")))
+
+
 @ALGORITHMS
 def test_blobs_are_mounted(walker: Walker, repo: str, algorithm: str) -> None:
     """A deletion in one of two repositories leaves the other one's copy."""

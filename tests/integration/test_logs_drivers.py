@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from freeports import free_port
 from logservers import Datagrams, Stream
 
 pytestmark = pytest.mark.kernel
@@ -26,12 +26,6 @@ def texts(lines: list[bytes]) -> list[bytes]:
 
 def numbers(first: int, last: int) -> list[bytes]:
     return [b"%d" % n for n in range(first, last + 1)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def directory_of(daemon: LabDaemon, name: str) -> Path:

@@ -283,7 +283,7 @@ def test_nothing_listens_on_abstract_sockets(daemon: LabDaemon, name: str) -> No
 @pytest.fixture
 def careless_daemon() -> Iterator[LabDaemon]:
     """Started by somebody whose umask is 0, on directories that are open to all."""
-    program = ["sh", "-c", 'umask 0; exec "$@"', "sh", sys.executable, "-m", "wherry.daemon.main"]
+    program = ["sh", "-c", 'umask 0; exec "$@"', "sh", sys.executable, "-m", "wherry.daemon.entry"]
     daemon = LabDaemon(new_base(), program=program)
     for path in (daemon.root, daemon.run):
         path.mkdir(mode=0o777)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from daemonlab import LabDaemon, wait_until
+from freeports import free_port
 from patience import patiently
 
 pytestmark = pytest.mark.kernel
@@ -278,12 +279,6 @@ def page(port: int, host: str = "127.0.0.1") -> bytes:
             return s.makefile("rb").read().rpartition(b"\r\n\r\n")[2]
     except OSError:
         return b""
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def test_ports_come_and_go(daemon: LabDaemon, name: str) -> None:

@@ -85,8 +85,9 @@ def _delayed() -> float:
 
 
 if __name__ == "__main__":
-    from wherry.daemon import main as daemon
+    from wherry.daemon.entry import imported
 
+    daemon: Any = imported()
     watch, ready = Watch(), daemon._notify_ready
 
     def notify() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 from wherry.linux import memory
 
@@ -13,10 +14,15 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def entry() -> None:
+    sys.exit(imported().main(sys.argv[1:]))
+
+
+def imported() -> ModuleType:
+    """The module ``wherry.daemon.main``."""
     memory.grow()
     with _without_certificates():
-        from wherry.daemon.main import main
-    sys.exit(main(sys.argv[1:]))
+        from wherry.daemon import main
+    return main
 
 
 @contextmanager
@@ -37,3 +43,7 @@ def _without_certificates() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+if __name__ == "__main__":
+    entry()

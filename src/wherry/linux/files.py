@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wherry.linux import syscalls
+
+_REMOVALS = 10
+"""How often a tree is listed to remove it, at most."""
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -56,7 +60,10 @@ def sync_file_system(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory tree; it need not exist. Symbolic links are removed, never followed."""
+    """Remove a directory tree; it need not exist. Symbolic links are removed, never followed.
+
+    A process that is just ending may still make a file in it, after it was listed: then it is listed again.
+    """
 
     def ignore_missing(
         _function: Callable[..., object], _path: str, info: tuple[object, BaseException, object]
@@ -67,4 +74,10 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
         return
-    shutil.rmtree(path, onerror=ignore_missing)
+    for left in reversed(range(_REMOVALS)):
+        try:
+            shutil.rmtree(path, onerror=ignore_missing)
+            return
+        except OSError as e:
+            if e.errno != errno.ENOTEMPTY or not left:
+                raise

@@ -17,9 +17,8 @@ from patience import patiently
 
 IMPORT = """
 import os, sys
-from wherry.daemon.entry import _without_certificates
-with _without_certificates():
-    import wherry.daemon.main
+from wherry.daemon.entry import imported
+imported()
 """
 
 

@@ -11,12 +11,16 @@ from wherry.engine.containers import bundle
 from wherry.engine.ground import Ground
 from wherry.errors import NotFound, WherryError
 from wherry.linux import cgroups, files, mounts
+from wherry.linux.descriptors import readable
 from wherry.mishaps import contained
 from wherry.runtime import task as tasks
 from wherry.runtime.task import Runtime
 from wherry.state.containers import ContainerRow
 
 log = logging.getLogger(__name__)
+
+_DEATH = 5.0
+"""Seconds that a killed process has to end."""
 
 
 class Leftovers:
@@ -63,7 +67,8 @@ class Leftovers:
             log.warning("cannot clean up task %s: %s", container_id[:12], e)
 
     def _kill_conmon(self, container_id: str) -> None:
-        """Kill conmon: if the container never ran, it would wait for it for ever."""
+        """Kill conmon: if the container never ran, it would wait for it for ever. Until it has ended, it may
+        make files in the task's directory."""
         directory = self._settings.task_directory(container_id)
         try:
             pid = int((directory / "conmon.pid").read_text())
@@ -71,8 +76,11 @@ class Leftovers:
             return
         fd = tasks.conmon_fd(directory, pid)
         if fd is not None:
-            tasks.send_signal(fd, signal.SIGKILL)
-            os.close(fd)
+            try:
+                if tasks.send_signal(fd, signal.SIGKILL) and not readable(fd, _DEATH):
+                    log.warning("the conmon of container %s does not end", container_id[:12])
+            finally:
+                os.close(fd)
 
 
 def _remove_cgroup(path: str) -> None:

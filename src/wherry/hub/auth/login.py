@@ -59,7 +59,7 @@ class Logins:
 
     async def caller(self, credentials: Basic, network: str) -> Principal:
         """
-        :param network: where the client is, as limits count it.
+        :param network: the network of the client, to which limits apply.
         :raises Wrong: :raises TooMany: :raises Refusal: too many logins at once.
         """
         if secrets.is_one(credentials.secret):
@@ -77,7 +77,7 @@ class Logins:
             return await self._identities.caller(credentials.name.lower(), credentials.secret)
         except NotTrusted as e:
             log.info(
-                "a token for %s does not count: %s",
+                "refused a token for %s: %s",
                 credentials.name[:64].encode("unicode_escape").decode(),
                 e,
             )

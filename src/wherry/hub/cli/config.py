@@ -61,8 +61,10 @@ def _words(text: str) -> tuple[str, ...]:
 
 def roles(text: str) -> frozenset[str]:
     found = frozenset(_words(text))
+    if "web" in found:
+        raise InvalidArgument(f"this version has no web pages: use {', '.join(sorted(ROLES))}")
     if not found or not found <= ROLES:
-        raise InvalidArgument(f"invalid role {text!r}: of {', '.join(sorted(ROLES))}")
+        raise InvalidArgument(f"invalid role {text!r}: use {', '.join(sorted(ROLES))}")
     return found
 
 
@@ -83,35 +85,45 @@ SETTINGS: dict[str, Setting] = {
 SERVING: dict[str, Setting] = {
     "listen": Setting(listen, "127.0.0.1:5000", "address to serve on", "HOST:PORT"),
     "role": Setting(roles, "registry,worker", "what this process does: registry, worker, or both", "ROLES"),
-    "url": Setting(str, "", "how clients reach the hub, where that is not by the address they used", "URL"),
-    "service": Setting(str, "wherry-hub", "the name that tokens are made for", "NAME"),
+    "url": Setting(
+        str, "", "the hub's address for clients, if it differs from the one in their requests", "URL"
+    ),
+    "service": Setting(str, "wherry-hub", "the name of the token service", "NAME"),
     "tls-cert": Setting(str, "", "certificate chain, PEM", "FILE"),
     "tls-key": Setting(str, "", "its private key, PEM", "FILE"),
-    "insecure-http": Setting(boolean, "false", "serve without TLS on an address that others reach", "BOOL"),
-    "trusted-proxies": Setting(_words, "", "networks of front proxies whose headers count", "CIDR,…"),
+    "insecure-http": Setting(
+        boolean, "false", "serve without TLS on an address that other machines can reach", "BOOL"
+    ),
+    "trusted-proxies": Setting(_words, "", "networks of front proxies whose headers are trusted", "CIDR,…"),
     "accel-prefix": Setting(
-        str, "", "have a front proxy send objects, by X-Accel-Redirect below this", "PATH"
+        str, "", "let a front proxy send objects: the prefix of X-Accel-Redirect", "PATH"
     ),
     "redirect": Setting(
-        duration, "0", "send clients to the object store, by addresses that count so long", "TIME"
+        duration, "0", "redirect clients to the object store; how long its URLs are valid", "TIME"
     ),
-    "grace": Setting(duration, "24h", "how long what was pushed stays before a manifest names it", "TIME"),
-    "keep-deleted": Setting(duration, "7d", "how long what was deleted can be brought back", "TIME"),
+    "grace": Setting(
+        duration, "24h", "how long pushed content is kept until a manifest refers to it", "TIME"
+    ),
+    "keep-deleted": Setting(duration, "7d", "how long deleted content can be restored", "TIME"),
     "keep-untagged": Setting(
-        duration_or_never, "90d", "how long an image stays whose last tag moved on", "TIME|never"
+        duration_or_never, "90d", "how long an image is kept after its last tag has moved", "TIME|never"
     ),
-    "trash": Setting(duration, "1h", "how long an object stays after its row has gone", "TIME"),
-    "proxy-keep": Setting(duration, "30d", "how long copies of other registries stay unused", "TIME"),
+    "trash": Setting(duration, "1h", "how long an object is kept after its row was deleted", "TIME"),
+    "proxy-keep": Setting(
+        duration, "30d", "how long a copy of another registry's image is kept after its last pull", "TIME"
+    ),
     "proxy-networks": Setting(
-        _words, "", "networks that other registries may redirect to besides the public ones", "CIDR,…"
+        _words, "", "networks that other registries may redirect to, besides public addresses", "CIDR,…"
     ),
     "replicate-every": Setting(duration, "5s", "how often the worker looks for changes to copy", "TIME"),
     "collect-every": Setting(duration, "10s", "how often the worker looks for work", "TIME"),
-    "public": Setting(boolean, "false", "whether a repository is public when a push makes it", "BOOL"),
-    "pull-limit": Setting(limit, "", "pulls of a network without an account: 100/6h", "N/TIME"),
-    "pull-limit-account": Setting(limit, "", "pulls of an account", "N/TIME"),
-    "webhook-http": Setting(boolean, "false", "whether webhooks may have plain http", "BOOL"),
-    "webhook-networks": Setting(_words, "", "networks that webhooks reach besides the public ones", "CIDR,…"),
+    "public": Setting(boolean, "false", "whether repositories that are created by a push are public", "BOOL"),
+    "pull-limit": Setting(limit, "", "limit of anonymous pulls from one network: 100/6h", "N/TIME"),
+    "pull-limit-account": Setting(limit, "", "limit of pulls by one account", "N/TIME"),
+    "webhook-http": Setting(boolean, "false", "whether webhooks may use plain http", "BOOL"),
+    "webhook-networks": Setting(
+        _words, "", "networks that webhooks may reach, besides public addresses", "CIDR,…"
+    ),
     "log-level": Setting(str, "info", "debug, info, warning or error", "LEVEL"),
     "log-format": Setting(str, "text", "text or json", "FORMAT"),
 }
@@ -208,22 +220,22 @@ def _text(value: Any) -> str:
 def check(config: HubConfig, *, serving: bool) -> HubConfig:
     """:raises InvalidArgument: values that contradict each other."""
     if config.database and not config.database.startswith(("postgresql://", "postgres://")):
-        raise InvalidArgument("database: postgresql://… is what there is besides SQLite")
+        raise InvalidArgument("database: use postgresql://…, or nothing for SQLite")
     if config.objects and not config.objects.startswith("s3://"):
-        raise InvalidArgument("objects: s3://BUCKET/PREFIX is what there is besides files")
+        raise InvalidArgument("objects: use s3://BUCKET/PREFIX, or nothing for files")
     if not serving:
         return config
     if bool(config.tls_cert) != bool(config.tls_key):
-        raise InvalidArgument("tls-cert and tls-key go together")
+        raise InvalidArgument("tls-cert and tls-key must be used together")
     if config.log_format not in ("text", "json"):
-        raise InvalidArgument("log-format: text or json")
+        raise InvalidArgument("log-format: use text or json")
     if config.log_level not in ("debug", "info", "warning", "error"):
-        raise InvalidArgument("log-level: debug, info, warning or error")
+        raise InvalidArgument("log-level: use debug, info, warning or error")
     host = config.listen[0]
     if not config.tls_cert and not config.insecure_http and not _is_loopback(host):
         raise InvalidArgument(
-            f"{host} is reachable from elsewhere, and passwords would go over plain HTTP: give --tls-cert and"
-            " --tls-key, or say --insecure-http true where a front proxy has the TLS"
+            f"{host} can be reached from other machines, and passwords would be sent over plain HTTP: use"
+            " --tls-cert and --tls-key, or --insecure-http true if a front proxy provides TLS"
         )
     config.webhook_rules()
     config.proxy_rules()

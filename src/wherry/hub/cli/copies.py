@@ -18,21 +18,23 @@ _UNITS = {"K": 10, "M": 20, "G": 30}
 
 
 def add(commands: Commands) -> None:
-    fsck = commands.add_parser("fsck", help="check rows against objects, beside a hub that serves")
+    fsck = commands.add_parser(
+        "fsck", help="compare the database with the objects, also while the hub serves"
+    )
     fsck.add_argument("--digests", action="store_true", help="read and hash every object again")
     fsck.add_argument(
-        "--rate", metavar="BYTES", default="100M", help="bytes a second for that (default: 100M)"
+        "--rate", metavar="BYTES", default="100M", help="bytes per second to read (default: 100M)"
     )
     fsck.add_argument(
         "--repair",
         action="store_true",
-        help="have lost blobs pushed again, remove what no row knows, recount",
+        help="mark lost blobs so that pushes restore them, delete unknown objects, recount",
     )
     finish(fsck, _fsck)
-    copy = commands.add_parser("backup", help="copy a hub on SQLite and files, while it serves")
+    copy = commands.add_parser("backup", help="back up a hub on SQLite and files, also while it serves")
     copy.add_argument("directory", type=Path)
     finish(copy, _backup)
-    back = commands.add_parser("restore", help="make a hub of a backup")
+    back = commands.add_parser("restore", help="restore a hub from a backup")
     back.add_argument("directory", type=Path)
     finish(back, _restore)
 
@@ -40,15 +42,15 @@ def add(commands: Commands) -> None:
 def _bytes(text: str) -> int:
     unit = _UNITS.get(text[-1:].upper(), 0)
     number = text[:-1] if unit else text
-    if not number.isdigit() or not int(number):
-        raise InvalidArgument(f"invalid number of bytes {text!r}: say 1000000, 100M, 1G")
+    if not (number.isascii() and number.isdigit()) or len(number) > 15 or not int(number):
+        raise InvalidArgument(f"invalid number of bytes {text!r}: use 1000000, 100M, 1G")
     return int(number) << unit
 
 
 async def _fsck(given: argparse.Namespace, settings: HubConfig) -> int:
-    rate, found = _bytes(given.rate) if given.digests else 0, 0
+    rate, found = _bytes(given.rate), 0
     async with stores.stores(settings) as (db, objects):
-        check = Fsck(db, objects, repair=given.repair, rate=rate)
+        check = Fsck(db, objects, repair=given.repair, rate=rate if given.digests else 0)
         async for one in check.run():
             print(f"{one.kind}: {one.what}: {one.text}")
             found += 1

@@ -81,7 +81,7 @@ async def serve(config: HubConfig) -> None:
             if "registry" in config.role:
                 await _answer(config, rounds, db, objects, context, stopping, began)
             else:
-                log.info("wherry-hub %s works on %s", __version__, db.describe())
+                log.info("wherry-hub %s runs background work on %s", __version__, db.describe())
                 await stopping.wait()
         finally:
             await rounds.stop()
@@ -97,13 +97,15 @@ def _work(config: HubConfig, rounds: Rounds, db: HubDatabase, objects: Objects) 
 
     collector = HubCollector(db, objects, config.settings())
     rounds.every(max(1, config.collect_every), "collect", collector.run)
-    rounds.every(2, "tell webhooks", Deliveries(db, config.webhook_rules()).run)
+    rounds.every(2, "deliver webhooks", Deliveries(db, config.webhook_rules()).run)
     rounds.every(3600, "apply the rules for tags", lambda: retention.run(db, config.settings()))
     replication = Replication(db, objects, config.settings(), config.proxy_rules())
     rounds.every(max(1, config.replicate_every), "replicate", replication.run)
-    rounds.every(max(1, config.collect_every), "end tags", lambda: retention.expire(db, config.settings()))
-    rounds.every(600, "forget old copies", lambda: collector.forget_copies())
-    rounds.every(60, "forget revocations", lambda: collector.forget(time.time() - 4 * LIFE))
+    rounds.every(
+        max(1, config.collect_every), "delete expired tags", lambda: retention.expire(db, config.settings())
+    )
+    rounds.every(600, "delete old copies", lambda: collector.forget_copies())
+    rounds.every(60, "delete old revocations", lambda: collector.forget(time.time() - 4 * LIFE))
 
 
 async def _answer(
@@ -112,7 +114,7 @@ async def _answer(
 ) -> None:  # fmt: skip
     hub = await assemble(config, db, objects)
     registry = RegistryServer(hub)
-    rounds.every(_REVOCATIONS, "read what was revoked", lambda: hub.tokens.refresh(db))
+    rounds.every(_REVOCATIONS, "read revocations", lambda: hub.tokens.refresh(db))
     rounds.every(_PULLS, "count pulls", lambda: hub.counters.flush(db))
     listening = _listen(config)
     server = await asyncio.get_running_loop().create_server(registry.http, sock=listening, ssl=context)
@@ -180,10 +182,13 @@ def _reload(context: ssl.SSLContext, config: HubConfig) -> None:
         context.load_cert_chain(config.tls_cert, config.tls_key)
     except (OSError, ssl.SSLError) as e:
         log.error(
-            "cannot use %s and %s, the certificate before goes on: %s", config.tls_cert, config.tls_key, e
+            "cannot use %s and %s, the previous certificate stays in use: %s",
+            config.tls_cert,
+            config.tls_key,
+            e,
         )
     else:
-        log.info("certificate read again")
+        log.info("certificate reloaded")
 
 
 def _tls(config: HubConfig) -> ssl.SSLContext | None:

@@ -23,7 +23,7 @@ def prepare(root: Path) -> None:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
-        raise Unavailable(f"cannot make {root}: {os.strerror(e.errno or 0)}") from e
+        raise Unavailable(f"cannot create {root}: {os.strerror(e.errno or 0)}") from e
 
 
 def open_database(config: HubConfig) -> HubDatabase:

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from wherry.errors import InvalidArgument
 from wherry.hub.cli import stores
-from wherry.hub.cli.common import Commands, finish
+from wherry.hub.cli.common import Commands, finish, remote_account, remote_flags
 from wherry.hub.cli.config import HubConfig
 
 TYPE_CHECKING = False
@@ -21,20 +22,20 @@ def add(commands: Commands) -> None:
     )
     one.add_argument("source", help="http://HOST:PORT, https://HOST, or a directory")
     one.add_argument("--repository", metavar="PATTERN", default="*", help="team/*, * (default)")
-    one.add_argument("--username", default="", help="account at the other registry")
-    one.add_argument("--password-stdin", action="store_true", help="read its password from stdin")
+    remote_flags(one)
     finish(one, _import)
 
 
 async def _import(given: argparse.Namespace, settings: HubConfig) -> int:
-    from wherry.hub.remote.registry import Registry, account_for
+    from wherry.hub.remote.registry import Registry, check_url
     from wherry.hub.worker.sources import Directory
 
     if "://" not in given.source:
+        if given.username or given.password_stdin or given.realm:
+            raise InvalidArgument("--username, --password-stdin and --realm are for running registries")
         return await _take(given, settings, Directory(Path(given.source)))
-    password = sys.stdin.readline().rstrip("\r\n") if given.password_stdin else ""
-    account = await account_for(given.source, given.username, password)
-    async with Registry(given.source, account) as source:
+    url = check_url(given.source)
+    async with Registry(url, await remote_account(given, url)) as source:
         return await _take(given, settings, source)
 
 

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import argparse
 
+from wherry.errors import InvalidArgument
 from wherry.hub.cli import stores
-from wherry.hub.cli.common import Commands, finish, moment
+from wherry.hub.cli.common import Commands, finish, look, moment, shown
 from wherry.hub.cli.config import HubConfig
-from wherry.hub.cli.tables import table
 from wherry.hub.store import events, schema
 from wherry.hub.worker.collector import HubCollector
 
 
 def add(commands: Commands) -> None:
-    finish(commands.add_parser("migrate", help="bring the database to this program's version"), _migrate)
-    finish(commands.add_parser("gc", help="collect now what nothing holds any more"), _gc)
+    finish(commands.add_parser("migrate", help="migrate the database to this program's version"), _migrate)
+    finish(commands.add_parser("gc", help="delete content that is no longer referenced, now"), _gc)
     finish(commands.add_parser("rotate-key", help="sign tokens with a new key from now on"), _rotate)
-    log = commands.add_parser("events", help="who did what, the newest first")
-    log.add_argument("--repository", default="", help="in one repository alone")
-    log.add_argument("--count", type=int, default=100, metavar="N", help="so many (default: 100)")
+    log = commands.add_parser("events", help="list events (who did what), newest first")
+    log.add_argument("--repository", default="", help="show only events of one repository")
+    log.add_argument(
+        "--count", type=int, default=100, metavar="N", help="the number of events (default: 100)"
+    )
     finish(log, _events)
 
 
 async def _events(given: argparse.Namespace, settings: HubConfig) -> int:
-    async with stores.database(settings) as db:
-        found = await db.scan(
-            lambda tx: events.page(tx, repository=given.repository, count=max(0, given.count))
-        )
+    if given.count < 1:
+        raise InvalidArgument("--count must be at least 1")
+    found = await look(settings, lambda tx: events.page(tx, repository=given.repository, count=given.count))
     rows = [
         (
             str(one.id),
@@ -39,8 +40,7 @@ async def _events(given: argparse.Namespace, settings: HubConfig) -> int:
         )
         for one in found
     ]
-    print(table(("ID", "WHEN", "WHO", "FROM", "WHAT", "REPOSITORY", "DETAIL"), rows))
-    return 0
+    return shown(("ID", "WHEN", "WHO", "FROM", "WHAT", "REPOSITORY", "DETAIL"), rows)
 
 
 async def _migrate(given: argparse.Namespace, settings: HubConfig) -> int:
@@ -49,7 +49,7 @@ async def _migrate(given: argparse.Namespace, settings: HubConfig) -> int:
         ran = await schema.migrate(db)
     finally:
         await db.close()
-    print(f"ran {', '.join(map(str, ran))}" if ran else "nothing to do")
+    print(f"migrations applied: {', '.join(map(str, ran))}" if ran else "the database is up to date")
     return 0
 
 
@@ -65,5 +65,5 @@ async def _rotate(given: argparse.Namespace, settings: HubConfig) -> int:
         from wherry.hub.auth import bearer
 
         kid = await db.write(bearer.rotate)
-    print(f"tokens are signed with {kid}")
+    print(f"new tokens are signed with key {kid}")
     return 0

@@ -64,7 +64,7 @@ def check_account(name: str, *, reserved: bool = False) -> str:
     """
     if len(name) > ACCOUNT_LENGTH_MAX or _ACCOUNT.fullmatch(name) is None:
         raise InvalidArgument(
-            f"invalid name {name[:70]!r}: lower-case letters and digits, parted by one of '.', '_', '-',"
+            f"invalid name {name[:70]!r}: lower-case letters and digits, separated by '.', '_', '-',"
             f" at most {ACCOUNT_LENGTH_MAX} characters"
         )
     if not reserved and name in RESERVED:

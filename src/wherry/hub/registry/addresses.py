@@ -59,7 +59,7 @@ class Trusted:
         return address
 
     def network(self, request: web.BaseRequest) -> str:
-        """Where the client is, as limits count it."""
+        """The network of the client, to which limits apply."""
         return network_of(self.client(request))
 
     def base(self, request: web.BaseRequest) -> str:

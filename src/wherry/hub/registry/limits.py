@@ -35,7 +35,7 @@ def limit(text: str) -> Limit | None:
         return None
     found = _LIMIT.fullmatch(text)
     if found is None or not int(found[1]) or found[2] == "0":
-        raise InvalidArgument(f"invalid limit {text!r}: say 100/6h, 10/s")
+        raise InvalidArgument(f"invalid limit {text!r}: use 100/6h or 10/s")
     return Limit(int(found[1]), int(found[2] or 1) * _UNITS[found[3]])
 
 

@@ -3,7 +3,7 @@ unavailable.
 
 Manifests are requested by tag or digest. A tag is valid for the proxy's ``ttl``; then a HEAD asks whether it
 has moved. Unless the other registry answers "not found", its errors (429, 5xx, no answer) leave the copy in
-use, and the response has a ``Warning`` header (RFC 7234). A blob is fetched once for all clients that want it
+use, and the response has a ``Warning`` header. A blob is fetched once for all clients that want it
 at the same time (:mod:`~wherry.hub.registry.flights`).
 """
 
@@ -30,6 +30,8 @@ from wherry.hub.store.sql import HubDatabase, Tx
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_OUTDATED = '299 - "this is a copy: the other registry does not answer"'
+"""As the specification wants warnings ("Warnings"): this code, no agent, no date."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class HubProxies:
             if copy is None:
                 raise away(e) from e
             log.warning("serving an old copy of %s:%s: %s", name, tag, e.message)
-            return Served(copy.stored, '110 wherry-hub "the other registry cannot be asked"')
+            return Served(copy.stored, _OUTDATED)
         return Served(stored)
 
     async def _still(self, proxy: Proxy, name: str, tag: str, copy: Copy) -> bool:

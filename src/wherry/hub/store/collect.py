@@ -10,6 +10,8 @@ be rolled back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wherry.hub.store import content, repositories
 from wherry.hub.store.repositories import RepositoryRow
 from wherry.hub.store.settings import HubSettings
@@ -175,8 +177,9 @@ def trash(tx: Tx) -> list[str]:
     return [row[0] for row in rows]
 
 
-def emptied(tx: Tx, key: str) -> None:
-    tx.run("DELETE FROM trash WHERE storage_key = ?", key)
+def emptied(tx: Tx, keys: Sequence[str]) -> None:
+    """The objects with these keys are deleted."""
+    tx.many("DELETE FROM trash WHERE storage_key = ?", [(key,) for key in keys])
 
 
 def hold(tx: Tx, name: str, seconds: int) -> None:

@@ -121,8 +121,12 @@ class Files:
     async def discard(self, key: str, state: str) -> None:
         await self.delete(key)
 
-    async def delete(self, key: str) -> None:
-        await _writers.to_end(lambda: self.path(key).unlink(missing_ok=True))
+    async def delete(self, *keys: str) -> None:
+        def delete() -> None:
+            for key in keys:
+                self.path(key).unlink(missing_ok=True)
+
+        await _writers.to_end(delete)
 
     async def size(self, key: str) -> int | None:
         try:

@@ -72,8 +72,8 @@ class Objects(Protocol):
         """Remove an open object, or one that was open. No error if it does not exist."""
         ...
 
-    async def delete(self, key: str) -> None:
-        """Remove a complete object. No error if it does not exist."""
+    async def delete(self, *keys: str) -> None:
+        """Remove complete objects. No error if one does not exist."""
         ...
 
     async def size(self, key: str) -> int | None:

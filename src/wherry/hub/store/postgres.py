@@ -96,15 +96,17 @@ class Postgres:
             raise DatabaseAway(f"cannot reach the database: {str(e).strip()}") from e
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        return await self._threads(self._carry_out, work)
+        # Read committed gives each statement its own snapshot, so a transaction around them adds nothing.
+        return await self._threads(self._carry_out, work, True)
 
     scan = read
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         return await self._threads.to_end(self._carry_out, work)
 
-    def _carry_out(self, work: Callable[[Tx], T]) -> T:
-        """Run the work in a transaction, on a thread; repeat it if the database asks for that."""
+    def _carry_out(self, work: Callable[[Tx], T], reads: bool = False) -> T:
+        """Run the work on a thread, in a transaction unless it only ``reads``; repeat it if the database asks
+        for that."""
         for attempt in range(_TRIES):
             try:
                 connection = self._idle.get_nowait()
@@ -112,10 +114,12 @@ class Postgres:
                 connection = self._connect()
             committing = False
             try:
+                connection.autocommit = reads
                 with connection.cursor() as cursor:
                     result = work(PostgresTx(cursor))
-                    committing = True
-                    connection.commit()
+                    committing = not reads
+                    if committing:
+                        connection.commit()
             except (errors.DeadlockDetected, errors.SerializationFailure) as e:
                 self._give_back(connection)
                 if attempt == _TRIES - 1:

@@ -33,6 +33,8 @@ PART = 8 << 20
 from the thousandth on they are four times as large: 300 GB in total."""
 _SMALL_PARTS = 1000
 _PART_MIN = 5 << 20
+_AT_ONCE = 16
+"""The number of deletions at the same time; not every store can delete many objects in one request."""
 _GONE = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
 
 
@@ -201,8 +203,7 @@ class S3:
                 await self._call("abort_multipart_upload", key, UploadId=upload)
             except ClientError:
                 pass  # already completed or aborted
-        await self.delete(f"{key}.tail")
-        await self.delete(key)
+        await self.delete(f"{key}.tail", key)
 
     async def _multipart(self, key: str) -> list[str]:
         """The ids of the key's multipart uploads, also of one whose process was killed before it recorded the
@@ -214,7 +215,11 @@ class S3:
             raise Away(f"the object store does not answer: {e}") from e
         return [one["UploadId"] for one in found.get("Uploads", []) if one["Key"] == name]
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, *keys: str) -> None:
+        for start in range(0, len(keys), _AT_ONCE):
+            await asyncio.gather(*(self._delete(key) for key in keys[start : start + _AT_ONCE]))
+
+    async def _delete(self, key: str) -> None:
         try:
             await self._call("delete_object", key)
         except ClientError:

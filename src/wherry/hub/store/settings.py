@@ -32,5 +32,6 @@ class HubSettings:
     public: bool = False
     repositories_max: int = 100_000
     """The maximum number of repositories in a namespace."""
-    uploads_max: int = 100
-    """The maximum number of open uploads of a repository."""
+    uploads_max: int = 1000
+    """The maximum number of open uploads of a repository. A hundred CI jobs may push at once, and the
+    uploads of interrupted ones count for a day."""

@@ -127,7 +127,9 @@ class Told:
 
 
 def history(tx: Tx, webhook: int, count: int = 50) -> list[Told]:
-    """Deliveries of a webhook, newest first."""
+    """Deliveries of a webhook, newest first. :raises NotFound: no such webhook."""
+    if tx.one("SELECT 1 FROM webhook WHERE id = ?", webhook) is None:
+        raise NotFound(f"no such webhook: {webhook}")
     rows = tx.all(
         "SELECT d.id, d.event_id, e.action, e.repository, d.state, d.tries, d.told, d.status, d.answer"
         " FROM delivery d JOIN event e ON e.id = d.event_id WHERE d.webhook_id = ?"

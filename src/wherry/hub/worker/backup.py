@@ -38,7 +38,13 @@ class Copied:
 
 
 async def make(db: HubDatabase, database: Path, files: Files, target: Path) -> Copied:
-    """:raises Unavailable: the copy cannot be written, or an object is missing."""
+    """Back up into ``target``, which is empty or has an earlier backup.
+
+    :raises Conflict: a hub lives there. :raises Unavailable: the copy cannot be written, or an object is
+        missing.
+    """
+    if await threads.disk(_is_hub, target / FILE):
+        raise Conflict(f"{target} is the root of a hub: back up into another directory")
     name = f"backup-{secrets.token_hex(8)}"
     await db.write(lambda tx: collect.hold(tx, name, _HOLD))
     try:
@@ -56,6 +62,16 @@ async def make(db: HubDatabase, database: Path, files: Files, target: Path) -> C
         raise Unavailable(f"cannot write the backup: {e}") from e
     finally:
         await db.write(lambda tx: collect.hold(tx, name, 0))
+
+
+def _is_hub(database: Path) -> bool:
+    """Whether a hub uses these rows. A hub's database is in WAL mode, a backup's never is (SQLite's "Database
+    File Format", 1.3.3: bytes 18 and 19)."""
+    try:
+        with database.open("rb") as file:
+            return 2 in file.read(20)[18:]
+    except FileNotFoundError:
+        return False
 
 
 def _prepare(database: Path, target: Path, fresh: Path) -> None:
@@ -119,14 +135,14 @@ def _finish(target: Path, fresh: Path) -> None:
 
 
 async def restore(source: Path, root: Path) -> Copied:
-    """Restore a backup below ``root``; there must be no hub.
+    """Restore a backup below ``root``, where no hub may exist.
 
-    :raises Conflict: there is one. :raises NotFound: there is no backup.
+    :raises Conflict: a hub exists. :raises NotFound: there is no backup.
     """
     if not (source / FILE).is_file():
         raise NotFound(f"no backup in {source}")
     if (root / FILE).exists():
-        raise Conflict(f"there is a hub in {root} already: name another root, or move it away")
+        raise Conflict(f"a hub already exists in {root}: use another root, or move it away")
     files, done = Files(root), Copied()
     for batch in _batches(source / FILE):
         await threads.disk(_take, source, files, batch, done)

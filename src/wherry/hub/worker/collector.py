@@ -6,7 +6,9 @@ a crash in between a trash row still names the object. ``store/collect.py`` has 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,6 +21,8 @@ from wherry.hub.store.uploads import Upload
 log = logging.getLogger(__name__)
 _PASSES = 1000
 """The maximum number of batches of one kind in a pass, so that other kinds have their turn."""
+_REST_MAX = 0.2
+"""Seconds between two batches, at most."""
 _Step = Callable[[Tx, HubSettings], tuple[int, int]]
 _STEPS: dict[str, _Step] = {
     "repositories": collect.deleted_repositories,
@@ -39,6 +43,11 @@ class CollectionReport:
         return sum(self.gone.values())
 
 
+async def _rest(began: float) -> None:
+    """Leave the processor and the database to requests for as long as a batch took."""
+    await asyncio.sleep(min(_REST_MAX, time.monotonic() - began))
+
+
 class HubCollector:
     def __init__(self, db: HubDatabase, objects: Objects, settings: HubSettings) -> None:
         self._db, self._objects, self._settings = db, objects, settings
@@ -57,10 +66,12 @@ class HubCollector:
     async def _all(self, step: _Step) -> int:
         gone = 0
         for _ in range(_PASSES):
+            began = time.monotonic()
             seen, went = await self._db.write(lambda tx: step(tx, self._settings))
             gone += went
             if seen < collect.BATCH:
                 break
+            await _rest(began)
         return gone
 
     async def expire_uploads(self) -> int:
@@ -80,17 +91,16 @@ class HubCollector:
     async def empty_trash(self) -> int:
         gone = 0
         for _ in range(_PASSES):
+            began = time.monotonic()
             keys = await self._db.write(collect.trash)
-            for key in keys:
-                await self._throw_away(key)
-                gone += 1
+            if keys:
+                await self._objects.delete(*keys)
+                await self._db.write(lambda tx, keys=keys: collect.emptied(tx, keys))  # type: ignore[misc]
+            gone += len(keys)
             if len(keys) < collect.BATCH:
                 break
+            await _rest(began)
         return gone
-
-    async def _throw_away(self, key: str) -> None:
-        await self._objects.delete(key)
-        await self._db.write(lambda tx: collect.emptied(tx, key))
 
     async def forget(self, before: float) -> None:
         """Delete revocations that are older than any valid token."""

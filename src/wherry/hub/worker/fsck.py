@@ -48,11 +48,11 @@ class Fsck:
         async for finding in self._unknown():
             yield finding
         for _, name, counted, there in await self._db.scan(checks.used):
-            yield HubFinding("count", name, f"{counted} bytes are counted, and there are {there}")
+            yield HubFinding("count", name, f"the sum is {counted} bytes, but the blobs have {there}")
         if self._repair:
             await self._db.write(checks.recount)
         for image in await self._db.scan(checks.broken):
-            yield HubFinding("broken", image, "it names a blob that does not exist")
+            yield HubFinding("broken", image, "it refers to a blob that does not exist")
 
     async def _blobs(self) -> AsyncIterator[HubFinding]:
         after = 0
@@ -74,8 +74,8 @@ class Fsck:
             await self._db.write(lambda tx: content.mark_lost(tx, blob.digest, blob.key))
         if size is None:
             return HubFinding("missing", blob.digest, f"its object {blob.key} does not exist")
-        text = f"{size} bytes, not {blob.size}" if size != blob.size else "of other bytes"
-        return HubFinding("damaged", blob.digest, f"its object {blob.key} is {text}")
+        text = f"{size} bytes, not {blob.size}" if size != blob.size else "other bytes than were pushed"
+        return HubFinding("damaged", blob.digest, f"its object {blob.key} has {text}")
 
     async def _is_sound(self, blob: CheckedBlob) -> bool:
         if not self._rate:
@@ -104,4 +104,4 @@ class Fsck:
                 continue
             if self._repair:
                 await self._objects.delete(one.key)
-            yield HubFinding("unknown", one.key, f"no row knows these {one.size} bytes")
+            yield HubFinding("unknown", one.key, f"no row refers to this object of {one.size} bytes")

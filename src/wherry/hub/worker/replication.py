@@ -56,8 +56,9 @@ class Replication:
     async def run_now(self, number: int) -> str:
         """Run a rule to its end. :returns: what it did.
 
-        :raises WherryError: it failed, or another worker runs it.
+        :raises WherryError: it failed, there is no such rule, or another worker runs it.
         """
+        await self._db.read(lambda tx: replications.needed(tx, number))
         rule = await self._db.write(lambda tx: replications.take(tx, number, due=False))
         if rule is None:
             raise NotFound(f"replication {number} is already running")

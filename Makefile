@@ -2,12 +2,14 @@
 PY := .venv/bin/python
 WORKERS ?= 3
 SAMPLE ?= 20
+SUITE ?= bookworm
+ARCHITECTURE ?= amd64
 
 # Emulated, everything takes about ten times as long.
 MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
 PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
 
-.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench clean
+.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench deb clean
 .PHONY: ci-versions test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
 
 help:            ## this list
@@ -72,14 +74,17 @@ test-kernel-networks: setup-kernel
 	$(MACHINE) $(PYTEST_THERE) @tests/kernels/networks.args
 
 lint: setup-tests ## ruff: rules and format
-	$(PY) -m ruff check src tests bench
-	$(PY) -m ruff format --check src tests bench
+	$(PY) -m ruff check src tests bench packaging
+	$(PY) -m ruff format --check src tests bench packaging
 
 types: setup-tests ## mypy, strict
 	$(PY) -m mypy
 
 bench: setup     ## side by side with Docker Engine, where it is installed
 	$(PY) bench/run.py
+
+deb: setup       ## Debian packages in dist/ (SUITE=bookworm, ARCHITECTURE=amd64)
+	$(PY) packaging/deb.py --suite $(SUITE) --architecture $(ARCHITECTURE)
 
 clean:           ## the virtual environment and caches
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -43,14 +43,14 @@ def test_dockerode(daemon: LabDaemon) -> None:
 
 
 @pytest.mark.parametrize("version", ["old", "new"])
-def test_ansible(daemon: LabDaemon, tmp_path: Path, version: str) -> None:
+def test_ansible(daemon: LabDaemon, tmp_path: Path, name: str, version: str) -> None:
     """Every module of community.docker for containers, images, networks and volumes, each task twice."""
     python = fetched("python", "bin", "python")
     done = call(
         daemon,
         [
             fetched("python", "bin", "ansible-playbook"),
-            *("-e", f"work={tmp_path}", "-e", f"ansible_python_interpreter={python}"),
+            *("-e", f"work={tmp_path}", "-e", f"ansible_python_interpreter={python}", "-e", f"bridge={name}"),
             HERE / "playbook.yml",
         ],
         PATH=python_path(),

@@ -723,7 +723,8 @@ def test_the_default_bridge_moves_when_its_subnet_is_taken(tmp_path: Path) -> No
     second = manager(tmp_path)
     lines = second.start()
     assert lines == [
-        "network bridge moved from 172.17.0.0/16 to 172.18.0.0/16: this host reaches 172.17.0.0/16 otherwise",
+        "moved network bridge from 172.17.0.0/16 to 172.18.0.0/16: this host has another route to "
+        "172.17.0.0/16",
         "subnet 10.9.0.0/24 of network mine collides with 10.9.0.128/25, which docker0 leads to: some of its "
         "addresses are out of reach",
     ]

@@ -31,6 +31,24 @@ def test_pull_by_tag_and_again(daemon: LabDaemon, lab: LabRegistry) -> None:
     assert daemon.docker("run", "--rm", where, "echo", "there").ok() == "there"
 
 
+def test_where_an_image_came_from(daemon: LabDaemon, lab: LabRegistry, name: str) -> None:
+    """It cannot be changed by another name (API 1.53; lists from 1.54 on)."""
+    daemon.docker("pull", f"{lab.host}/lib/bb:1").ok()
+    daemon.docker("tag", f"{lab.host}/lib/bb:1", name).ok()
+    pulled = {"Pull": [{"Repository": f"{lab.host}/lib/bb"}]}
+    for version, identity in ((52, None), (53, pulled), (56, pulled)):
+        assert daemon.api("GET", f"/v1.{version}/images/{name}/json").json.get("Identity") == identity
+    assert "Identity" not in daemon.api("GET", "/images/busybox/json").json
+
+    def listed(version: int, query: str) -> object:
+        images = daemon.api("GET", f"/v1.{version}/images/json?manifests=1{query}").json
+        one = next(i for i in images if f"{name}:latest" in (i["RepoTags"] or ()))
+        return one["Manifests"][0]["ImageData"].get("Identity")
+
+    assert (listed(54, "&identity=1"), listed(54, ""), listed(53, "&identity=1")) == (pulled, None, None)
+    daemon.docker("rmi", name).ok()
+
+
 def test_layers_are_told_of_as_docker_does(daemon: LabDaemon, lab: LabRegistry) -> None:
     answer = daemon.api("POST", "/images/create", fromImage=f"{lab.host}/lib/bb", tag="1")
     assert answer.status == 200

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from buildkitlab import BuildClient
 from daemonlab import LabDaemon
 
 pytestmark = pytest.mark.kernel
@@ -156,6 +158,17 @@ def test_members_as_given(daemon: LabDaemon, name: str) -> None:
     assert [(m["Type"], m["Mode"]) for m in made["Mounts"]] == [("tmpfs", "")]
 
 
+def test_what_is_empty_or_not_told(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("create", "--name", name, "-v", f"{name}:/a", "busybox").ok()
+    daemon.docker("create", "--name", f"{name}2", "--volumes-from", f"{name}:ro", "busybox").ok()
+    (mount,) = daemon.api("GET", f"/containers/{name}2/json").json["Mounts"]
+    assert (mount["Mode"], mount["RW"], mount["Name"]) == ("", False, name)
+    images = daemon.api("GET", "/images/json?manifests=1").json
+    busybox = next(one for one in images if "busybox:latest" in (one["RepoTags"] or ()))
+    assert (busybox["Labels"], busybox["Manifests"][0]["ImageData"]["Containers"]) == (None, None)
+    assert daemon.api("POST", "/volumes/prune").json["VolumesDeleted"] == []
+
+
 def test_changes_that_commit_does_not_know(daemon: LabDaemon, name: str) -> None:
     daemon.docker("create", "--name", name, "busybox").ok()
     for change, words in (
@@ -184,6 +197,25 @@ def test_heads(daemon: LabDaemon, name: str) -> None:
     answer = connection.getresponse()
     assert (answer.status, answer.headers["Ostype"], answer.headers["Api-Version"]) == (101, "linux", "1.56")
     connection.close()
+
+
+def test_events_of_a_commit(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("create", "--name", name, "busybox").ok()
+    made = daemon.docker("commit", name, f"{name}:x").ok()
+    events = daemon.api("GET", "/events", since=1, until=f"{time.time():.6f}").lines
+    ours = [
+        e["Action"] for e in events if made in json.dumps(e) and e["Action"] in ("create", "tag", "commit")
+    ]
+    assert ours == ["create", "tag", "commit"]
+    daemon.docker("rmi", f"{name}:x").ok()
+
+
+@pytest.mark.parametrize("line", ["FROM busybox", "FROM busybox AS one", "FROM busybox:latest"])
+def test_titles_of_steps(daemon: LabDaemon, tmp_path: Path, line: str) -> None:
+    (tmp_path / "Dockerfile").write_text(f"{line}\nRUN true\n")
+    done = BuildClient(daemon, "new").build(tmp_path)
+    image = daemon.api("GET", "/images/busybox/json").json["Id"]
+    assert f"1/2] FROM docker.io/library/busybox:latest@{image}\n" in done.errors, done.errors
 
 
 def test_kinds_of_answers(daemon: LabDaemon, name: str) -> None:

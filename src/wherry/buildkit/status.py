@@ -16,7 +16,8 @@ from wherry.buildkit.errors import words
 from wherry.buildkit.proto import control_pb2, gateway_pb2
 from wherry.engine.builds.failures import causes
 from wherry.engine.builds.reports import CheckFinding, Plan, Report, Send, Step, ins
-from wherry.errors import WherryError
+from wherry.errors import InvalidArgument, WherryError
+from wherry.model import reference
 from wherry.model.digest import Digest
 from wherry.model.images import Image
 
@@ -100,6 +101,7 @@ class BuildKitReport(Report):
         self._id, self._log = identifier, log
         self._others = 0
         self._contexts: dict[str, Step] = {}
+        self._bases: dict[Digest, Image] = {}
         self.definition = ""
         """The vertex that reads the Dockerfile; warnings refer to it."""
 
@@ -115,6 +117,7 @@ class BuildKitReport(Report):
     def begin(self, plans: Sequence[Plan], bases: Mapping[Digest, Image]) -> None:
         before = len(self.steps)
         super().begin(plans, bases)
+        self._bases.update(bases)
         message = control_pb2.StatusResponse()
         for step in list(self.steps.values())[before:]:
             if step.is_nothing:
@@ -143,7 +146,19 @@ class BuildKitReport(Report):
         return vertex
 
     def name_of(self, step: Step) -> str:
-        return self.names.get(step.vertex) or f"[internal] {step.vertex.text}"
+        name = self.names.get(step.vertex, "")
+        if step.base is not None:
+            return f"{name.partition('FROM ')[0]}FROM {self._shown(step.base.name, step.base.digest)}"
+        return name or f"[internal] {step.vertex.text}"
+
+    def _shown(self, name: str, manifest: Digest) -> str:
+        """An image's whole name with the digest of what it names, as BuildKit shows it."""
+        try:
+            whole = reference.parse(name).with_default_tag()
+        except InvalidArgument:
+            return name
+        known = self._bases.get(manifest)
+        return str(whole) if whole.digest else f"{whole}@{manifest if known is None else known.id}"
 
     def _changed(self, step: Step) -> None:
         if not step.is_nothing:

@@ -112,7 +112,7 @@ def load(arguments: Sequence[str]) -> tuple[Config, str]:
     return config, asked[0] if asked else "serve"
 
 
-_KEYS = {
+FILE_KEYS = {
     "root": "data_root",
     "run": "exec_root",
     "host": "hosts",
@@ -141,7 +141,7 @@ def _merge(options: argparse.Namespace, file: ConfigFile) -> dict[str, Any]:
     ]
     flags = vars(options)
     for flag, value in flags.items():
-        key = _KEYS.get(flag, flag)
+        key = FILE_KEYS.get(flag, flag)
         if value is None or flag in ("config_file", "validate", "teardown", "rebuild", "restore"):
             continue
         if flag == "add_runtime":

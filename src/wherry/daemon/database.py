@@ -76,7 +76,7 @@ def rebuild(root: Path) -> None:
             _drop_senseless(db)  # SQLite checks the structure of its pages, not the values in them
         finally:
             db.close()
-        log.info("the database is whole; what it does not know is looked for all the same")
+        log.info("the database is intact; searching for data without rows anyway")
         return
     held = root / f".database-{secrets.token_hex(4)}"
     try:
@@ -134,7 +134,7 @@ def _drop_senseless(db: Database) -> None:
                 for column in columns:
                     msgspec.json.decode(row[column])
             except (msgspec.DecodeError, TypeError, ValueError):
-                log.info("dropped a row of %s that does not read: %s", table, row[key])
+                log.info("dropped an unreadable row of %s: %s", table, row[key])
                 db.execute(f"DELETE FROM {table} WHERE {key} = ?", (row[key],))
 
 

@@ -90,9 +90,9 @@ def _containers(add: Add) -> None:
         "--default-ulimit", action="append", metavar="NAME=SOFT[:HARD]", help="limit of containers' processes"
     )
     add("--init-path", metavar="FILE", help="what --init runs (default /usr/bin/tini-static)")
-    _switch(add, "no-new-privileges", "of containers that do not say otherwise")
+    _switch(add, "no-new-privileges", "default for containers that do not set it")
     add("--seccomp-profile", metavar="FILE", help="of containers (default builtin; or unconfined)")
-    _switch(add, "init", "run an init in every container that does not say otherwise")
+    _switch(add, "init", "run an init in containers that do not set --init")
     _switch(add, "live-restore", "containers always outlive the daemon; false is refused")
     _switch(add, "experimental", "nothing is experimental; true is refused")
     add("--exec-opt", action="append", metavar="KEY=VALUE", help="native.cgroupdriver=cgroupfs")

@@ -77,7 +77,7 @@ async def rebuild(config: Config) -> None:
         await made.upkeep.reconciler.take_up()
     finally:
         opened.db.close()
-    log.info("the database is made again; start wherryd as usual")
+    log.info("the database was rebuilt; start wherryd as usual")
 
 
 async def restore(config: Config) -> None:

@@ -124,6 +124,11 @@ def network(facts: HostFacts) -> Iterator[Finding]:
             Level.PROBLEM, "nftables", facts.nft_error, "bridge networks and published ports do not work",
             "install package libnftables1; modprobe nf_tables",
         )  # fmt: skip
+    if not facts.protocols:
+        yield Finding(
+            Level.PROBLEM, "/etc/protocols", "not found", "the daemon does not start: nftables needs it",
+            "install package netbase",
+        )  # fmt: skip
     for chain in facts.drops:
         yield Finding(
             Level.WARNING, "firewall", f"chain {chain} drops forwarded packets",

@@ -46,8 +46,8 @@ class FreeRoom:
 @dataclass(frozen=True)
 class HostFacts:
     """``links``: kinds of network interfaces, and whether the kernel can make them. ``drops``: chains of
-    others that drop forwarded packets by default. ``nameservers``: of /etc/resolv.conf. ``files``: the hard
-    limit of open files."""
+    others that drop forwarded packets by default. ``protocols``: whether /etc/protocols is there.
+    ``nameservers``: of /etc/resolv.conf. ``files``: the hard limit of open files."""
 
     root_user: bool = True
     kernel: tuple[int, ...] = ()
@@ -59,6 +59,7 @@ class HostFacts:
     user_namespaces: bool = True
     links: Mapping[str, bool] = field(default_factory=dict)
     nft_error: str = ""
+    protocols: bool = True
     drops: Sequence[str] = ()
     nameservers: Sequence[str] = ()
     programs: Mapping[str, Program] = field(default_factory=dict)
@@ -89,6 +90,7 @@ def gather(directories: Sequence[Path], runtimes: Sequence[str] = (), *, quick: 
         and _text("/proc/sys/user/max_user_namespaces") != "0",
         links={} if quick else _links(),
         nft_error=error,
+        protocols=os.path.exists("/etc/protocols"),
         drops=drops,
         nameservers=[
             line.split()[1] for line in _lines("/etc/resolv.conf") if line.startswith("nameserver ")

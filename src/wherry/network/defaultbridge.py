@@ -151,7 +151,7 @@ def _own(
         moved = ipam.pick_subnet(pools, used, family)
     except Forbidden as e:
         return kept, [f"network bridge cannot move from {kept.cidr}, which is in use by others: {e.message}"]
-    line = f"network bridge moved from {kept.cidr} to {moved.cidr}: this host reaches {rival} otherwise"
+    line = f"moved network bridge from {kept.cidr} to {moved.cidr}: this host has another route to {rival}"
     return moved, [line]
 
 

@@ -178,7 +178,7 @@ class Overlays:
             pass
         else:
             _log.warning(
-                "another host has made network %s, which this one cannot see: it has one of this name",
+                "cannot use network %s of another host: a network with this name exists here",
                 network.name,
             )
             return

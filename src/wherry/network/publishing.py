@@ -132,7 +132,7 @@ class Publishing:
         try:
             return self._relay.listen()
         except OSError as e:
-            _log.warning("ports are not reached by %s: %s", LOOPBACK6, e.strerror or e)
+            _log.warning("published ports are not reachable by %s: %s", LOOPBACK6, e.strerror or e)
             return 0
 
     def _change(self, before: ruleset.Elements, after: ruleset.Elements) -> None:

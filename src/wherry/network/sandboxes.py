@@ -234,7 +234,11 @@ class SandboxManager:
         try:
             self._announce(self._attachments(container_id))
         except Unavailable as e:
-            _log.warning("the new name of container %s is not told yet: %s", container_id[:12], e.message)
+            _log.warning(
+                "the new name of container %s is not yet published to other hosts: %s",
+                container_id[:12],
+                e.message,
+            )
 
     def publish(
         self, container_id: str, wanted: Sequence[PortMapping], *, name: str = ""
@@ -285,7 +289,9 @@ class SandboxManager:
             try:
                 self._announce(self._attachments(one))
             except Unavailable as e:
-                _log.warning("the names of container %s are not told yet: %s", one[:12], e.message)
+                _log.warning(
+                    "the names of container %s are not yet published to other hosts: %s", one[:12], e.message
+                )
         return published
 
     def get(self, container_id: str) -> Sandbox | None:
@@ -393,7 +399,7 @@ class SandboxManager:
                 try:
                     self._parts.ipam(a.network.ipam_driver).release(a.network, a.endpoint)
                 except WherryError as e:
-                    _log.warning("cannot give an address of network %s back: %s", a.network.name, e.message)
+                    _log.warning("cannot release an address of network %s: %s", a.network.name, e.message)
 
     def _lend(self, path: Path, endpoint: Endpoint) -> Endpoint:
         owner = self._owner(endpoint.container_id)

@@ -158,7 +158,7 @@ def _specs(directory: Path) -> Iterator[_Spec]:
             try:
                 yield _read(directory / name)
             except (OSError, ValueError, msgspec.MsgspecError) as e:
-                _log.warning("CDI spec %s is left out: %s", directory / name, str(e).splitlines()[0])
+                _log.warning("ignored CDI spec %s: %s", directory / name, str(e).splitlines()[0])
 
 
 def _read(path: Path) -> _Spec:

@@ -111,7 +111,7 @@ class ContentStore:
                 log.warning("%s", self._lost.set_aside(path, "blob", name, "it is not what its name says"))
                 continue
             self._rows.insert(digest, path.stat().st_size, "")
-            log.info("took up the blob %s, which no row knew", digest[:19])
+            log.info("added a row for blob %s, which had none", digest[:19])
             found.append(digest)
         return found
 

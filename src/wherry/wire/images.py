@@ -21,9 +21,14 @@ from wherry.wire.times import ZERO, rfc3339
 
 
 def summary(
-    image: ImageSummary, containers: int, version: tuple[int, int], *, with_manifests: bool
+    image: ImageSummary,
+    containers: int,
+    version: tuple[int, int],
+    *,
+    with_manifests: bool,
+    pulled: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One element of ``GET /images/json``."""
+    """One element of ``GET /images/json``. :param pulled: see :func:`identity`."""
     out: dict[str, Any] = {
         "Id": image.id,
         "ParentId": "",
@@ -32,7 +37,7 @@ def summary(
         "Created": image.created,
         "Size": image.size,
         "SharedSize": image.shared_size if version >= (1, 42) else -1,
-        "Labels": image.labels,
+        "Labels": image.labels or None,
         "Containers": containers if version >= (1, 51) else -1,
     }
     if version < (1, 43) and not image.repo_tags and not image.repo_digests:
@@ -42,11 +47,16 @@ def summary(
     if version >= (1, 48):
         out["Descriptor"] = to_builtins(image.target)
     if with_manifests and version >= (1, 47):
-        out["Manifests"] = [manifest(m) for m in image.manifests]
+        out["Manifests"] = [manifest(m, pulled) for m in image.manifests]
     return out
 
 
-def manifest(value: ManifestSummary) -> dict[str, Any]:
+def identity(pulled: Sequence[str]) -> dict[str, Any]:
+    """``Identity``: where an image came from. :param pulled: repositories with their hosts."""
+    return {"Pull": [{"Repository": name} for name in pulled]}
+
+
+def manifest(value: ManifestSummary, pulled: Sequence[str] = ()) -> dict[str, Any]:
     out: dict[str, Any] = {
         "ID": value.descriptor.digest,
         "Descriptor": to_builtins(value.descriptor),
@@ -57,8 +67,9 @@ def manifest(value: ManifestSummary) -> dict[str, Any]:
     if value.kind == "image":
         out["ImageData"] = {
             "Platform": to_builtins(value.platform),
-            "Containers": [],
+            "Containers": None,
             "Size": {"Unpacked": value.unpacked_size},
+            **({"Identity": identity(pulled)} if pulled else {}),
         }
     elif value.kind == "attestation":
         out["AttestationData"] = {"For": value.attests or ""}
@@ -79,6 +90,7 @@ def inspect(
     *,
     driver: str,
     with_manifests: bool,
+    pulled: Sequence[str] = (),
 ) -> dict[str, Any]:
     """``GET /images/{name}/json``. From 1.52 on empty members are left out; older versions contain them."""
     config = image.config
@@ -99,6 +111,8 @@ def inspect(
         "RootFS": {"Type": "layers", "Layers": list(config.rootfs.diff_ids)},
         "Metadata": {"LastTagTime": rfc3339(image.last_tagged_ns)},
     }
+    if version >= (1, 53) and pulled:
+        out["Identity"] = identity(pulled)
     if version < (1, 52):
         _add_older(out, version, driver)
     if version >= (1, 48):

@@ -28,7 +28,8 @@ def event(value: Event, version: tuple[int, int]) -> dict[str, Any]:
 
 
 def event_matches(value: Event, filters: dict[str, list[str]]) -> bool:
-    """Docker's event filters: an event must match one value of every filter."""
+    """Docker's event filters: an event must match one value of every filter. Objects match by the beginning
+    of their id or name."""
     attributes = value.attributes
     if "type" in filters and value.type not in filters["type"]:
         return False
@@ -52,8 +53,9 @@ def event_matches(value: Event, filters: dict[str, list[str]]) -> bool:
             if value.type not in ("image", "container") or not names & set(wanted_names):
                 return False
             continue
-        names = {value.actor, attributes.get("name", "")}
-        prefix = any(value.actor.startswith(w) for w in wanted_names if len(w) >= 4)
-        if value.type != kind or not (names & set(wanted_names) or prefix):
+        begins = tuple(wanted_names)
+        if value.type != kind or not (
+            value.actor.startswith(begins) or attributes.get("name", "").startswith(begins)
+        ):
             return False
     return True

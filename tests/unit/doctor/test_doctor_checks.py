@@ -57,6 +57,7 @@ CASES: dict[str, tuple[HostFacts, Level, str, str, str]] = {
         NOTE, "crun", "not found", "package crun",
     ),
     "no nftables": (good(nft_error="libnftables.so.1 not found"), BAD, "nftables", "not found", ""),
+    "no protocols": (good(protocols=False), BAD, "/etc/protocols", "not found", "package netbase"),
     "ufw": (good(drops=["ip filter FORWARD"]), WARN, "firewall", "drops forwarded", "ufw"),
     "a chain of nft": (
         good(drops=["inet fw fwd"]), WARN, "firewall", "inet fw fwd", "nft insert rule inet fw fwd",

@@ -28,7 +28,8 @@ async def list_images(ctx: RequestContext) -> web.Response:
     filters = wire_filters.parse(ctx.text("filters"), LIST_FILTERS)
     with_manifests = ctx.flag("manifests") and ctx.version >= (1, 47)
     shared_size = ctx.flag("shared-size") and ctx.version >= (1, 42)
-    if ctx.version >= (1, 54) and ctx.flag("identity") and not with_manifests:
+    with_identity = ctx.flag("identity") and ctx.version >= (1, 54)
+    if with_identity and not with_manifests:
         raise InvalidArgument("conflicting options: identity requires manifests=1")
     found = await ctx.engine.images.service.select(
         filters,
@@ -36,10 +37,14 @@ async def list_images(ctx: RequestContext) -> web.Response:
         shared_size=shared_size,
         until=parse_timestamp(filters["until"][0]) if "until" in filters else None,
     )
+    shown = [image.id for image, _ in found] if with_identity else ()
+    pulled = await ctx.engine.images.service.pulled(shown)
     return json_response(
         [
-            wire.summary(image, containers, ctx.version, with_manifests=with_manifests)
-            for image, containers in found
+            wire.summary(
+                image, uses, ctx.version, with_manifests=with_manifests, pulled=pulled.get(image.id, ())
+            )
+            for image, uses in found
         ]
     )
 
@@ -58,6 +63,7 @@ async def inspect(ctx: RequestContext) -> web.Response:
             ctx.version,
             driver=ctx.engine.upkeep.system.driver,
             with_manifests=with_manifests,
+            pulled=details.pulled,
         )
     )
 

@@ -16,7 +16,7 @@ from wherry.dockerfile.checktypes import CheckFinding
 from wherry.errors import WherryError
 from wherry.model.digest import Digest
 from wherry.model.images import Image
-from wherry.solver.graph import ImageOp, LocalOp, Location, Plan, ScratchOp, Vertex, walk
+from wherry.solver.graph import BaseImage, ImageOp, LocalOp, Location, Plan, ScratchOp, Vertex, walk
 from wherry.solver.solve import Result
 
 Send = Callable[[dict[str, Any]], None]
@@ -41,6 +41,11 @@ class Step:
     def context(self) -> str | None:
         """The context that the step waits for; ``None`` for other steps."""
         return self.vertex.op.name if isinstance(self.vertex.op, LocalOp) else None
+
+    @property
+    def base(self) -> BaseImage | None:
+        """The image that it starts from."""
+        return self.vertex.op.image if isinstance(self.vertex.op, ImageOp) else None
 
     @property
     def is_nothing(self) -> bool:

@@ -92,11 +92,11 @@ class CommitService:
             )
         shown = ref.familiar() if ref is not None else ""
         more = {"comment": request.comment, "imageID": image.id, "imageRef": shown}
-        self._events.publish("container", "commit", row.id, event_attributes(row, **more))
         told = ImageEvents(self._events, self._images)
         told.publish("create", image.id, shown or image.id)
         if ref is not None:
             told.publish("tag", image.id, shown)
+        self._events.publish("container", "commit", row.id, event_attributes(row, **more))
         return image.id
 
     def _parent(self, row: ContainerRow) -> Image:

@@ -230,7 +230,11 @@ class ContainerService:
             for point in self._containers.find(wanted).record.mounts:
                 if point.type in ("bind", "volume"):
                     points[point.destination] = replace(
-                        point, rw=point.rw and mode != "ro", copy_up=False, volume_id=_volume_id(point)
+                        point,
+                        mode="",
+                        rw=point.rw and mode != "ro",
+                        copy_up=False,
+                        volume_id=_volume_id(point),
                     )
         return list(points.values())
 

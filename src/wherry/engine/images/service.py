@@ -57,6 +57,8 @@ class ImageDetails:
     image: Image
     size: int
     manifests: Sequence[ManifestSummary]
+    pulled: Sequence[str] = ()
+    """The repositories that it was pulled from."""
 
 
 class ImageService:
@@ -123,9 +125,18 @@ class ImageService:
     async def inspect(self, name: str, platform: Platform | None = None) -> ImageDetails:
         def work() -> ImageDetails:
             image = self._images.resolve(name, platform)
-            return ImageDetails(image, self._images.size(image.id), self._images.manifests(image.id))
+            manifests = self._images.manifests(image.id)
+            return ImageDetails(image, self._images.size(image.id), manifests, self._pulled(image.id))
 
         return await threads.short(work)
+
+    async def pulled(self, images: Sequence[Digest]) -> dict[Digest, Sequence[str]]:
+        """For each image the repositories that it was pulled from, the last one first."""
+        return await threads.short(lambda: {one: self._pulled(one) for one in images})
+
+    def _pulled(self, image: Digest) -> Sequence[str]:
+        names = self._images.rows.pulled_with(image)
+        return list(dict.fromkeys(reference.parse(name).name for name in names))
 
     async def history(self, name: str, platform: Platform | None = None) -> Sequence[HistoryEntry]:
         return await threads.short(lambda: self._images.history(self._images.resolve(name, platform)))

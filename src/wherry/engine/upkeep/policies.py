@@ -77,7 +77,7 @@ class ImageUpkeep:
         if self._policy.low_water:
             await self._until(self._room_enough, set(), gone)
         if gone:
-            log.info("%d images went by the rules of the configuration", len(gone))
+            log.info("removed %d images by the configured image policy", len(gone))
         return gone
 
     def _unused(self) -> list[Candidate]:
@@ -95,7 +95,7 @@ class ImageUpkeep:
             await self._remove(target, gone)
             if await threads.disk(enough):
                 return
-        log.warning("images take more room than the configuration grants, and all that are left are in use")
+        log.warning("images exceed the configured size, and all that remain are in use")
 
     def _small_enough(self) -> bool:
         return disk_usage(self._images).total <= self._policy.max_size

@@ -204,7 +204,7 @@ class Restorer:
                 image = self._images.resolve(row.target, None)
                 await self._fetch(image)
             except WherryError as e:
-                log.warning("image %s is not whole: %s", row.target, e.message)
+                log.warning("image %s is incomplete: %s", row.target, e.message)
 
     # ---- files -----------------------------------------------------------------------------------------
 

@@ -229,7 +229,7 @@ class Ipsec:
 
     def _fail(self, failures: Sequence[OSError]) -> None:
         if failures and not self._failed:
-            _log.error("cannot set up IPsec with the other hosts, and try again: %s", failures[0])
+            _log.error("cannot set up IPsec with other hosts, will retry: %s", failures[0])
         self._failed = bool(failures)
 
     def _say(self, message: str) -> None:

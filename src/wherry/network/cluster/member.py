@@ -226,7 +226,7 @@ class Member:
         try:
             self._store.transact([], changes)
         except Unavailable as e:
-            _log.warning("not told to the other hosts yet: %s", e.message)
+            _log.warning("not yet published to other hosts: %s", e.message)
             self.resync()
 
     def _leased(self) -> str:
@@ -258,7 +258,7 @@ class Member:
             if self._lease != lease:
                 return
             self._lease = ""
-        _log.warning("the other hosts have forgotten this one, as it was silent for too long: tell all again")
+        _log.warning("this host's lease in the cluster store has expired: publishing everything again")
         self.resync()
 
     # -- following -------------------------------------------------------------------------------------
@@ -284,9 +284,7 @@ class Member:
     def _say_away(self, error: Unavailable) -> None:
         if not self._away:
             self._away = True
-            _log.warning(
-                "%s: what is known goes on, and nothing new is learnt until it is back", error.message
-            )
+            _log.warning("%s: using the last known state until the store is back", error.message)
 
     def _read_all(self) -> int:
         """Publish everything of this host, and read everything of the others.

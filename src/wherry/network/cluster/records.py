@@ -90,7 +90,7 @@ def read_network(text: str) -> Network | None:
         if len(bytes.fromhex(network.id)) != 32:
             raise ValueError(f"{network.id[:64]!r} is no id")
     except (msgspec.MsgspecError, ValueError, WherryError) as e:
-        _log.warning("a network in the cluster store cannot be read: %s", e)
+        _log.warning("ignored an unreadable network in the cluster store: %s", e)
         return None
     if network.driver != DRIVER:
         return None
@@ -115,7 +115,7 @@ def read_host(key: str, text: str) -> Host | None:
         if f"{HOSTS}{host.id}" != key or "/" in host.id:
             raise ValueError(f"{host.id[:64]!r} stands at {key[:160]!r}")
     except (msgspec.MsgspecError, ValueError) as e:
-        _log.warning("a host in the cluster store cannot be read: %s", e)
+        _log.warning("ignored an unreadable host in the cluster store: %s", e)
         return None
     return host
 
@@ -126,7 +126,7 @@ def read_offer(key: str, text: str) -> Offer | None:
         if offer_key(offer) != key or not SPI_FIRST <= offer.spi <= SPI_LAST:
             raise ValueError(f"it stands at {key[:160]!r} with SPI {offer.spi}")
     except (msgspec.MsgspecError, ValueError) as e:
-        _log.warning("an offer in the cluster store cannot be read: %s", e)
+        _log.warning("ignored an unreadable offer in the cluster store: %s", e)
         return None
     return offer
 
@@ -140,7 +140,7 @@ def read_remote(text: str) -> Remote | None:
         if len(bytes.fromhex(remote.endpoint.mac.replace(":", ""))) != 6:
             raise ValueError(f"{remote.endpoint.mac!r} is no MAC address")
     except (msgspec.MsgspecError, ValueError) as e:
-        _log.warning("an endpoint in the cluster store cannot be read: %s", e)
+        _log.warning("ignored an unreadable endpoint in the cluster store: %s", e)
         return None
     return remote
 

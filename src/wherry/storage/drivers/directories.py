@@ -192,7 +192,7 @@ class DirectorySnapshotter(ABC):
             trees.remove(self.directory(row.id) / "work")
             unsettled.settle(self.directory(row.id))
         self._rows.delete(key)
-        log.info("unpacked the layer %s again, whose files were gone", name[:19])
+        log.info("unpacked layer %s again, as its files were missing", name[:19])
         return True
 
     def _measure(self, row: SnapshotRow) -> SnapshotUsage:
@@ -294,7 +294,7 @@ class DirectorySnapshotter(ABC):
         if row.kind == ACTIVE and not (directory / "fs").is_dir():
             directory.mkdir(mode=0o700, exist_ok=True)
             self._fill(row, directory)
-            log.info("made the empty layer of %s again", row.key[:12])
+            log.info("recreated the empty layer of %s", row.key[:12])
         about = directory / _ABOUT
         if row.kind != VIEW and directory.is_dir() and not (about.exists() and about.stat().st_size):
             self._describe(row)
@@ -354,7 +354,7 @@ class DirectorySnapshotter(ABC):
                 number(directory.name), about.key, about.kind, None, about.parent, 0, about.size, about.inodes
             )
         )
-        log.info("took up the layer %s, which no row knew", about.key[:19])
+        log.info("added a row for layer %s, which had none", about.key[:19])
         return True
 
 

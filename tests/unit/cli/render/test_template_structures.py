@@ -41,6 +41,27 @@ def test_what_a_structure_has_is_there(text: str, shown: str) -> None:
     assert rendered("ContainerInspectResponse", CONTAINER, text) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{{.Mounts}}", "[{bind  /s    false }]"),
+        ("{{.State}}", "{running false false false false false 0 0    <nil>}"),
+        ("{{.HostConfig.RestartPolicy}}", "{ 0}"),
+        ("{{.NetworkSettings.Ports}}", "map[80/tcp:[{127.0.0.1 8080}]]"),
+        ("{{.NetworkSettings.Networks.n}}", "{<nil> [] []  map[] 0    10.0.0.2 0   0 []}"),
+        ("{{.GraphDriver}}", "{map[] }"),
+        ("{{.Config.Labels}}", "map[a:b]"),
+        ("{{json .Mounts}}", '[{"Type":"bind","Source":"/s"}]'),
+    ],
+)
+def test_structures_as_go_prints_them(text: str, shown: str) -> None:
+    ports = {"Ports": {"80/tcp": [{"HostPort": "8080", "HostIp": "127.0.0.1"}]}}
+    data = {**CONTAINER, "NetworkSettings": {"Networks": {"n": {"IPAddress": "10.0.0.2"}}, **ports}}
+    assert rendered("ContainerInspectResponse", data, text) == shown
+    network = rendered("NetworkInspect", NETWORK, "{{.IPAM}}")
+    assert network == "{ map[] [{10.0.0.0/24   map[]}]}"
+
+
 def test_structures_of_other_kinds() -> None:
     assert rendered("NetworkInspect", NETWORK, "{{range .IPAM.Config}}{{.IPRange}}{{.Subnet}}{{end}}") == (
         "10.0.0.0/24"

@@ -3,12 +3,14 @@
 In templates every field of a structure exists, and is empty if the daemon omitted it; an unknown field is an
 error. Each line has a structure's fields with their types: ``s`` text, ``i`` a number, ``b`` a boolean, ``a``
 anything, a structure by its name, ``[]`` a list and ``{}`` an object of such, ``*`` and ``?`` what may be
-nil.
+nil. The fields are in the order in which Go prints them.
 """
 
 from __future__ import annotations
 
 from functools import cache
+
+from wherry.cli.render.template.values import go_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +31,10 @@ ContainerState: Status=s Running=b Paused=b Restarting=b OOMKilled=b Dead=b Pid=
   StartedAt=s FinishedAt=s Health=*Health
 DeviceMapping: PathOnHost=s PathInContainer=s CgroupPermissions=s
 DeviceRequest: Driver=s Count=i DeviceIDs=[]s Capabilities=[][]s Options={}s
-DriverData: Name=s Data={}s
+DriverData: Data={}s Name=s
 EndpointIPAMConfig: IPv4Address=s IPv6Address=s LinkLocalIPs=[]s
 EndpointResource: Name=s EndpointID=s MacAddress=s IPv4Address=s IPv6Address=s
-EndpointSettings: IPAMConfig=EndpointIPAMConfig Links=[]s MacAddress=s Aliases=[]s DriverOpts={}s
+EndpointSettings: IPAMConfig=*EndpointIPAMConfig Links=[]s Aliases=[]s MacAddress=s DriverOpts={}s
   GwPriority=i NetworkID=s EndpointID=s Gateway=s IPAddress=s IPPrefixLen=i IPv6Gateway=s
   GlobalIPv6Address=s GlobalIPv6PrefixLen=i DNSNames=[]s
 Health: Status=s FailingStreak=i Log=[]HealthcheckResult
@@ -54,7 +56,7 @@ HostConfig: CpuShares=i Memory=i CgroupParent=s BlkioWeight=i
 HostConfigBlkioWeightDeviceItem: Path=s Weight=i
 HostConfigLogConfig: Type=s Config={}s
 HostConfigUlimitsItem: Name=s Soft=i Hard=i
-IPAM: Driver=s Config=[]IPAMConfig Options={}s
+IPAM: Driver=s Options={}s Config=[]IPAMConfig
 IPAMConfig: Subnet=s IPRange=s Gateway=s AuxiliaryAddresses={}s
 IPAMStatus: Subnets={}SubnetStatus
 ImageConfig: User=s ExposedPorts={}{}a Env=[]s Cmd=[]s Healthcheck=*HealthConfig ArgsEscaped=?b
@@ -132,6 +134,14 @@ class Struct(dict):  # type: ignore[type-arg]
         # Go's names of fields are in other letters: ID is Id, MediaType mediaType, OsVersion os.version.
         lower = name.lower()
         return next(((key, code) for key, code in fields.items() if key.lower() == lower), (name, ""))
+
+    def go_string(self) -> str:
+        """As Go prints a structure: the values of all its fields, in their order."""
+        shown = []
+        for name, code in _tables()[self.kind].items():
+            value = self.get(name)
+            shown.append(go_text(empty(code) if value is None else value, True))
+        return "{" + " ".join(shown) + "}"
 
     def advice(self, name: str) -> str:
         """Where a field went that older daemons had."""

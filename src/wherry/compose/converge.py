@@ -135,7 +135,7 @@ class Converger:
         """Whether ``new`` was made to replace ``old``, which runs."""
         if new is old or not old.runs or new.labels.get(labels.REPLACES) != old.name:
             return False
-        return new.name == f"{old.id[:12]}_{self.shown_name(name, old)}"
+        return new.name == self.temporary_name(name, old)
 
     def _finish_name(self, api: Api, name: str, container: ProjectContainer) -> None:
         """Rename a replacement that an earlier, interrupted run created but did not rename."""
@@ -307,12 +307,16 @@ class Converger:
             return self.container_name(name, old.number)  # an earlier run was cut short before the name
         return str(given or old.name)
 
+    def temporary_name(self, name: str, old: ProjectContainer) -> str:
+        """The name of a replacement until the old container is gone."""
+        return f"{old.id[:12]}_{self.shown_name(name, old)}"
+
     def make_replacement(self, api: Api, name: str, old: ProjectContainer) -> ProjectContainer:
         """Create the container that is to replace ``old``, under a name of its own for the time being."""
         service, shown = self.service(name), self.shown_name(name, old)
         self.report.container(shown, "Recreate")
         inherited = {} if self.plan.renew_volumes else _anonymous(old)
-        temporary = f"{old.id[:12]}_{shown}"
+        temporary = self.temporary_name(name, old)
 
         def make() -> ProjectContainer:
             return self.make(

@@ -17,7 +17,7 @@ from wherry.client import containers
 from wherry.compose import running, waiting
 from wherry.compose.places import ComposeError
 from wherry.compose.scalars import duration
-from wherry.compose.work import in_order
+from wherry.compose.work import one_by_one
 from wherry.errors import NotFound, WherryError
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def roll(sessions: DaemonSessions, project: Project, converger: Converger, wait:
     def one(api: Api, name: str) -> None:
         _Roll(sessions, api, project, converger, name, wait).run(pending[name])
 
-    in_order(sessions, needs, one)
+    one_by_one(sessions, needs, one)  # in this thread, where an interrupt comes and is undone
 
 
 class _Roll:
@@ -119,13 +119,13 @@ class _Roll:
             raise
         for pair in self._done:
             assert pair.new is not None
-            _remove(self._api, pair.old)
+            _remove(self._api, pair.old.id)
             self._converger.adopt(self._api, self._name, pair.old, pair.new)
 
     def _replace(self, pair: Replacement) -> None:
         shown = self._converger.shown_name(self._name, pair.old)
-        new = pair.new = pair.new or self._converger.make_replacement(self._api, self._name, pair.old)
         try:
+            new = pair.new = pair.new or self._converger.make_replacement(self._api, self._name, pair.old)
             self._say(pair.old, "Starting")
             if not new.runs:
                 containers.start_in_standby(self._api, new.id)
@@ -137,7 +137,11 @@ class _Roll:
         except BaseException as e:
             reason = e.message if isinstance(e, WherryError) else "interrupted"
             self._converger.report.container(shown, "Error", reason)
-            _remove(self._api, new)
+            if not isinstance(e, WherryError):
+                self._api.close()  # a request may have been cut off: the next one takes another connection
+            # The daemon may have made it although its answer did not come.
+            name = self._converger.temporary_name(self._name, pair.old)
+            _remove(self._api, pair.new.id if pair.new is not None else name)
             raise
         grace = self._service.get("stop_grace_period")
         drain = duration(grace) // 10**9 if grace else _GRACE
@@ -178,7 +182,7 @@ class _Roll:
                 # The new one was healthy a moment ago; it is better than none.
                 self._converger.report.warn(f"cannot go back to container {pair.old.name}: {e.message}")
                 continue
-            _remove(self._api, pair.new)
+            _remove(self._api, pair.new.id)
             self._say(pair.old, "Running")
 
     def _say(self, container: ProjectContainer, word: str) -> None:
@@ -193,8 +197,8 @@ def _runs(api: Api, container: ProjectContainer) -> bool:
     return bool((containers.inspect(api, container.id).get("State") or {}).get("Running"))
 
 
-def _remove(api: Api, container: ProjectContainer) -> None:
+def _remove(api: Api, container: str) -> None:
     try:
-        containers.remove(api, container.id, force=True)
+        containers.remove(api, container, force=True)
     except NotFound:
         pass

@@ -84,13 +84,14 @@ def in_order(
     Keys whose dependencies failed are skipped. :raises WherryError: the errors, at the end.
     """
     if len(needs) == 1 or sessions.limit == 1:
-        return _one_by_one(sessions, needs, work)
+        return one_by_one(sessions, needs, work)
     return _Run(sessions, needs, work).finish()
 
 
-def _one_by_one(
+def one_by_one(
     sessions: DaemonSessions, needs: Mapping[Key, Iterable[Key]], work: Callable[[Api, Key], T]
 ) -> dict[Key, T]:
+    """As :func:`in_order`, one after the other in this thread."""
     done: dict[Key, T] = {}
     failed: dict[Key, WherryError] = {}
     left = list(needs)

@@ -24,7 +24,12 @@ def converge(session: ComposeSession, project: Project, args: Sequence[str], say
 
 
 def containers_of(project: Project, converger: Converger) -> Found:
-    return {name: converger.containers.get(name, []) for name in project.services}
+    """The containers of each service, without new ones that ``rolling`` is to start beside the old ones."""
+    waiting = [pair.new for pairs in converger.rolling.values() for pair in pairs if pair.new is not None]
+    return {
+        name: [one for one in converger.containers.get(name, []) if one not in waiting]
+        for name in project.services
+    }
 
 
 def converger(session: ComposeSession, project: Project, args: Sequence[str], say: object) -> Converger:

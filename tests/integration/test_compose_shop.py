@@ -54,7 +54,9 @@ def test_a_shop(lab: ProjectLab) -> None:
     assert lab.run(*psql).strip() == str(ORDERS)
 
 
-def test_a_hundred_services_at_once(lab: ProjectLab) -> None:
+def test_a_hundred_services_at_once(mortal: LabDaemon, tmp_path: Path, name: str) -> None:
+    """By a daemon of its own: so many starts at once wait for each other's turn at the disk."""
+    lab = ProjectLab(mortal, tmp_path, name)
     services = "".join(
         f"  s{number}: {{image: busybox, init: true, command: [sleep, '1000']"
         + (f", depends_on: [s{number // 10 * 10}]" if number % 10 else "")

@@ -5,11 +5,12 @@ import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import psycopg2
 import redis
 
-PASSWORD = open("/run/secrets/password").read().strip()
+PASSWORD = Path("/run/secrets/password").read_text().strip()
 
 
 def database():

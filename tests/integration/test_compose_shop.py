@@ -54,9 +54,8 @@ def test_a_shop(lab: ProjectLab) -> None:
     assert lab.run(*psql).strip() == str(ORDERS)
 
 
-def test_a_hundred_services_at_once(mortal: LabDaemon, tmp_path: Path, name: str) -> None:
-    """By a daemon of its own: so many starts at once wait for each other's turn at the disk."""
-    lab = ProjectLab(mortal, tmp_path, name)
+def test_a_hundred_services(lab: ProjectLab) -> None:
+    """Sixteen at a time: with 64 the daemon's loop may wait a tenth of a second for the disk."""
     services = "".join(
         f"  s{number}: {{image: busybox, init: true, command: [sleep, '1000']"
         + (f", depends_on: [s{number // 10 * 10}]" if number % 10 else "")
@@ -64,7 +63,7 @@ def test_a_hundred_services_at_once(mortal: LabDaemon, tmp_path: Path, name: str
         for number in range(100)
     )
     lab.file(f"services:\n{services}")
-    lab.run("up", "-d", "--wait")
+    lab.run("--parallel", "16", "up", "-d", "--wait")
     before = {name: one["ID"] for name, one in lab.containers().items()}
     assert len(before) == 100
     lab.run("up", "-d")

@@ -445,7 +445,7 @@ def test_nothing_is_set_from_outside_after_construction() -> None:
 # Functions that take ten or more parameters, each with the reason.
 MANY_PARAMETERS: dict[str, str] = {
     "cli/command.py:__init__": "a command's declaration: one keyword a property",
-    "cli/composing/building.py:__init__": "a value: one keyword a flag",
+    "compose/buildspec.py:__init__": "a value: one keyword a flag",
     "compose/oneoff.py:__init__": "a value: one keyword a flag",
     "hub/store/accounts.py:add_token": "one keyword a column",
     "wire/builds.py:cache_record": "one keyword a member of the API's answer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wherry.compose import labels
+from wherry.compose import buildspec, labels
 from wherry.compose.project import image_of
 
 TYPE_CHECKING = False
@@ -10,35 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from wherry.compose.buildspec import BuildChoices
     from wherry.compose.project import Project
 
     Object = dict[str, Any]
 
 
-class BakeChoices:
-    """The flags for all builds."""
+def definition(
+    project: Project, names: Sequence[str], choices: BuildChoices, arguments: Mapping[str, str]
+) -> Object:
+    """The members are in the order in which Docker's plugin writes them.
 
-    def __init__(
-        self,
-        *,
-        arguments: Mapping[str, str] | None = None,
-        ssh: str = "",
-        no_cache: bool = False,
-        pull: bool = False,
-        push: bool = False,
-        provenance: str = "",
-        sbom: str = "",
-    ) -> None:
-        self.arguments, self.ssh = dict(arguments or {}), ssh
-        self.no_cache, self.pull, self.push = no_cache, pull, push
-        self.provenance, self.sbom = provenance, sbom
-
-
-def definition(project: Project, names: Sequence[str], choices: BakeChoices) -> Object:
-    """The members are in the order in which Docker's plugin writes them."""
+    :param arguments: ``--build-arg``, with the values that come from this client's environment.
+    """
     return {
         "group": {"default": {"targets": [_key(name) for name in names]}},
-        "target": {_key(name): _target(project, name, choices) for name in sorted(names)},
+        "target": {_key(name): _target(project, name, choices, arguments) for name in sorted(names)},
     }
 
 
@@ -47,10 +34,10 @@ def _key(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _target(project: Project, name: str, choices: BakeChoices) -> Object:
+def _target(project: Project, name: str, choices: BuildChoices, arguments: Mapping[str, str]) -> Object:
     service = project.services[name]
     spec = service["build"]
-    platforms = list(spec.get("platforms") or ([service["platform"]] if service.get("platform") else []))
+    platforms = buildspec.platforms(service)
     made: Object = {
         "context": spec["context"],
         "contexts": {
@@ -58,10 +45,10 @@ def _target(project: Project, name: str, choices: BakeChoices) -> Object:
             for key, value in sorted((spec.get("additional_contexts") or {}).items())
         },
         "dockerfile-inline": spec.get("dockerfile_inline"),
-        "dockerfile": None if spec.get("dockerfile_inline") else _dockerfile(spec),
+        "dockerfile": None if spec.get("dockerfile_inline") else buildspec.dockerfile(spec),
         "args": {
             **{key: value for key, value in (spec.get("args") or {}).items() if value is not None},
-            **choices.arguments,
+            **arguments,
         },
         "labels": {
             **(spec.get("labels") or {}),
@@ -94,18 +81,7 @@ def _target(project: Project, name: str, choices: BakeChoices) -> Object:
     return {key: value for key, value in made.items() if value}
 
 
-def _dockerfile(spec: Any) -> str | None:
-    import os
-
-    from wherry.compose.paths import is_remote
-
-    given = str(spec.get("dockerfile") or "")
-    if not given or is_remote(spec["context"]):
-        return given or None
-    return os.path.join(str(spec["context"]), given)
-
-
-def _output(platforms: Sequence[str], choices: BakeChoices) -> str:
+def _output(platforms: Sequence[str], choices: BuildChoices) -> str:
     if choices.push:
         return "type=registry"
     return "type=image,push=false" if len(platforms) > 1 else "type=docker"
@@ -131,7 +107,7 @@ def _ulimit(name: str, limit: Any) -> str:
     return f"{name}={limit.get('soft')}:{limit.get('hard')}"
 
 
-def _attest(spec: Any, choices: BakeChoices) -> list[str]:
+def _attest(spec: Any, choices: BuildChoices) -> list[str]:
     found = []
     for kind, given in (("provenance", choices.provenance), ("sbom", choices.sbom)):
         value = given or spec.get(kind)

@@ -73,6 +73,7 @@ class Converger:
         """The containers of each service; updated as they change."""
         self.rolling: dict[str, list[Replacement]] = {}
         """What is left for ``rolling.roll``, by service."""
+        self._known_secrets: set[str] = set()
         self._resolved = {name: with_environment(project, one) for name, one in project.services.items()}
 
     def service(self, name: str) -> Any:
@@ -254,6 +255,8 @@ class Converger:
 
     def _check_secret(self, api: Api, service: str, secret: str) -> None:
         """:raises ComposeError: the daemon keeps no such secret."""
+        if secret in self._known_secrets:
+            return
         engine.require_wherry(api, f"service {service}: external secret {secret}")
         try:
             secrets.inspect(api, secret)
@@ -262,6 +265,7 @@ class Converger:
                 f"service {service}: external secret {secret} not found; "
                 "create it with 'wherry secret create'"
             ) from None
+        self._known_secrets.add(secret)
 
     def resolve(self, service: str) -> str:
         """The id of a container of a service, for containers that share its namespaces.

@@ -7,13 +7,12 @@ import platform
 import re
 import resource
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.errors import WherryError
-from wherry.linux import cgroups, linkprobe, syscalls
+from wherry.linux import cgroups, linkprobe, mounts, process, syscalls
 from wherry.linux.nft import Nft
 from wherry.network.firewall import foreign_drops
 
@@ -129,8 +128,8 @@ def _program(name: str) -> Program | None:
     if path is None:
         return None
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        done = process.run([path, "--version"], timeout=10, check=False)
+    except process.CommandFailed:
         return Program(path)
     return Program(path, _numbers(done.stdout + done.stderr))
 
@@ -163,23 +162,12 @@ def _room(path: Path) -> FreeRoom:
     found = os.statvfs(place)
     return FreeRoom(
         str(path),
-        _filesystem(place),
+        mounts.mount_of(place).type,
         found.f_bavail * found.f_frsize,
         found.f_blocks * found.f_frsize,
         found.f_favail,
         found.f_files,
     )
-
-
-def _filesystem(place: Path) -> str:
-    """The kind of the file system that a path is on (proc(5), ``mountinfo``)."""
-    number = place.stat().st_dev
-    wanted = f"{os.major(number)}:{os.minor(number)}"
-    for line in reversed(_lines("/proc/self/mountinfo")):
-        words, _, rest = line.partition(" - ")
-        if words.split()[2] == wanted:
-            return rest.split()[0]
-    return ""
 
 
 def _clock() -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from wherry.cli.composing.session import ComposeSession
     from wherry.compose.project import Project
+    from wherry.compose.watching import Trigger
 
     Object = dict[str, Any]
 
@@ -56,14 +57,14 @@ class Attached:
         abort: str = "",
         exit_from: str = "",
         look: Look,
-        watch: bool = False,
+        watched: Sequence[Trigger] = (),
         menu: bool = False,
     ) -> None:
-        """:param watch: watch files, and continue when no container runs any more, because one may be started
-            again.
+        """:param watched: files to watch; then continue when no container runs any more, because one may be
+            started again.
         :param menu: read keys from the terminal (``menu``).
         """
-        self._watch, self._menu = watch, menu
+        self._watched, self._menu = watched, menu
         self._session, self._project, self._found = session, project, found
         self._shown, self._abort, self._exit_from = set(shown), abort, exit_from
         self._timestamps = look.timestamps
@@ -128,14 +129,12 @@ class Attached:
                 self._project,
                 self._printer,
                 detach=lambda: self._news.put(("detach", None)),
-                watching=self._watch,
+                watched=self._watched,
             )
-        if self._watch:
+        if self._watched:
             from wherry.cli.composing import watching
 
-            found = watching.triggers_of(self._project, list(self._project.services))
-            arguments = (self._session, self._project, found)
-            threading.Thread(target=watching.loop, args=arguments, daemon=True).start()
+            watching.begin(self._session, self._project, self._watched)
         return nullcontext()
 
     # events
@@ -179,7 +178,7 @@ class Attached:
                 return
             if kind == "event" and self._take(what):
                 return
-            if self._started and not self._alive and not self._watch:
+            if self._started and not self._alive and not self._watched:
                 return
 
     def _states(self) -> dict[str, Object]:

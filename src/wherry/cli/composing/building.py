@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from wherry.cli.command import Failure
 from wherry.cli.composing import delegate
-from wherry.compose import labels
+from wherry.compose import buildspec, labels
 from wherry.compose.places import ComposeError
 from wherry.compose.project import image_of
 from wherry.errors import WherryError
@@ -20,31 +20,10 @@ if TYPE_CHECKING:
     from wherry.cli.command import Command, Context
     from wherry.cli.composing.session import ComposeSession
     from wherry.client.api import Api
+    from wherry.compose.buildspec import BuildChoices
     from wherry.compose.project import Project
 
     Object = dict[str, Any]
-
-
-class BuildChoices:
-    """The flags for all builds."""
-
-    def __init__(
-        self,
-        *,
-        quiet: bool = False,
-        no_cache: bool = False,
-        pull: bool = False,
-        push: bool = False,
-        check: bool = False,
-        arguments: Sequence[str] = (),
-        ssh: str = "",
-        provenance: str = "",
-        sbom: str = "",
-        memory: str = "",
-    ) -> None:
-        self.quiet, self.no_cache, self.pull, self.push, self.check = quiet, no_cache, pull, push, check
-        self.arguments, self.ssh = list(arguments), ssh
-        self.provenance, self.sbom, self.memory = provenance, sbom, memory
 
 
 def build(session: ComposeSession, project: Project, names: Sequence[str], asked: BuildChoices) -> None:
@@ -137,7 +116,7 @@ def arguments(project: Project, name: str, asked: BuildChoices, session: Compose
     if spec.get("dockerfile_inline"):
         argv.append(f"--file={_inline(session, spec['dockerfile_inline'])}")
     elif spec.get("dockerfile"):
-        argv.append(f"--file={_dockerfile(spec)}")
+        argv.append(f"--file={buildspec.dockerfile(spec)}")
     argv += _lists(project, spec)
     for key, text in labels.of_image(project.name, name).items():
         argv.append(f"--label={key}={text}")
@@ -158,8 +137,7 @@ def arguments(project: Project, name: str, asked: BuildChoices, session: Compose
     }
     for flag, value in values.items():
         argv += delegate.flag(flag, value)
-    platforms = spec.get("platforms") or ([service["platform"]] if service.get("platform") else [])
-    argv += delegate.flag("platform", ",".join(platforms))
+    argv += delegate.flag("platform", ",".join(buildspec.platforms(service)))
     if spec.get("privileged"):
         argv.append("--allow=security.insecure")
     for text in [asked.ssh] if asked.ssh else _ssh(spec):
@@ -171,15 +149,6 @@ def arguments(project: Project, name: str, asked: BuildChoices, session: Compose
 def _progress(session: ComposeSession) -> str:
     given = session.flags.text("progress")
     return {"json": "rawjson"}.get(given, given)
-
-
-def _dockerfile(spec: Any) -> str:
-    import os
-
-    from wherry.compose.paths import is_remote
-
-    path = str(spec["dockerfile"])
-    return path if is_remote(spec["context"]) else os.path.join(spec["context"], path)
 
 
 def _inline(session: ComposeSession, text: str) -> str:

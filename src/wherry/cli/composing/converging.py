@@ -74,8 +74,9 @@ def images_of(session: ComposeSession, project: Project) -> ProjectImages:
 
     def build(names: list[str]) -> None:
         from wherry.cli.composing import building
+        from wherry.compose.buildspec import BuildChoices
 
-        building.build(session, project, names, building.BuildChoices(quiet=quiet))
+        building.build(session, project, names, BuildChoices(quiet=quiet))
 
     no_build = "no-build" in options and options.on("no-build")
     return ProjectImages(

@@ -6,17 +6,20 @@ import os
 import select
 import threading
 
+from wherry.cli.command import Failure
+from wherry.cli.composing import watching
 from wherry.cli.console import can_draw, on_terminal
 from wherry.cli.terminal.device import RawMode, key_by_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from wherry.cli.composing.logs import Printer
     from wherry.cli.composing.session import ComposeSession
     from wherry.compose.project import Project
+    from wherry.compose.watching import Trigger
 
 
 def possible() -> bool:
@@ -37,21 +40,21 @@ class UpMenu:
         printer: Printer,
         *,
         detach: Callable[[], None],
-        watching: bool = False,
+        watched: Sequence[Trigger] = (),
     ) -> None:
-        """:param detach: called on the menu's thread. :param watching: start with the watch on."""
+        """:param detach: called on the menu's thread. :param watched: what to watch from the beginning."""
         self._session, self._project, self._printer, self._detach = session, project, printer, detach
         self._keys = RawMode(0, key_by_key)
         self._over = os.eventfd(0, os.EFD_CLOEXEC)
         self._watch: threading.Event | None = None
-        self._wanted = watching
+        self._watched = watched
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> UpMenu:
         self._keys.__enter__()
+        if self._watched:
+            self._watch = watching.begin(self._session, self._project, self._watched)
         self._draw()
-        if self._wanted:
-            self._toggle_watch()
         self._thread.start()
         return self
 
@@ -80,9 +83,6 @@ class UpMenu:
                 self._toggle_watch()
 
     def _toggle_watch(self) -> None:
-        from wherry.cli.command import Failure
-        from wherry.cli.composing import watching
-
         if self._watch is not None:
             self._watch.set()
             self._watch = None
@@ -94,13 +94,7 @@ class UpMenu:
         except Failure as e:
             self._printer.say(e.text)
             return
-        self._watch = stop = threading.Event()
-        threading.Thread(
-            target=watching.loop,
-            args=(self._session, self._project, found),
-            kwargs={"stop": stop},
-            daemon=True,
-        ).start()
+        self._watch = watching.begin(self._session, self._project, found)
         self._draw()
 
     def _draw(self) -> None:

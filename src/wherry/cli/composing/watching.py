@@ -35,6 +35,13 @@ def triggers_of(project: Project, names: Sequence[str]) -> list[Trigger]:
     return found
 
 
+def begin(session: ComposeSession, project: Project, found: Sequence[Trigger]) -> threading.Event:
+    """Watch in the background. :returns: set it to end the watch; otherwise it ends with this process."""
+    stop = threading.Event()
+    threading.Thread(target=loop, args=(session, project, found), kwargs={"stop": stop}, daemon=True).start()
+    return stop
+
+
 def loop(
     session: ComposeSession,
     project: Project,
@@ -145,11 +152,12 @@ def _rebuild(
     from wherry.cli.composing import building
     from wherry.client import images
     from wherry.compose import running
+    from wherry.compose.buildspec import BuildChoices
 
     count = len(changes)
     noun = "change was" if count == 1 else "changes were"
     session.tell(f'Rebuilding service(s) ["{trigger.service}"] after {count} {noun} detected...')
-    building.build(session, project, [trigger.service], building.BuildChoices(quiet=quiet))
+    building.build(session, project, [trigger.service], BuildChoices(quiet=quiet))
     session.tell(f'service(s) ["{trigger.service}"] successfully built')
     with session.display() as display:
         existing = converge(session, project, [trigger.service], display.say)

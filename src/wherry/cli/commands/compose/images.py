@@ -12,11 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
     from wherry.cli.grammar.flags import Options
+    from wherry.compose.buildspec import BuildChoices
     from wherry.compose.project import Project
 
 
 def build(ctx: Context, options: Options, args: list[str]) -> int:
     from wherry.cli.composing import building
+    from wherry.compose.buildspec import BuildChoices
 
     if options.text("builder") not in ("", "default"):
         raise Failure(f"no builder {options.text('builder')!r} found: the daemon builds (default)")
@@ -28,9 +30,7 @@ def build(ctx: Context, options: Options, args: list[str]) -> int:
         if not names:
             ctx.complain("No services to build")
             return 0
-        if options.on("print"):
-            return _print(ctx, options, project, names)
-        asked = building.BuildChoices(
+        asked = BuildChoices(
             quiet=options.on("quiet"),
             no_cache=options.on("no-cache"),
             pull=options.on("pull"),
@@ -42,24 +42,18 @@ def build(ctx: Context, options: Options, args: list[str]) -> int:
             sbom=options.text("sbom"),
             memory=options.text("memory"),
         )
+        if options.on("print"):
+            return _print(ctx, project, names, asked)
         building.build(session, project, names, asked)
         return 0
 
 
-def _print(ctx: Context, options: Options, project: Project, names: list[str]) -> int:
+def _print(ctx: Context, project: Project, names: list[str], asked: BuildChoices) -> int:
     from wherry.cli.building.flags import environment_pairs
     from wherry.compose import baking, gojson
 
-    choices = baking.BakeChoices(
-        arguments=environment_pairs(options.many("build-arg")),
-        ssh=options.text("ssh"),
-        no_cache=options.on("no-cache"),
-        pull=options.on("pull"),
-        push=options.on("push"),
-        provenance=options.text("provenance"),
-        sbom=options.text("sbom"),
-    )
-    ctx.write(gojson.indented(baking.definition(project, names, choices)) + "\n")
+    made = baking.definition(project, names, asked, environment_pairs(asked.arguments))
+    ctx.write(gojson.indented(made) + "\n")
     return 0
 
 

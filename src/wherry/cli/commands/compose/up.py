@@ -78,10 +78,11 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
 
     abort = "exit" if options.on("abort-on-container-exit") or exit_from else ""
     abort = abort or ("failure" if options.on("abort-on-container-failure") else "")
+    watched = []
     if options.on("watch"):
         from wherry.cli.composing import watching
 
-        watching.triggers_of(project, list(project.services))  # say now if there is nothing to watch
+        watched = watching.triggers_of(project, list(project.services))
     attached = Attached(
         session,
         project,
@@ -94,7 +95,7 @@ def bring_up(session: ComposeSession, project: Project, args: Sequence[str], *, 
             colour=not options.on("no-color"),
             timestamps=options.on("timestamps"),
         ),
-        watch=options.on("watch"),
+        watched=watched,
         menu=_wants_menu(options),
     )
     return attached.run()

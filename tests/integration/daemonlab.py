@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -24,7 +23,7 @@ from urllib.parse import quote
 import hosttraces
 import hygiene
 import reaper
-from labclients import TIMEOUT, Answer, Done, Terminal, UnixConnection, take_terminal
+from labclients import TIMEOUT, Answer, Done, Terminal, UnixConnection, on_terminal
 from patience import Deadline, patiently, until
 
 from wherry.daemon.stores import instance_of
@@ -341,29 +340,8 @@ class LabDaemon:
     @contextlib.contextmanager
     def terminal(self, *arguments: str) -> Iterator[Terminal]:
         """A docker CLI on a terminal of its own."""
-        primary, secondary = pty.openpty()
-        try:
-            process = subprocess.Popen(
-                [DOCKER, *arguments],
-                stdin=secondary,
-                stdout=secondary,
-                stderr=secondary,
-                env=self.environment,
-                start_new_session=True,
-                preexec_fn=take_terminal,
-            )
-            os.close(secondary)
-            secondary = -1
-            try:
-                yield Terminal(process, primary)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-        finally:
-            os.close(primary)
-            if secondary >= 0:
-                os.close(secondary)
+        with on_terminal([DOCKER, *arguments], env=self.environment) as terminal:
+            yield terminal
 
     @contextlib.contextmanager
     def sdk(self, **options: Any) -> Iterator[Any]:

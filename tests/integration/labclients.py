@@ -7,10 +7,12 @@ import fcntl
 import http.client
 import json
 import os
+import pty
 import select
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,31 @@ def take_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@contextlib.contextmanager
+def on_terminal(command: Sequence[str], **options: Any) -> Iterator[Terminal]:
+    """A program on a terminal of its own; killed at the end if it still runs."""
+    primary, secondary = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=secondary,
+            stdout=secondary,
+            stderr=secondary,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+            **options,
+        )
+        os.close(secondary)
+        secondary = -1
+        try:
+            yield Terminal(process, primary)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    finally:
+        os.close(primary)
+        if secondary >= 0:
+            os.close(secondary)

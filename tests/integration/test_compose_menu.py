@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from daemonlab import LabDaemon
-from labclients import Terminal, take_terminal
+from labclients import Terminal, on_terminal
 from patience import patiently, until
 from projectlab import WHERRY, ProjectLab
 
@@ -26,27 +23,9 @@ def lab(daemon: LabDaemon, tmp_path: Path, name: str) -> Iterator[ProjectLab]:
     made.end()
 
 
-@contextlib.contextmanager
-def terminal(lab: ProjectLab, *arguments: str, **more: str) -> Iterator[Terminal]:
-    primary, secondary = pty.openpty()
-    process = subprocess.Popen(
-        [WHERRY, "compose", *arguments],
-        cwd=lab.where,
-        env={**lab.daemon.environment, "TERM": "xterm", **more},
-        stdin=secondary,
-        stdout=secondary,
-        stderr=secondary,
-        start_new_session=True,
-        preexec_fn=take_terminal,
-    )
-    os.close(secondary)
-    try:
-        yield Terminal(process, primary)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        os.close(primary)
+def terminal(lab: ProjectLab, *arguments: str, **more: str) -> AbstractContextManager[Terminal]:
+    environment = {**lab.daemon.environment, "TERM": "xterm", **more}
+    return on_terminal([WHERRY, "compose", *arguments], cwd=lab.where, env=environment)
 
 
 def ended(screen: Terminal) -> int:

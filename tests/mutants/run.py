@@ -60,7 +60,7 @@ Map = dict[str, Any]
 
 
 def make_map(workers: int, paths: list[str]) -> None:
-    """Run the tests once, slowly, and note what they run."""
+    """Run what ``make test`` runs once, slowly, and note the lines that each test is at."""
     import coverage
 
     with tempfile.TemporaryDirectory(prefix="wh-map-") as place:
@@ -72,7 +72,7 @@ def make_map(workers: int, paths: list[str]) -> None:
         }
         report = Path(place) / "report.xml"
         argv = [sys.executable, *PYTEST, "-p", "covering", "-n", str(workers), "--dist", "loadgroup"]
-        argv += ["-m", "not slow", f"--junit-xml={report}", *paths]
+        argv += ["-m", "not slow and not thorough", f"--junit-xml={report}", *paths]
         subprocess.run(argv, cwd=TOP, env=env, check=False)
         whole = coverage.CoverageData(basename=f"{place}/whole")
         for file in sorted(Path(place).glob("data.*")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,18 @@ class Live:
         self._removal_waiters: list[asyncio.Future[Exit]] = []
         self._on_exit: list[Callable[[], None]] = []
         self.last_exit = Exit(0)
+        self._put_away: Future[None] | None = None
+
+    def putting_away(self, work: Future[None]) -> None:
+        """The layer's file system of the task that has ended is being closed."""
+        self._put_away = work
+
+    async def until_put_away(self) -> None:
+        """Whoever mounts the layer waits for that."""
+        while (work := self._put_away) is not None:
+            await asyncio.gather(asyncio.wrap_future(work), return_exceptions=True)
+            if self._put_away is work:
+                self._put_away = None
 
     @contextmanager
     def file_job(self, job: Job) -> Iterator[None]:

@@ -107,6 +107,7 @@ def run(
     pass_fds: Sequence[int] = (),
     check: bool = True,
     raised: bool = False,
+    executable: str | None = None,
 ) -> ProcessResult:
     """Run a program to its end and return its output.
 
@@ -115,11 +116,13 @@ def run(
 
     :param timeout: seconds.
     :param raised: the program may have as many descriptors as the daemon.
+    :param executable: what is executed under the name ``argv[0]``; for a program that is ``raised``.
     :raises CommandFailed: non-zero exit (when ``check``), timeout, or the program is not there.
     """
     try:
         process = _Process(
             list(argv) if raised else with_inherited(argv),
+            executable=executable if raised else None,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -199,11 +202,16 @@ class Child:
     Both descriptors do not block. Whoever holds it calls :meth:`close` when it has ended, or to end it.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        """:raises CommandFailed: the program is not there."""
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, executable: str | None = None
+    ) -> None:
+        """:param executable: what is executed under the name ``argv[0]``.
+        :raises CommandFailed: the program is not there.
+        """
         try:
             self._process = subprocess.Popen(
                 list(argv),
+                executable=executable,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

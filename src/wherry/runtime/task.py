@@ -33,7 +33,9 @@ from wherry.linux import fifo
 from wherry.linux import process as programs
 from wherry.linux.descriptors import readable
 from wherry.linux.launchspace import LaunchSpace
+from wherry.linux.readonlyprogram import ReadOnlyProgram
 from wherry.model import typed
+from wherry.runtime import crun
 from wherry.runtime.words import explain, not_created
 
 _CREATE_TIMEOUT = 120.0
@@ -72,6 +74,8 @@ class Runtime:
         self.name = name
         self._space = space
         self._program = program
+        self._executable = ReadOnlyProgram(program)
+        self._knows_crun = crun.is_crun(program)
         self._conmon = conmon
         self._state = run / "runtime" / name
         self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,18 +103,21 @@ class Runtime:
                 through = [enter, f"--mount={namespace}", "--"] if namespace is not None else []
             argv = self._conmon_argv(container_id, container_id, bundle, streams, through)
             argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
-            message = self._run_conmon(argv, {})
+            message = self._run_conmon(argv, self._executable.environment())
         if message.data < 0:
             raise not_created(explain(message.message, command), self.name)
         return Started(message.data, _read_pid(bundle / "conmon.pid"))
 
     def close(self) -> None:
         """Release what starts share; containers keep running."""
+        self._executable.close()
         if self._space is not None:
             self._space.close()
 
     def start(self, container_id: str, command: str) -> None:
         """Let the created process run. :raises TaskFailed: it could not be executed."""
+        if self._knows_crun and crun.let_run(self._state / container_id):
+            return
         try:
             self._call("start", container_id)
         except programs.CommandFailed as e:
@@ -119,6 +126,8 @@ class Runtime:
     def delete(self, container_id: str) -> None:
         """Kill what is left of the container and delete its state; if it does not exist, nothing happens."""
         if not (self._state / container_id).exists():
+            return
+        if self._knows_crun and crun.forget(self._state / container_id):
             return
         try:
             self._call("delete", "--force", container_id)
@@ -161,7 +170,7 @@ class Runtime:
         argv += ["-l", "none", "-e", "--exec-attach", "--exec-process-spec", str(spec)]
         for option in options:
             argv += ["--runtime-opt", option]
-        return PendingExec(argv, directory)
+        return PendingExec(argv, directory, self._executable.environment())
 
     def run_beside(
         self,
@@ -176,22 +185,23 @@ class Runtime:
 
         The program exits as the process did; ``pid_file`` is there once the process runs.
         """
-        argv = [*_with_oom_score(oom_score_adj), self._program, "--root", str(self._state)]
+        argv = [*_with_oom_score(oom_score_adj), self._executable.runnable(), "--root", str(self._state)]
         argv += ["exec", "--process", str(spec)]
         argv += ["--pid-file", str(pid_file), *options, container_id]
-        return programs.Child(argv)
+        return programs.Child(argv, self._executable.environment())
 
     def run_bundle(self, container_id: str, bundle: Path) -> programs.Child:
         """Run a container without conmon: it ends with the program that is returned, which exits as its
         process did. ``<bundle>/pid`` is there once the process is."""
         argv = [self._program, "--root", str(self._state), "run", "--bundle", str(bundle)]
-        return programs.Child([*argv, "--pid-file", str(bundle / "pid"), container_id])
+        argv += ["--pid-file", str(bundle / "pid"), container_id]
+        return programs.Child(argv, self._executable.environment(), executable=self._executable.runnable())
 
     def _conmon_argv(
         self, container_id: str, unique_id: str, bundle: Path, streams: Streams, through: Sequence[str] = ()
     ) -> list[str]:
         """:param through: a program, with its arguments, that executes the runtime."""
-        first, *rest = [*through, self._program]
+        first, *rest = [*through, self._executable.runnable()]
         argv = [self._conmon, "--api-version", "1", "-c", container_id, "-u", unique_id]
         argv += ["-r", first, "-b", str(bundle), "-0", str(bundle), "-n", unique_id[:12]]
         for word in rest:
@@ -239,7 +249,9 @@ class Runtime:
             [self._program, "--root", str(self._state), *arguments],
             timeout=_COMMAND_TIMEOUT,
             stdin=stdin,
+            env=self._executable.environment(),
             raised=True,
+            executable=self._executable.runnable(),
         )
 
 
@@ -249,8 +261,9 @@ class PendingExec:
     ``prepare`` starts conmon and returns when its attach socket is there; ``go`` runs the process.
     """
 
-    def __init__(self, argv: list[str], directory: Path) -> None:
+    def __init__(self, argv: list[str], directory: Path, env: Mapping[str, str]) -> None:
         self._argv = argv
+        self._env = env
         self.directory = directory
         self._sync = -1
         self._start = -1
@@ -264,7 +277,11 @@ class PendingExec:
             os.write(self._start, b"\0")
             env = {"_OCI_SYNCPIPE": sync_w, "_OCI_ATTACHPIPE": attach_w, "_OCI_STARTPIPE": start_r}
             try:
-                _spawn(self._argv, {k: str(v) for k, v in env.items()}, (sync_w, attach_w, start_r))
+                _spawn(
+                    self._argv,
+                    {**self._env, **{k: str(v) for k, v in env.items()}},
+                    (sync_w, attach_w, start_r),
+                )
             finally:
                 for fd in (sync_w, attach_w, start_r):
                     os.close(fd)

@@ -95,6 +95,7 @@ class Lifecycle:
         self, row: ContainerRow, live: Live, *, restart_count: int, standby: bool = False
     ) -> None:
         async with live.files:  # whoever writes to the layer from outside finishes first
+            await live.until_put_away()
             await self._start_alone(row, live, restart_count, standby)
 
     async def _start_alone(self, row: ContainerRow, live: Live, restart_count: int, standby: bool) -> None:
@@ -380,6 +381,9 @@ class Lifecycle:
             return_exceptions=True,
         )
         self._log_failures(row, results)
+        if isinstance(results[0], int) and results[0] >= 0:
+            # Nobody waits for the disk but the next start: the answer and a removal need not.
+            self._live.get(row.id).putting_away(threads.disk.submit(_put_away, results[0]))
         self._tell_networks(row, "disconnect")
         self._tell_volumes(row, "unmount")
 
@@ -398,9 +402,16 @@ class Lifecycle:
             attributes = {"container": row.id, "name": network.name, "type": network.driver}
             self._events.publish("network", action, network.id, attributes)
 
-    def _unmount(self, row: ContainerRow) -> None:
-        bundle.unmount(row.record, self._settings)
-        self._volumes.mounts.give_all_back(row.id)
+    def _unmount(self, row: ContainerRow) -> int:
+        """:returns: see :func:`bundle.let_go`."""
+        loose = bundle.let_go(row.record, self._settings)
+        try:
+            self._volumes.mounts.give_all_back(row.id)
+        except BaseException:
+            if loose >= 0:
+                os.close(loose)
+            raise
+        return loose
 
     async def _forget_task(self, row: ContainerRow) -> None:
         """Remove what only the ended task used: the runtime's state, its cgroup, its bundle."""
@@ -466,6 +477,14 @@ class Lifecycle:
                 live.task.close()
                 live.task = None
         self._oom.close()
+
+
+def _put_away(layer: int) -> None:
+    """Close an ended task's layer; it takes as long as the disk below it needs to write."""
+    try:
+        os.close(layer)
+    except OSError as e:
+        log.warning("an ended container's files may not all be on the disk: %s", e)
 
 
 def _shelter(cgroup: str, pid: int) -> None:

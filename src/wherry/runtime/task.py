@@ -38,6 +38,7 @@ from wherry.model import typed
 from wherry.runtime import crun
 from wherry.runtime.words import explain, not_created
 
+PROCESS = "process.json"
 _CREATE_TIMEOUT = 120.0
 _COMMAND_TIMEOUT = 60.0
 
@@ -151,7 +152,6 @@ class Runtime:
         container_id: str,
         exec_id: str,
         directory: Path,
-        process: bytes,
         streams: Streams,
         options: Sequence[str] = (),
         *,
@@ -159,12 +159,13 @@ class Runtime:
     ) -> PendingExec:
         """Prepare to run another process in the container; nothing runs before ``go``.
 
+        What runs is read from ``process.json`` in the new ``directory`` then: without it, nothing can run.
+
         :param options: for the runtime's ``exec``.
         :param oom_score_adj: the container's.
         """
         directory.mkdir(parents=True, mode=0o700)
-        spec = directory / "process.json"
-        spec.write_bytes(process)
+        spec = directory / PROCESS
         through = _with_oom_score(oom_score_adj) + (_hurry() if streams.terminal else [])
         argv = self._conmon_argv(container_id, exec_id, directory, streams, through)
         argv += ["-l", "none", "-e", "--exec-attach", "--exec-process-spec", str(spec)]

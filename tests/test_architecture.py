@@ -16,6 +16,7 @@ TESTS = Path(__file__).parent
 # Which rooms a room may import besides itself. ``errors`` and the package's own version are everyone's.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "memory": set(),
     "mishaps": set(),
     "threads": set(),
     "model": set(),
@@ -53,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "hub": {"registry", "client", "model"},
 }  # fmt: skip
 
-EVERYONES = {"errors", "mishaps", "threads"}
+EVERYONES = {"errors", "memory", "mishaps", "threads"}
 
 # The rooms within the engine, from the top: what one may import besides its own files and the ground.
 # ``None`` is the engine's root: its ground, and ``engine.py``, which joins the rooms.
@@ -90,7 +91,7 @@ LONG: dict[str, str] = {
 
 # Modules of the outside world that only one room may touch.
 ONLY_IN: dict[str, set[str]] = {
-    "ctypes": {"linux"},
+    "ctypes": {"linux", "memory"},
     "subprocess": {"linux", "cli", "client", "doctor"},
     "sqlite3": {"state", "hub"},
     "psycopg": {"hub"},

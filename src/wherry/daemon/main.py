@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from wherry import __version__, threads
+from wherry import __version__, memory, threads
 from wherry.daemon import config as configuration
 from wherry.daemon import database, listeners, logs, wiring
 from wherry.daemon.acceptor import Acceptor
@@ -22,7 +22,7 @@ from wherry.daemon.claim import Claim
 from wherry.daemon.config import Config
 from wherry.daemon.tls import TlsProtocol
 from wherry.errors import Unavailable, WherryError
-from wherry.linux import descriptors, memory
+from wherry.linux import descriptors
 from wherry.state.database import WAY_OUT
 
 log = logging.getLogger(__name__)

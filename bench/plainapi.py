@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from asking import Connection
 from commands import Failed
-
-_TIMEOUT = 60.0
-
-
-class _Unix(HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT)
-        self.sock.connect(str(self._path))
 
 
 class Api:
@@ -30,7 +16,7 @@ class Api:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = _Unix(path)
+        self._connection = Connection(path)
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         headers = {"Content-Type": "application/json"} if body is not None else {}

@@ -95,6 +95,8 @@ WORKS: dict[str, Callable[[Traced], None]] = {
     "run": _cli("run", "--rm", _IMAGE, "true"),
     "exec": _cli("exec", "traced", "true"),
     "restart": _cli("restart", "-t", "0", "traced"),
+    "lines": _cli("run", "--rm", _IMAGE, "sh", "-c", f"yes {'x' * 79} | head -c 67108864"),
+    "zeros": _cli("run", "--rm", _IMAGE, "head", "-c", "67108864", "/dev/zero"),
     "api-run": _api_run,
     "api-exec": _api_exec,
 }

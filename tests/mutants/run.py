@@ -5,8 +5,8 @@
     run.py [--sample N]     N wrong lines of each room, chosen by --seed; exit status 1 below 90 % noticed
 
 A wrong line is tried in a copy of ``src``, with the tests that run it and most of its file: those of
-``tests/unit`` first, then those that start daemons, at most ``--tests`` of them. One that hangs is noticed too. What nobody
-notices and why that is fine stands in ``survivors.txt``; it counts neither way.
+``tests/unit`` first, then those that start daemons, at most ``--tests`` of them. One that hangs is noticed
+too. What nobody notices and why that is fine stands in ``survivors.txt``; it counts neither way.
 """
 
 from __future__ import annotations

@@ -31,11 +31,7 @@ def component(name: str, what: str) -> str:
         size = len(name.encode())
     except UnicodeEncodeError:
         size = 0
-    if (
-        not 0 < size <= NAME_MAX
-        or name in (".", "..")
-        or _NEVER.search(name)
-    ):
+    if not 0 < size <= NAME_MAX or name in (".", "..") or _NEVER.search(name):
         raise InvalidArgument(f"invalid {what} {name[:_SHOWN]!r}: it is not a valid file name")
     return name
 

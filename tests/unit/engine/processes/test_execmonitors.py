@@ -45,13 +45,11 @@ class Lab:
         return work
 
     async def until_made(self, count: int) -> None:
-        while len(self.made) < count:
-            await asyncio.sleep(0.001)
+        await _until(lambda: len(self.made) >= count)
 
     async def until_ended(self, pending: _Pending) -> None:
         """The process is killed before its pipe is closed: else it would go on and run something."""
-        while not pending.closed or pending.directory.exists():
-            await asyncio.sleep(0.001)
+        await _until(lambda: pending.closed and not pending.directory.exists())
         assert pending.process.wait() == -9
 
     def close(self) -> None:
@@ -59,6 +57,15 @@ class Lab:
             pending.process.kill()
             pending.process.wait()
             pending.close()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """It becomes true on another thread, which tells nobody."""
+    for _ in range(int(patiently(30) * 1000)):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it does not come true")
 
 
 @pytest.fixture

@@ -83,6 +83,11 @@ class Engine:
         return self._builds
 
     @property
+    def opened_builds(self) -> BuildService | None:
+        """The same, or ``None`` before the first build."""
+        return self._builds
+
+    @property
     def events(self) -> EventBus:
         return self.ground.events
 

@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from wherry import threads
@@ -383,7 +384,7 @@ class Lifecycle:
         self._log_failures(row, results)
         if isinstance(results[0], int) and results[0] >= 0:
             # Nobody waits for the disk but the next start: the answer and a removal need not.
-            self._live.get(row.id).putting_away(threads.disk.submit(_put_away, results[0]))
+            self._live.get(row.id).put_away(partial(threads.disk.submit, _put_away, results[0]))
         self._tell_networks(row, "disconnect")
         self._tell_volumes(row, "unmount")
 

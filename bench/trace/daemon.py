@@ -46,7 +46,7 @@ def install(notes: Notes) -> None:
     from wherry import threads
     from wherry.api.server import ApiServer
     from wherry.linux import process
-    from wherry.runtime import task
+    from wherry.runtime import monitor, task
     from wherry.state.database import Database
 
     _note_jobs(notes, threads.Pool)
@@ -55,9 +55,9 @@ def install(notes: Notes) -> None:
     for name in ("create", "start", "delete"):
         notes.around(task.Runtime, name, "runtime")
     for name in ("prepare", "go"):
-        notes.around(task.PendingExec, name, "runtime")
-    for name in ("run", "launch"):
-        notes.around(process, name, "program")
+        notes.around(monitor.PendingExec, name, "runtime")
+    notes.around(monitor.Monitor, "go", "runtime")
+    notes.around(process, "run", "program")
 
 
 def _note_jobs(notes: Notes, pool_class: Any) -> None:

@@ -22,7 +22,7 @@ from wherry.linux import files
 from wherry.linux.descriptors import readable
 from wherry.mishaps import contained
 from wherry.runtime import task as tasks
-from wherry.runtime.task import PendingExec
+from wherry.runtime.monitor import PendingExec
 
 _MOST = 8
 """Monitors that wait at once; a client may create any number of execs."""

@@ -30,7 +30,8 @@ from wherry.model.base import Value, decode, encode
 from wherry.model.exec import ExecConfig
 from wherry.model.views import ExecView
 from wherry.runtime import task as tasks
-from wherry.runtime.task import PendingExec, Runtime, Started, Streams
+from wherry.runtime.monitor import PendingExec, Started
+from wherry.runtime.task import Runtime, Streams
 from wherry.runtime.words import TaskFailed, not_executed
 from wherry.state.containers import ContainerRow
 

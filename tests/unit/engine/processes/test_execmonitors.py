@@ -14,7 +14,7 @@ from patience import patiently
 
 from wherry.engine.processes.execmonitors import Monitors
 from wherry.errors import Internal
-from wherry.runtime.task import PendingExec
+from wherry.runtime.monitor import PendingExec
 
 
 class _Pending:

@@ -155,14 +155,20 @@ def test_one_that_does_not_begin_is_left_to_the_start() -> None:
 
 
 def test_a_start_that_is_cancelled_leaves_none(lab: Lab) -> None:
-    may_begin = threading.Event()
+    begun, may_begin = threading.Event(), threading.Event()
 
     async def story() -> None:
         monitors = Monitors()
-        begin = lab.begin("a")
-        monitors.expect("a", lambda: (may_begin.wait(), begin())[1])
+
+        def begin() -> PendingExec:
+            begun.set()
+            may_begin.wait()
+            return lab.begin("a")()
+
+        monitors.expect("a", begin)
+        await _until(begun.is_set)
         taking = asyncio.create_task(monitors.take("a"))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)  # it waits now
         taking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await taking

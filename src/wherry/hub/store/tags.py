@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wherry.hub.core.refusals import Refusal
-from wherry.hub.store import repositories, rules
+from wherry.hub.store import profiles, repositories, rules
 from wherry.hub.store.repositories import RepositoryRow
 from wherry.hub.store.settings import HubSettings
 from wherry.hub.store.sql import Row, Tx, now
@@ -19,6 +19,7 @@ def move(
 
     :raises Refusal: ``DENIED``: a rule makes the tag immutable.
     """
+    profiles.check_open(tx, repository.id)
     before = tx.one("SELECT manifest_id FROM tag WHERE repository_id = ? AND name = ?", repository.id, tag)
     if before is not None and before[0] == manifest:
         return
@@ -55,6 +56,7 @@ def _note(tx: Tx, repository: RepositoryRow, tag: str, digest: str | None, actor
 
 def remove(tx: Tx, repository: RepositoryRow, tag: str, actor: str, cause: str) -> None:
     """:raises Refusal: ``DENIED``: a rule makes the tag immutable."""
+    profiles.check_open(tx, repository.id)
     rules.check_mutable(tx, repository.name, tag)
     tx.run("DELETE FROM tag WHERE repository_id = ? AND name = ?", repository.id, tag)
     _note(tx, repository, tag, None, actor, cause)

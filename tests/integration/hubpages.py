@@ -113,7 +113,8 @@ def attach_packages(lab: LabHub, name: str, digest: str, packages: Mapping[str, 
         lab.blob(name, blob, **more)
     document = {
         "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "application/spdx+json",
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha(empty), "size": len(empty)},
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha(empty),
+        "size": len(empty)},
         "layers": [{"mediaType": "application/spdx+json", "digest": sha(body), "size": len(body)}],
         "subject": {"mediaType": MANIFEST, "digest": digest, "size": size},
     }  # fmt: skip
@@ -184,7 +185,9 @@ def fill(lab: LabHub) -> None:
     boss = {"user": ADMIN}
     first = image(lab, "team/app", "1.0", seed="one", **boss)
     second = image(lab, "team/app", "1.1", seed="two", **boss)
-    attach_packages(lab, "team/app", first, {"libc6": "2.36-9", "openssl": "3.0.11", "zlib1g": "1.2.13"}, **boss)
+    attach_packages(
+        lab, "team/app", first, {"libc6": "2.36-9", "openssl": "3.0.11", "zlib1g": "1.2.13"}, **boss
+    )
     attach_packages(lab, "team/app", second, {"libc6": "2.36-9", "openssl": "3.0.15", "curl": "7.88"}, **boss)
     image(lab, "team/app", "latest", seed="one", **boss)
     image(lab, "team/app", "latest", seed="two", **boss)
@@ -199,7 +202,8 @@ def fill(lab: LabHub) -> None:
     here = "/r/team/app/-/settings"
     admin.post(
         here,
-        {"action": "describe", "description": "The application of the team, for tests", "category": ["web", "tools"]},
+        {"action": "describe", "description": "The application of the team, for tests", "category": ["web",
+        "tools"]},
     )  # fmt: skip
     admin.post(here, {"action": "readme", "readme": README.format(host=lab.host, name="team/app")})
 

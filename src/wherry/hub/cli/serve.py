@@ -116,8 +116,8 @@ async def _answer(
     stopping: asyncio.Event, began: float,
 ) -> None:  # fmt: skip
     hub = await assemble(config, db, objects)
-    pages = await _pages(config, rounds, hub) if "web" in config.role else None
-    registry = RegistryServer(hub, registry="registry" in config.role, pages=pages)
+    api, pages = await _for_people(config, rounds, hub) if "web" in config.role else (None, None)
+    registry = RegistryServer(hub, registry="registry" in config.role, api=api, pages=pages)
     rounds.every(_REVOCATIONS, "read revocations", lambda: hub.tokens.refresh(db))
     rounds.every(_PULLS, "count pulls", lambda: hub.counters.flush(db))
     listening = _listen(config)
@@ -139,11 +139,12 @@ async def _answer(
         await hub.counters.flush(db)
 
 
-async def _pages(config: HubConfig, rounds: Rounds, hub: Hub) -> Other:
+async def _for_people(config: HubConfig, rounds: Rounds, hub: Hub) -> tuple[Other, Other]:
     # A process that serves no pages does not load Django.
+    from wherry.hub.api.server import JsonApi
     from wherry.hub.cli import pages
 
-    return await pages.assemble(config, rounds, hub)
+    return JsonApi(hub, config.webhook_rules()), await pages.assemble(config, rounds, hub)
 
 
 async def assemble(config: HubConfig, db: HubDatabase, objects: Objects) -> Hub:

@@ -1,5 +1,6 @@
-"""The configuration of an image, for people: what it runs, its layers with the instructions that made them, and the
-difference of two images. Documents of users: every field is checked, and nothing here raises for a strange one."""
+"""The configuration of an image, for people: what it runs, its layers with the instructions that made them,
+and the difference of two images. Documents of users: every field is checked, and nothing here raises for a
+strange one."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ def _map(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class LayerLine:
-    """A layer: the instruction that made it (may be empty), and its compressed size in bytes. Instructions that
-    made no layer have no digest."""
+    """A layer: the instruction that made it (may be empty), and its compressed size in bytes. Instructions
+    that made no layer have no digest."""
 
     instruction: str
     digest: str = ""
@@ -62,7 +63,8 @@ class ImageConfig:
         """Name and lines of each, in the order of a page."""
         found = [
             ("Platform", [self.platform]), ("Created", [self.created]), ("Author", [self.author]),
-            ("User", [self.user or "root"]), ("Entrypoint", [json.dumps(self.entrypoint)] * bool(self.entrypoint)),
+            ("User", [self.user or "root"]),
+            ("Entrypoint", [json.dumps(self.entrypoint)] * bool(self.entrypoint)),
             ("Command", [json.dumps(self.command)] * bool(self.command)), ("Directory", [self.directory]),
             ("Ports", self.ports), ("Volumes", self.volumes), ("Environment", self.environment),
             ("Health check", [self.health]), ("Stop signal", [self.stop_signal]),
@@ -105,7 +107,8 @@ def parse(data: bytes) -> ImageConfig:
 
 
 def _instruction(text: str) -> str:
-    """As it stands in a Dockerfile: the classic builder writes shells around it, BuildKit a comment behind."""
+    """As it stands in a Dockerfile: the classic builder writes shells around it, BuildKit a comment
+    behind."""
     short = text.removesuffix("# buildkit").strip()
     if short.startswith("/bin/sh -c #(nop)"):
         return short.removeprefix("/bin/sh -c #(nop)").strip()

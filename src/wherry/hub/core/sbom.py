@@ -1,5 +1,5 @@
-"""Lists of packages: SPDX and CycloneDX documents, plain or in the in-toto statements of build attestations. They
-come from users, so every field is checked; what cannot be read is an empty list."""
+"""Lists of packages: SPDX and CycloneDX documents, plain or in the in-toto statements of build attestations.
+They come from users, so every field is checked; what cannot be read is an empty list."""
 
 from __future__ import annotations
 

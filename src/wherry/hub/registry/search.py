@@ -28,7 +28,8 @@ async def handle(hub: Hub, request: web.BaseRequest) -> web.StreamResponse:
     found = await hub.db.scan(lambda tx: cards.find(tx, caller, asked, size + 1, (page - 1) * size))
     results = [
         {
-            "name": one.name, "description": one.description, "star_count": one.stars, "pull_count": one.pulls,
+            "name": one.name, "description": one.description, "star_count": one.stars,
+            "pull_count": one.pulls,
             "is_official": one.official, "is_automated": False,
         }
         for one in found[:size]

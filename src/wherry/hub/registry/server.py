@@ -91,13 +91,15 @@ _http_log.addFilter(_is_ours)
 class RegistryServer:
     """Answers requests. :meth:`http` is the protocol factory of listening sockets."""
 
-    def __init__(self, hub: Hub, *, registry: bool = True, pages: Other | None = None) -> None:
+    def __init__(
+        self, hub: Hub, *, registry: bool = True, api: Other | None = None, pages: Other | None = None
+    ) -> None:
         """:param registry: whether it serves clients; always what monitoring asks.
-        :param pages: answers all other paths.
+        :param api: answers paths below ``/api/``. :param pages: answers all other paths.
         """
         self._hub = hub
         self._plain = PLAIN if registry else {path: PLAIN[path] for path in WATCHED}
-        self._registry, self._pages = registry, pages
+        self._registry, self._api, self._pages = registry, api, pages
         self._new: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
         self.server = web.Server(
             self._answer,
@@ -168,6 +170,8 @@ class RegistryServer:
                 raise Refusal("NAME_UNKNOWN", "this process serves pages only")
             return await self._v2(request, path)
         plain = self._plain.get(path)
+        if self._api is not None and path.startswith("/api/"):
+            return "api", await self._api(request)
         if plain is None and self._pages is not None:
             return "pages", await self._pages(request)
         if plain is None:

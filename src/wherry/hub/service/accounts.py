@@ -43,7 +43,8 @@ def create_token(
         raise InvalidArgument(f"at most {TOKENS_MAX} tokens: revoke some of them")
     secret = secrets.make()
     made = accounts.add_token(
-        tx, caller.account, kind="personal", name=profiles.clean("title", name), hashed=secrets.hashed(secret),
+        tx, caller.account, kind="personal", name=profiles.clean("title", name),
+        hashed=secrets.hashed(secret),
         prefix=secrets.shown(secret), scope=scope, patterns=patterns,
         expires=now() + days * 86400 if days is not None else None, address=caller.address,
     )  # fmt: skip

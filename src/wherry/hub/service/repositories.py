@@ -106,24 +106,24 @@ def grants(tx: Tx, caller: Caller, name: str) -> list[tuple[str, str]]:
 
 def star(tx: Tx, caller: Caller, name: str, on: bool) -> None:
     """:raises Refusal:"""
-    stars.star(tx, caller.account, who.readable(tx, caller, name).row, on)
+    stars.star(tx, who.acting(caller).account, who.readable(tx, caller, name).row, on)
 
 
 def follow(tx: Tx, caller: Caller, name: str, on: bool) -> None:
     """:raises Refusal:"""
-    stars.follow(tx, caller.account, who.readable(tx, caller, name).id, on)
+    stars.follow(tx, who.acting(caller).account, who.readable(tx, caller, name).id, on)
 
 
 def follow_namespace(tx: Tx, caller: Caller, name: str, on: bool) -> None:
     """:raises NotFound:"""
     found, _ = who.namespace(tx, caller, name)
-    stars.follow(tx, caller.account, found.id, on, namespace=True)
+    stars.follow(tx, who.acting(caller).account, found.id, on, namespace=True)
 
 
 def report(tx: Tx, caller: Caller, name: str, reason: str, message: str) -> None:
     """Tell the administrators about abuse. :raises Refusal: :raises InvalidArgument:"""
     who.readable(tx, caller, name)
-    reports.add(tx, caller.account, name, reason, message)
+    reports.add(tx, who.acting(caller).account, name, reason, message)
 
 
 def can_push(tx: Tx, caller: Caller, name: str) -> bool:

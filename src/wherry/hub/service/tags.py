@@ -20,8 +20,8 @@ def delete(tx: Tx, caller: Caller, name: str, tag: str) -> None:
 
 
 def revert(tx: Tx, caller: Caller, name: str, tag: str, digest: str) -> None:
-    """Point a tag to an image that it had before, or that any tag of the repository had: if that was deleted, it
-    is restored.
+    """Point a tag to an image that it had before, or that any tag of the repository had: if that was deleted,
+    it is restored.
 
     :raises Refusal:
     """

@@ -79,9 +79,16 @@ def _with(tx: Tx, caller: Caller, name: str, action: str, what: str) -> Reposito
     return found
 
 
+def acting(caller: Caller) -> Caller:
+    """Somebody who is logged in, with more than a credential for reading. :raises Refusal:"""
+    if caller.account is not None and caller.principal.scope not in ("write", "admin"):
+        raise _denied("do this with a token for reading")
+    return caller
+
+
 def full(caller: Caller) -> Caller:
-    """For what concerns an account or a namespace as a whole: tokens that are limited to some repositories, or
-    to less than all rights, do not have it.
+    """For what concerns an account or a namespace as a whole: tokens that are limited to some repositories,
+    or to less than all rights, do not have it.
 
     :raises Refusal:
     """

@@ -154,7 +154,8 @@ def close(tx: Tx, account: int) -> None:
     for table in ("token", "access_grant", "org_member", "team_member"):
         tx.run(f"DELETE FROM {table} WHERE account_id = ?", account)
     tx.run(
-        "UPDATE account SET email = NULL, password = '', active = FALSE, admin = FALSE, second_factor = FALSE,"
+        "UPDATE account SET email = NULL, password = '', active = FALSE, admin = FALSE, second_factor ="
+        " FALSE,"
         " deleted = ? WHERE id = ?",
         now(), account,
     )  # fmt: skip

@@ -1,5 +1,5 @@
-"""Rows of earlier names of repositories. A name that was given up stays taken: whoever pulls it gets the content
-of the repository that had it, and nobody else can put other content under it."""
+"""Rows of earlier names of repositories. A name that was given up stays taken: whoever pulls it gets the
+content of the repository that had it, and nobody else can put other content under it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def rename(tx: Tx, before: str, after: str) -> None:
     tx.run("UPDATE repository SET name = ?, namespace_id = ? WHERE id = ?", after, space[0], repository.id)
     tx.run(
         "INSERT INTO repository_alias (name, repository_id, created) VALUES (?, ?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET repository_id = excluded.repository_id, created = excluded.created",
+        " ON CONFLICT (name) DO UPDATE SET repository_id = excluded.repository_id, created ="
+        " excluded.created",
         before, repository.id, now(),
     )  # fmt: skip
     # Rules and webhooks that name exactly this repository go with it; patterns stay where they are.

@@ -94,7 +94,8 @@ def find(tx: Tx, caller: Principal, asked: Search, count: int, skip: int = 0) ->
     for word in asked.words:
         # Most repositories have no description, and lower() takes longer than the rest.
         add(
-            "(r.name LIKE ? ESCAPE '\\' OR (r.description <> '' AND lower(r.description) LIKE ? ESCAPE '\\'))",
+            "(r.name LIKE ? ESCAPE '\\' OR (r.description <> '' AND lower(r.description) LIKE ? ESCAPE"
+            " '\\'))",
             f"%{_literal(word)}%", f"%{_literal(word)}%",
         )  # fmt: skip
     if asked.namespace:

@@ -1,5 +1,6 @@
-"""Rows of facts about images: the platform of each, what platforms a repository has, and whether it has signed
-images. They are read from the images' configurations, after the push (see :mod:`wherry.hub.worker.facts`)."""
+"""Rows of facts about images: the platform of each, what platforms a repository has, and whether it has
+signed images. They are read from the images' configurations, after the push (see
+:mod:`wherry.hub.worker.facts`)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _MOST = 1 << 20
 
 @dataclass(frozen=True)
 class Unread:
-    """An image whose configuration has not been read: ``key`` is the object (empty: there is none to read)."""
+    """An image whose configuration has not been read: ``key`` is the object (empty: there is none to
+    read)."""
 
     manifest: int
     repository: int

@@ -1,5 +1,5 @@
-"""Rows of invitations: to sign up, and to an organisation. The link has a secret, of which the hash is kept; it
-works once, for 24 hours, and only for the address that it was sent to, if there is one."""
+"""Rows of invitations: to sign up, and to an organisation. The link has a secret, of which the hash is kept;
+it works once, for 24 hours, and only for the address that it was sent to, if there is one."""
 
 from __future__ import annotations
 

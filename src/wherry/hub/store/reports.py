@@ -53,7 +53,8 @@ def add(tx: Tx, account: int, repository: str, reason: str, message: str) -> int
 def page(tx: Tx, *, closed: bool = False, count: int = 100) -> list[AbuseReport]:
     """Newest first."""
     rows = tx.all(
-        "SELECT p.id, coalesce(a.name, ''), p.repository, p.reason, p.message, p.created, p.closed, p.closed_by"
+        "SELECT p.id, coalesce(a.name, ''), p.repository, p.reason, p.message, p.created, p.closed,"
+        " p.closed_by"
         " FROM abuse_report p LEFT JOIN account a ON a.id = p.account_id"
         f" WHERE p.closed IS {'NOT NULL' if closed else 'NULL'} ORDER BY p.id DESC LIMIT ?",
         count,

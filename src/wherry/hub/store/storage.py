@@ -1,4 +1,5 @@
-"""Figures of the stored content: what is kept once and used several times, by namespace, repository and age."""
+"""Figures of the stored content: what is kept once and used several times, by namespace, repository and
+age."""
 
 from __future__ import annotations
 

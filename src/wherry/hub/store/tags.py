@@ -169,8 +169,9 @@ class Shown:
 
 
 _SHOWN = (
-    "SELECT m.id, t.name, m.digest, m.media_type, m.total_size, t.updated, t.last_pulled, a.name FROM tag t"
-    " JOIN manifest m ON m.id = t.manifest_id LEFT JOIN account a ON a.id = t.updated_by"
+    "SELECT m.id, t.name, m.digest, m.media_type, m.total_size, t.updated, t.last_pulled, a.name,"
+    " f.os, f.architecture, f.variant FROM tag t JOIN manifest m ON m.id = t.manifest_id"
+    " LEFT JOIN account a ON a.id = t.updated_by LEFT JOIN image_fact f ON f.manifest_id = m.id"
 )
 
 
@@ -183,7 +184,7 @@ def _shown(tx: Tx, row: Row) -> Shown:
     images = [TagPlatform(one[0], one[1], one[2], one[3], int(one[4])) for one in members]
     return Shown(
         int(row[0]), row[1], row[2], row[3], int(row[4]), int(row[5]), row[6], row[7] or "",
-        images or [TagPlatform("", "", "", row[2], int(row[4]))],
+        images or [TagPlatform(row[8] or "", row[9] or "", row[10] or "", row[2], int(row[4]))],
     )  # fmt: skip
 
 

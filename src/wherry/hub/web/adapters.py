@@ -3,6 +3,7 @@ allauth, apart from its addresses and templates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from allauth.account import signals as account_signals
@@ -13,10 +14,12 @@ from allauth.mfa import signals as factor_signals
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
 from wherry.errors import InvalidArgument
 from wherry.hub.auth import secrets
@@ -27,8 +30,15 @@ from wherry.hub.store.sql import Tx
 from wherry.hub.web.models import Account
 from wherry.hub.web.rows import read, write
 
-recently_logged_in = reauthentication_required
-"""A view for which the password must have been given in the last minutes."""
+
+def recently_logged_in(
+    request: HttpRequest, view: Callable[[HttpRequest], HttpResponseBase]
+) -> HttpResponseBase:
+    """Answer by a view for which the password must have been given in the last minutes."""
+    answer: HttpResponseBase = reauthentication_required(view)(request)
+    return answer
+
+
 INVITATION = "invitation"
 """The key of a session that holds the secret of an invitation."""
 
@@ -43,7 +53,7 @@ def _is_open(request: HttpRequest) -> bool:
     return mode == "open" or (mode == "invitation" and invitation_of(request) is not None)
 
 
-class HubAccounts(DefaultAccountAdapter):  # type: ignore[misc]
+class HubAccounts(DefaultAccountAdapter):
     """Signing up, and names."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
@@ -82,21 +92,22 @@ class HubAccounts(DefaultAccountAdapter):  # type: ignore[misc]
         return str(request.META.get("REMOTE_ADDR") or "0.0.0.0")
 
 
-class HubIdentities(DefaultSocialAccountAdapter):  # type: ignore[misc]
+class HubIdentities(DefaultSocialAccountAdapter):
     """Signing in by another service."""
 
     def is_open_for_signup(self, request: HttpRequest, sociallogin: Any) -> bool:
         return bool(settings.HUB.oidc.sign_up) or _is_open(request)
 
 
-class HubFactors(DefaultMFAAdapter):  # type: ignore[misc]
+class HubFactors(DefaultMFAAdapter):
     """Second factors."""
 
-    def get_totp_label(self, user: Account) -> str:
-        return user.name
+    def get_totp_label(self, user: AbstractBaseUser) -> str:
+        return user.get_username()
 
-    def get_public_key_credential_user_entity(self, user: Account) -> dict[str, Any]:
-        return {"id": str(user.pk).encode(), "display_name": user.name, "name": user.name}
+    def get_public_key_credential_user_entity(self, user: AbstractBaseUser) -> dict[str, Any]:
+        name = user.get_username()
+        return {"id": str(user.pk).encode(), "display_name": name, "name": name}
 
 
 def _note(request: HttpRequest | None, user: Account, action: str, **detail: Any) -> None:
@@ -156,7 +167,7 @@ def forget(user: Account) -> None:
         session.end()
     Authenticator.objects.filter(user=user).delete()
     EmailAddress.objects.filter(user=user).delete()
-    user.socialaccount_set.all().delete()
+    SocialAccount.objects.filter(user=user).delete()
 
 
 def send_mail(request: HttpRequest, template: str, email: str, context: dict[str, Any]) -> None:

@@ -124,8 +124,8 @@ def back(request: HttpRequest, usual: str) -> HttpResponseRedirect:
 def change(
     request: HttpRequest, work: Callable[[Tx, Caller], T], told: str, path: str, otherwise: str = ""
 ) -> HttpResponse:
-    """Change rows for the caller and go on to ``path``, with a message; if it is refused, to ``otherwise`` (empty:
-    also to ``path``), with the reason."""
+    """Change rows for the caller and go on to ``path``, with a message; if it is refused, to ``otherwise``
+    (empty: also to ``path``), with the reason."""
     caller = caller_of(request)
     try:
         write(lambda tx: work(tx, caller))

@@ -1,8 +1,7 @@
 """From aiohttp to Django: a request becomes a WSGI call on one of a few threads.
 
-Bodies are small and kept in memory. Pages of public repositories that are the same for everybody are kept for a few
-seconds, so that a link in the news costs one page each ten seconds.
-"""
+Bodies are small and kept in memory. Pages of public repositories that are the same for everybody are kept for
+a few seconds, so that a link in the news costs one page each ten seconds."""
 
 from __future__ import annotations
 

@@ -134,13 +134,64 @@ def _allauth(config: WebConfig) -> dict[str, Any]:
     }
 
 
+def _cookies(config: WebConfig) -> dict[str, Any]:
+    """With TLS, a name that browsers accept from this very host only."""
+    cookie = "__Host-" if config.secure else ""
+    return {
+        "SESSION_COOKIE_NAME": f"{cookie}hub-session",
+        "SESSION_COOKIE_SECURE": config.secure,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_AGE": 14 * 86400,
+        "CSRF_COOKIE_NAME": f"{cookie}hub-csrf",
+        "CSRF_COOKIE_SECURE": config.secure,
+        "CSRF_COOKIE_HTTPONLY": True,
+        "CSRF_COOKIE_SAMESITE": "Lax",
+        "CSRF_FAILURE_VIEW": "wherry.hub.web.middleware.forged",
+    }
+
+
+def _people() -> dict[str, Any]:
+    return {
+        "AUTH_USER_MODEL": "hub.Account",
+        "AUTHENTICATION_BACKENDS": ["allauth.account.auth_backends.AuthenticationBackend"],
+        "PASSWORD_HASHERS": ["wherry.hub.web.hashing.HubHasher"],
+        "AUTH_PASSWORD_VALIDATORS": [
+            {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+            for name, options in (
+                ("MinimumLengthValidator", {"min_length": 8}),
+                ("UserAttributeSimilarityValidator", {"user_attributes": ("name", "email")}),
+                ("CommonPasswordValidator", {}),
+            )
+        ],
+    }
+
+
+def _templates() -> list[dict[str, Any]]:
+    return [
+        {
+            "BACKEND": "django.template.backends.django.DjangoTemplates",
+            "DIRS": [Path(__file__).parent / "templates"],
+            "APP_DIRS": True,
+            "OPTIONS": {
+                "context_processors": [
+                    "django.template.context_processors.request",
+                    "django.contrib.auth.context_processors.auth",
+                    "django.contrib.messages.context_processors.messages",
+                    "wherry.hub.web.asking.context",
+                ],
+                "builtins": ["wherry.hub.web.templatetags.hub"],
+            },
+        }
+    ]
+
+
 def configure(config: WebConfig) -> None:
     """Set Django up, once for a process."""
     import django
     from django.conf import settings
 
     host = urlsplit(config.url).hostname
-    cookie = "__Host-" if config.secure else ""
     settings.configure(
         DEBUG=False,
         SECRET_KEY=config.secret,
@@ -167,35 +218,9 @@ def configure(config: WebConfig) -> None:
             "allauth.usersessions.middleware.UserSessionsMiddleware",
             "wherry.hub.web.middleware.explain",
         ],
-        TEMPLATES=[
-            {
-                "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "DIRS": [Path(__file__).parent / "templates"],
-                "APP_DIRS": True,
-                "OPTIONS": {
-                    "context_processors": [
-                        "django.template.context_processors.request",
-                        "django.contrib.auth.context_processors.auth",
-                        "django.contrib.messages.context_processors.messages",
-                        "wherry.hub.web.asking.context",
-                    ],
-                    "builtins": ["wherry.hub.web.templatetags.hub"],
-                },
-            }
-        ],
+        TEMPLATES=_templates(),
         DATABASES={"default": _database(config)},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-        AUTH_USER_MODEL="hub.Account",
-        AUTHENTICATION_BACKENDS=["allauth.account.auth_backends.AuthenticationBackend"],
-        PASSWORD_HASHERS=["wherry.hub.web.hashing.HubHasher"],
-        AUTH_PASSWORD_VALIDATORS=[
-            {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
-            for name, options in (
-                ("MinimumLengthValidator", {"min_length": 8}),
-                ("UserAttributeSimilarityValidator", {"user_attributes": ("name", "email")}),
-                ("CommonPasswordValidator", {}),
-            )
-        ],
         LOGIN_URL="/account/login/",
         LOGIN_REDIRECT_URL="/",
         LOGOUT_REDIRECT_URL="/",
@@ -207,16 +232,6 @@ def configure(config: WebConfig) -> None:
         FILE_UPLOAD_HANDLERS=["django.core.files.uploadhandler.MemoryFileUploadHandler"],
         DATA_UPLOAD_MAX_MEMORY_SIZE=1 << 20,
         DATA_UPLOAD_MAX_NUMBER_FIELDS=500,
-        SESSION_COOKIE_NAME=f"{cookie}hub-session",
-        SESSION_COOKIE_SECURE=config.secure,
-        SESSION_COOKIE_HTTPONLY=True,
-        SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_AGE=14 * 86400,
-        CSRF_COOKIE_NAME=f"{cookie}hub-csrf",
-        CSRF_COOKIE_SECURE=config.secure,
-        CSRF_COOKIE_HTTPONLY=True,
-        CSRF_COOKIE_SAMESITE="Lax",
-        CSRF_FAILURE_VIEW="wherry.hub.web.middleware.forged",
         MESSAGE_STORAGE="django.contrib.messages.storage.session.SessionStorage",
         USE_TZ=True,
         TIME_ZONE="UTC",
@@ -225,6 +240,8 @@ def configure(config: WebConfig) -> None:
         LANGUAGES=[("en", "English")],
         LOGGING_CONFIG=None,
         HUB=config,
+        **_cookies(config),
+        **_people(),
         **_allauth(config),
         **_mail(config),
     )  # fmt: skip

@@ -1,8 +1,7 @@
 """Files for browsers: named by their content, so that a browser keeps them for ever.
 
-``assets/`` has ours and vendored ones (``assets/VENDORED.md`` names their sources); allauth's scripts for passkeys
-come from its package.
-"""
+``assets/`` has ours and vendored ones (``assets/VENDORED.md`` names their sources); allauth's scripts for
+passkeys come from its package."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ class Member:
 
 @dataclass(frozen=True)
 class ImagePage:
-    """``digest`` is that of the tag (an index or an image), ``shown`` that of the image of the chosen platform."""
+    """``digest`` is that of the tag (an index or an image), ``shown`` that of the image of the chosen
+    platform."""
 
     digest: str
     media_type: str
@@ -91,7 +92,8 @@ def members(document: dict[str, Any], held: set[str]) -> list[Member]:
 
 
 def page(tx: Tx, repository: RepositoryProfile, reference: str, platform: str, load: Load) -> ImagePage:
-    """Read everything. ``platform`` is the digest of a member, or the name of a platform; empty: the usual one.
+    """Read everything. ``platform`` is the digest of a member, or the name of a platform; empty: the usual
+    one.
 
     :raises Refusal: ``MANIFEST_UNKNOWN``.
     """
@@ -154,8 +156,8 @@ def _loaded(blob: content.Blob, load: Load) -> bytes:
 
 
 def _shared(tx: Tx, repository: int, layers: list[LayerLine]) -> dict[str, int]:
-    """How many other images of the repository have each layer. Those of other repositories are not counted: it
-    would tell what is in private ones."""
+    """How many other images of the repository have each layer. Those of other repositories are not counted:
+    it would tell what is in private ones."""
     found: dict[str, int] = {}
     for digest in {one.digest for one in layers if one.digest}:
         row = tx.one(

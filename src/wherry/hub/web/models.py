@@ -1,5 +1,5 @@
-"""The hub's accounts, as Django's users. The table is the hub's own (``store/migrations``); Django reads it and
-changes e-mail address and password."""
+"""The hub's accounts, as Django's users. The table is the hub's own (``store/migrations``); Django reads it
+and changes e-mail address and password."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ class Accounts(BaseUserManager["Account"]):
 class Account(AbstractBaseUser):
     """A row of ``account``."""
 
-    id = models.BigAutoField(primary_key=True)
-    name = models.TextField(unique=True)
-    email = models.EmailField(unique=True, null=True, max_length=254)
-    password = models.TextField()
-    is_active = models.BooleanField(db_column="active", default=True)
-    admin = models.BooleanField(default=False, editable=False)
-    second_factor = models.BooleanField(default=False, editable=False)
-    created = models.BigIntegerField(default=0, editable=False)
-    last_login = None  # type: ignore[assignment]
+    id: models.BigAutoField[int, int] = models.BigAutoField(primary_key=True)
+    name: models.TextField[str, str] = models.TextField(unique=True)
+    email: models.EmailField[str | None, str | None] = models.EmailField(
+        unique=True, null=True, max_length=254
+    )
+    password: models.TextField[str, str] = models.TextField()
+    is_active: models.BooleanField[bool, bool] = models.BooleanField(db_column="active", default=True)
+    admin: models.BooleanField[bool, bool] = models.BooleanField(default=False, editable=False)
+    second_factor: models.BooleanField[bool, bool] = models.BooleanField(default=False, editable=False)
+    created: models.BigIntegerField[int, int] = models.BigIntegerField(default=0, editable=False)
+    last_login = None
 
     objects = Accounts()
     USERNAME_FIELD = "name"

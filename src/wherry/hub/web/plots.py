@@ -1,5 +1,5 @@
-"""Plots as SVG, made by the server: they need no script and follow the colours of the page. Numbers and words of
-users are escaped; the table beside each plot has the same numbers for those who cannot see it."""
+"""Plots as SVG, made by the server: they need no script and follow the colours of the page. Numbers and words
+of users are escaped; the table beside each plot has the same numbers for those who cannot see it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bars(points: Sequence[tuple[str, int]], title: str, unit: str = "") -> SafeS
         thick = max(1.5, room * 0.72)
         if value:
             parts.append(
-                f'<rect class="bar" x="{x + (room - thick) / 2:.1f}" y="{upper + height - tall:.1f}"'
+                f'<rect class="fill" x="{x + (room - thick) / 2:.1f}" y="{upper + height - tall:.1f}"'
                 f' width="{thick:.1f}" height="{tall:.1f}" rx="{min(3, thick / 3):.1f}">'
                 f"<title>{escape(label)}: {value:,}{escape(unit)}</title></rect>"
             )
@@ -66,13 +66,14 @@ def sparkline(values: Sequence[int], title: str) -> SafeString:
     )  # fmt: skip
 
 
-def meter(part: float, whole: float, title: str) -> SafeString:
-    """A horizontal bar: how much of the whole."""
+def meter(part: float, whole: float, title: str, *, limit: bool = False) -> SafeString:
+    """A horizontal bar: how much of the whole. Near a ``limit`` it warns."""
     share = min(1.0, max(0.0, part / whole)) if whole else 0.0
     width = 0.0 if not share else max(1.0, share * 100)
+    kind = "fill full" if limit and share > 0.9 else "fill"
     parts = [
         '<rect class="rail" width="100" height="6" rx="3"/>',
-        f'<rect class="bar{" full" if share > 0.9 else ""}" width="{width:.1f}" height="6" rx="3"/>',
+        f'<rect class="{kind}" width="{width:.1f}" height="6" rx="3"/>',
     ]
     return _svg(100, 6, title, parts, "meter", stretch=True)
 

@@ -97,8 +97,8 @@ def namespace(repository: str) -> str:
 
 
 @register.simple_tag
-def meter(part: float, whole: float | None, title: str = "") -> SafeString:
-    return plots.meter(part, whole or 0, title)
+def meter(part: float, whole: float | None, title: str = "", limit: bool = False) -> SafeString:
+    return plots.meter(part, whole or 0, title, limit=limit)
 
 
 @register.simple_tag
@@ -140,11 +140,13 @@ def short_platform(platform: str) -> str:
 
 
 _DEEDS = {
-    "manifest.push": "pushed", "manifest.delete": "deleted an image", "manifest.undelete": "restored an image",
+    "manifest.push": "pushed", "manifest.delete": "deleted an image",
+    "manifest.undelete": "restored an image",
     "tag.delete": "deleted", "tag.revert": "reverted", "tag.copy": "tagged", "tag.expire": "set the end of",
     "repository.create": "created the repository", "repository.describe": "changed the description",
     "repository.readme": "changed the README", "repository.publish": "made it public",
-    "repository.hide": "made it private", "repository.rename": "renamed it", "repository.archive": "archived it",
+    "repository.hide": "made it private", "repository.rename": "renamed it",
+    "repository.archive": "archived it",
     "repository.unarchive": "opened it again", "repository.delete": "deleted the repository",
     "repository.undelete": "restored the repository", "repository.grant": "changed who has access",
     "rule.add": "added a rule", "rule.remove": "removed a rule", "webhook.add": "added a webhook",

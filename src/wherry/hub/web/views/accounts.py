@@ -1,5 +1,5 @@
-"""The account of the person who is logged in: profile, tokens, export, the end; invitations. Passwords, e-mail
-addresses, second factors and sessions are allauth's pages."""
+"""The account of the person who is logged in: profile, tokens, export, the end; invitations. Passwords,
+e-mail addresses, second factors and sessions are allauth's pages."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def profile(request: HttpRequest) -> HttpResponseBase:
 @_form
 def tokens(request: HttpRequest) -> HttpResponseBase:
     if request.method == "POST":
-        return adapters.recently_logged_in(_change_tokens)(request)
+        return adapters.recently_logged_in(request, _change_tokens)
     return _tokens(request, "")
 
 
@@ -94,7 +94,7 @@ def _change_tokens(request: HttpRequest) -> HttpResponseBase:
 def export(request: HttpRequest) -> HttpResponseBase:
     if request.method != "POST":
         return render(request, "account/export.html", {"menu": "export"})
-    return adapters.recently_logged_in(_export)(request)
+    return adapters.recently_logged_in(request, _export)
 
 
 def _export(request: HttpRequest) -> HttpResponse:
@@ -112,7 +112,7 @@ def _export(request: HttpRequest) -> HttpResponse:
 def delete(request: HttpRequest) -> HttpResponseBase:
     if request.method != "POST":
         return render(request, "account/delete.html", {"menu": "delete"})
-    return adapters.recently_logged_in(_delete)(request)
+    return adapters.recently_logged_in(request, _delete)
 
 
 def _delete(request: HttpRequest) -> HttpResponseBase:

@@ -1,5 +1,5 @@
-"""Atom feeds (RFC 4287) and badges as SVG. Both are only for what the caller can read: a feed reader without a
-log-in gets what is public."""
+"""Atom feeds (RFC 4287) and badges as SVG. Both are only for what the caller can read: a feed reader without
+a log-in gets what is public."""
 
 from __future__ import annotations
 

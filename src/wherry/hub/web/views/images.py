@@ -98,9 +98,24 @@ def compare(request: HttpRequest, name: str) -> HttpResponse:
     return render(request, "repository/compare.html", found)
 
 
+def _facts(page: ImagePage) -> dict[str, str]:
+    """The configuration by name; each variable and each label by itself, so that only what differs is
+    shown."""
+    found: dict[str, str] = {}
+    for key, lines in page.config.facts():
+        if key in ("Environment", "Labels"):
+            word = "ENV" if key == "Environment" else "LABEL"
+            for line in lines:
+                name, _, value = line.partition("=")
+                found[f"{word} {name}"] = value
+        else:
+            found[key] = "\n".join(lines)
+    return found
+
+
 def _differences(before: ImagePage, after: ImagePage) -> dict[str, Any]:
     old, new = ({one.name: one.version for one in page.packages} for page in (before, after))
-    facts = [{key: "\n".join(lines) for key, lines in page.config.facts()} for page in (before, after)]
+    facts = [_facts(page) for page in (before, after)]
     layers = [[one.digest for one in page.layers if one.digest] for page in (before, after)]
     common = set(layers[0]) & set(layers[1])
     packages: list[Difference] = documents.differences(old, new)

@@ -32,6 +32,7 @@ from wherry.hub.web.asking import (
     surroundings,
 )
 from wherry.hub.web.rows import write
+from wherry.hub.web.templatetags.hub import article
 from wherry.hub.web.views import listing
 from wherry.hub.web.views.front import PAGE, public
 
@@ -101,7 +102,7 @@ def _page(
     request: HttpRequest, name: str, tab: str, template: str, more: Any, extra: dict[str, Any] | None = None
 ) -> HttpResponse:
     def find(tx: Tx, caller: Caller) -> dict[str, Any]:
-        return more(tx, caller) | head(tx, caller, name, tab) | (extra or {})
+        return {**more(tx, caller), **head(tx, caller, name, tab), **(extra or {})}
 
     return render(request, template, look(request, find))
 
@@ -131,7 +132,7 @@ def members(request: HttpRequest, name: str) -> HttpResponseBase:
             return change(
                 request,
                 lambda tx, c: namespaces.set_role(tx, c, name, account, None if role == "none" else role),
-                f"{account} is {'not a member' if role == 'none' else 'an ' + role if role[0] in 'oe' else 'a ' + role} now",
+                f"{account} is {'not a member' if role == 'none' else article(role)} now",
                 f"/n/{name}" if leaving else here, here,
             )  # fmt: skip
 
@@ -156,7 +157,8 @@ def members(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def invite(request: HttpRequest, name: str, email: str, role: str) -> str:
-    """Invite somebody. :returns: the link to hand over; empty if it was sent by mail. :raises InvalidArgument:"""
+    """Invite somebody. :returns: the link to hand over; empty if it was sent by mail. :raises
+    InvalidArgument:"""
     caller = caller_of(request)
     hub = django_settings.HUB
     if email and ("@" not in email or len(email) > 254 or any(c.isspace() for c in email)):
@@ -185,7 +187,8 @@ def teams(request: HttpRequest, name: str) -> HttpResponseBase:
                 "teams": namespaces.all_teams(tx, caller, name), "levels": list(rights.LEVELS),
                 "people": [one for one, _ in namespaces.members(tx, caller, name)],
                 "names": [
-                    one.name for one in cards.find(tx, caller.principal, Search(namespace=name, sort="name"), 200)
+                    one.name for one in cards.find(tx, caller.principal, Search(namespace=name,
+                    sort="name"), 200)
                 ],
             },
         )  # fmt: skip

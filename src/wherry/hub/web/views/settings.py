@@ -72,7 +72,8 @@ def general(request: HttpRequest, name: str) -> HttpResponseBase:
             lambda tx, c: repositories.set_readme(tx, c, name, request.POST.get("readme", "")),
             "README saved", f"/r/{name}",
         ),
-        "publish": (lambda tx, c: repositories.set_public(tx, c, name, True), "Everybody can pull it now", here),
+        "publish": (lambda tx, c: repositories.set_public(tx, c, name, True), "Everybody can pull it now",
+        here),
         "hide": (lambda tx, c: repositories.set_public(tx, c, name, False), "It is private now", here),
         "archive": (lambda tx, c: repositories.set_archived(tx, c, name, True), "Archived", here),
         "unarchive": (lambda tx, c: repositories.set_archived(tx, c, name, False), "Open again", here),
@@ -86,7 +87,8 @@ def general(request: HttpRequest, name: str) -> HttpResponseBase:
         ),
         "delete": (
             confirmed(lambda tx, c: repositories.delete(tx, c, name)),
-            f"{name} deleted; it can be restored on the page of its namespace", f"/n/{name.partition('/')[0]}",
+            f"{name} deleted; it can be restored on the page of its namespace",
+            f"/n/{name.partition('/')[0]}",
         ),
     }  # fmt: skip
     work, told, path = works.get(action, (_unknown, "", here))
@@ -119,7 +121,8 @@ def _teams(tx: Tx, caller: Caller, name: str) -> list[tuple[str, str, str]]:
     """Teams that have a level here: the team, the repository (or ``*``), the level."""
     rows = tx.all(
         "SELECT t.name, coalesce(r.name, '*'), g.level FROM team_grant g JOIN team t ON t.id = g.team_id"
-        " JOIN repository q ON q.namespace_id = t.namespace_id LEFT JOIN repository r ON r.id = g.repository_id"
+        " JOIN repository q ON q.namespace_id = t.namespace_id LEFT JOIN repository r ON r.id ="
+        " g.repository_id"
         " WHERE q.name = ? AND q.deleted IS NULL AND (g.repository_id IS NULL OR g.repository_id = q.id)"
         " ORDER BY t.name",
         name,
@@ -204,7 +207,8 @@ def webhook(request: HttpRequest, name: str, number: int) -> HttpResponseBase:
             },
         )  # fmt: skip
     works: dict[str, tuple[Work, str, str]] = {
-        "test": (lambda tx, c: automation.test_hook(tx, c, name, number), "A test is on its way", f"{here}/{number}"),
+        "test": (lambda tx, c: automation.test_hook(tx, c, name, number), "A test is on its way",
+        f"{here}/{number}"),
         "again": (
             lambda tx, c: automation.redeliver(tx, c, name, number, optional(request, "delivery") or 0),
             "It will be sent again", f"{here}/{number}",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.errors import InvalidArgument
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store.sql import Tx
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -28,7 +28,7 @@ PAGE, PAGE_MAX, PAGES_MAX = 25, 100, 1000
 class ApiAsk:
     """One request: the places of its path, its query, and its body (an object; empty without one)."""
 
-    caller: Caller
+    caller: HubCaller
     places: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ Answer = Callable[[Tx, ApiAsk], Any]
 
 
 @dataclass(frozen=True)
-class Route:
+class ApiRoute:
     """``writes``: it changes rows. The function's docstring says what it does; None as its result is 204."""
 
     method: str
@@ -112,19 +112,19 @@ class Routes:
     """A table of routes; the first that matches answers."""
 
     def __init__(self) -> None:
-        self.all: list[tuple[re.Pattern[str], Route]] = []
+        self.all: list[tuple[re.Pattern[str], ApiRoute]] = []
 
     def add(self, method: str, path: str, *, public: bool = False) -> Callable[[Answer], Answer]:
         """Declare the answer of a route."""
 
         def declare(answer: Answer) -> Answer:
-            route = Route(method, f"/api/v1{path}", answer, method != "GET", public)
+            route = ApiRoute(method, f"/api/v1{path}", answer, method != "GET", public)
             self.all.append((_expression(route.path), route))
             return answer
 
         return declare
 
-    def find(self, method: str, path: str) -> tuple[Route | None, dict[str, str], list[str]]:
+    def find(self, method: str, path: str) -> tuple[ApiRoute | None, dict[str, str], list[str]]:
         """The route, the places of the path, and the methods that the path has (none: there is no such
         path)."""
         methods: list[str] = []

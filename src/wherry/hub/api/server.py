@@ -9,14 +9,14 @@ from aiohttp import web
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.hub.api import accounts, namespaces, repositories
-from wherry.hub.api.routes import ROUTES, ApiAsk, Route
+from wherry.hub.api.routes import ROUTES, ApiAsk, ApiRoute
 from wherry.hub.core.reach import Rules
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.registry import access
 from wherry.hub.registry.answers import COMMON, document
 from wherry.hub.registry.bodies import read
 from wherry.hub.registry.context import Hub
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store.sql import Tx
 
 PREFIX = "/api/v1/"
@@ -58,7 +58,7 @@ class JsonApi:
             return web.Response(status=204, headers=COMMON)
         return document(found, Cache_Control="no-store")
 
-    async def _asked(self, request: web.BaseRequest, route: Route, places: dict[str, str]) -> ApiAsk:
+    async def _asked(self, request: web.BaseRequest, route: ApiRoute, places: dict[str, str]) -> ApiAsk:
         caller = await access.caller_of(self._hub, request)
         if caller.access is not None:
             raise access.unauthorized(self._hub, request, "", "use Basic: a password or a personal token")
@@ -67,7 +67,7 @@ class JsonApi:
                 "UNAUTHORIZED", "log in first", headers={"WWW-Authenticate": 'Basic realm="wherry-hub"'}
             )
         address = self._hub.trusted.client(request)
-        who = Caller(caller, address, self._hub.settings, self._webhooks)
+        who = HubCaller(caller, address, self._hub.settings, self._webhooks)
         return ApiAsk(who, places, dict(request.query), await _body(request))
 
 

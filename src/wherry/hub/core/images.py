@@ -38,7 +38,7 @@ class LayerLine:
 
 
 @dataclass(frozen=True)
-class ImageConfig:
+class ShownConfig:
     platform: str = ""
     created: str = ""
     author: str = ""
@@ -73,18 +73,18 @@ class ImageConfig:
         return [(name, [line for line in lines if line]) for name, lines in found if any(lines)]
 
 
-def parse(data: bytes) -> ImageConfig:
+def parse(data: bytes) -> ShownConfig:
     """An image's configuration (image-spec, config.md); an empty one if it cannot be read."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        return ImageConfig()
+        return ShownConfig()
     top = _map(document)
     inner = _map(top.get("config"))
     words = [_text(top.get(name)) for name in ("os", "architecture", "variant")]
     history = top.get("history")
     health = _texts(_map(inner.get("Healthcheck")).get("Test"))
-    return ImageConfig(
+    return ShownConfig(
         platform="/".join(word for word in words if word),
         created=_text(top.get("created"))[:40],
         author=_text(top.get("author"))[:200],
@@ -117,7 +117,7 @@ def _instruction(text: str) -> str:
     return short
 
 
-def layers(descriptors: Sequence[Mapping[str, Any]], config: ImageConfig) -> list[LayerLine]:
+def layers(descriptors: Sequence[Mapping[str, Any]], config: ShownConfig) -> list[LayerLine]:
     """The layers of a manifest, with the instructions of the configuration."""
     found: list[LayerLine] = []
     left = list(descriptors)

@@ -10,7 +10,7 @@ from wherry.errors import InvalidArgument, NotFound
 from wherry.hub.auth import secrets
 from wherry.hub.core import globs, rights
 from wherry.hub.service import who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import accounts, events, profiles, reports, repositories, site, stars
 from wherry.hub.store.accounts import TokenLine
 from wherry.hub.store.sql import Tx, now
@@ -19,12 +19,12 @@ TOKENS_MAX = 100
 DAYS_MAX = 3650
 
 
-def tokens(tx: Tx, caller: Caller) -> list[TokenLine]:
+def tokens(tx: Tx, caller: HubCaller) -> list[TokenLine]:
     return accounts.tokens_of(tx, who.full(caller).account)
 
 
 def create_token(
-    tx: Tx, caller: Caller, name: str, scope: str, patterns: tuple[str, ...], days: int | None
+    tx: Tx, caller: HubCaller, name: str, scope: str, patterns: tuple[str, ...], days: int | None
 ) -> str:
     """:param days: None: it does not expire. :returns: the token, which is shown once.
 
@@ -52,7 +52,7 @@ def create_token(
     return secret
 
 
-def remove_token(tx: Tx, caller: Caller, number: int) -> None:
+def remove_token(tx: Tx, caller: HubCaller, number: int) -> None:
     """:raises Refusal: :raises NotFound: the caller has no such token."""
     accounts.remove_token(tx, who.full(caller).account, number)
     caller.note(tx, "token.revoke", account=caller.name, token=number)
@@ -62,7 +62,7 @@ def _day(seconds: int | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds is not None else None
 
 
-def export(tx: Tx, caller: Caller) -> dict[str, Any]:
+def export(tx: Tx, caller: HubCaller) -> dict[str, Any]:
     """All that the hub knows about the caller's account, without secrets."""
     account = who.full(caller).account
     row = tx.one("SELECT name, email, admin, created FROM account WHERE id = ?", account)
@@ -101,7 +101,7 @@ def export(tx: Tx, caller: Caller) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def close(tx: Tx, caller: Caller) -> None:
+def close(tx: Tx, caller: HubCaller) -> None:
     """Delete the caller's account and its repositories.
 
     :raises Conflict: it is the only owner of an organisation. :raises Refusal:
@@ -112,7 +112,7 @@ def close(tx: Tx, caller: Caller) -> None:
     caller.note(tx, "account.close", account=caller.name)
 
 
-def _other(tx: Tx, caller: Caller, name: str) -> accounts.Account:
+def _other(tx: Tx, caller: HubCaller, name: str) -> accounts.Account:
     found = accounts.needed(tx, name)
     if found.id == who.administrator(caller).account:
         raise InvalidArgument("you cannot do this to your own account")
@@ -122,35 +122,35 @@ def _other(tx: Tx, caller: Caller, name: str) -> accounts.Account:
     return found
 
 
-def set_active(tx: Tx, caller: Caller, name: str, active: bool) -> None:
+def set_active(tx: Tx, caller: HubCaller, name: str, active: bool) -> None:
     """Block or unblock an account. :raises Refusal: :raises NotFound: :raises InvalidArgument:"""
     _other(tx, caller, name)
     accounts.set_active(tx, name, active)
     caller.note(tx, "account.unblock" if active else "account.block", account=name)
 
 
-def set_admin(tx: Tx, caller: Caller, name: str, admin: bool) -> None:
+def set_admin(tx: Tx, caller: HubCaller, name: str, admin: bool) -> None:
     """:raises Refusal: :raises NotFound: :raises InvalidArgument:"""
     _other(tx, caller, name)
     accounts.set_admin(tx, name, admin)
     caller.note(tx, "account.promote" if admin else "account.demote", account=name)
 
 
-def set_banner(tx: Tx, caller: Caller, text: str) -> None:
+def set_banner(tx: Tx, caller: HubCaller, text: str) -> None:
     """A line on every page; empty: none. :raises Refusal: :raises InvalidArgument:"""
     who.administrator(caller)
     site.put(tx, site.BANNER, profiles.clean("description", text))
     caller.note(tx, "site.banner")
 
 
-def close_report(tx: Tx, caller: Caller, number: int) -> None:
+def close_report(tx: Tx, caller: HubCaller, number: int) -> None:
     """:raises Refusal: :raises NotFound:"""
     who.administrator(caller)
     repository = reports.close(tx, number, caller.name)
     caller.note(tx, "report.close", report=number, about=repository)
 
 
-def set_quota(tx: Tx, caller: Caller, namespace: str, quota: int | None) -> None:
+def set_quota(tx: Tx, caller: HubCaller, namespace: str, quota: int | None) -> None:
     """:param quota: bytes; None: no limit. :raises Refusal: :raises NotFound: :raises InvalidArgument:"""
     who.administrator(caller)
     if quota is not None and not 0 <= quota < 2**62:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from wherry.errors import InvalidArgument, NotFound
 from wherry.hub.core import globs
 from wherry.hub.service import who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import rules, webhooks
 from wherry.hub.store.rules import Leaving, RetentionRule
 from wherry.hub.store.sql import Tx
@@ -17,7 +17,7 @@ _DAY = 86400
 EVENTS = ("manifest.push", "manifest.delete", "tag.delete", "tag.revert", "repository.*")
 
 
-def rules_of(tx: Tx, caller: Caller, name: str) -> list[RetentionRule]:
+def rules_of(tx: Tx, caller: HubCaller, name: str) -> list[RetentionRule]:
     """The rules that concern a repository, the operator's as well. :raises Refusal:"""
     who.manageable(tx, caller, name)
     return [one for one in rules.all_of(tx) if globs.matches(one.repository, name)]
@@ -34,7 +34,7 @@ def _retain(last: int | None, days: int | None) -> None:
 
 def add_rule(
     tx: Tx,
-    caller: Caller,
+    caller: HubCaller,
     name: str,
     kind: str,
     pattern: str,
@@ -55,7 +55,7 @@ def add_rule(
     return made
 
 
-def remove_rule(tx: Tx, caller: Caller, name: str, number: int) -> None:
+def remove_rule(tx: Tx, caller: HubCaller, name: str, number: int) -> None:
     """:raises Refusal: :raises NotFound: no such rule of this repository."""
     who.manageable(tx, caller, name)
     if not any(one.id == number and one.repository == name for one in rules.all_of(tx)):
@@ -65,7 +65,7 @@ def remove_rule(tx: Tx, caller: Caller, name: str, number: int) -> None:
 
 
 def dry_run(
-    tx: Tx, caller: Caller, name: str, pattern: str = "", last: int | None = None, days: int | None = None
+    tx: Tx, caller: HubCaller, name: str, pattern: str = "", last: int | None = None, days: int | None = None
 ) -> list[Leaving]:
     """The tags that retention would delete now: by the rules that there are, or with one more rule.
 
@@ -80,13 +80,13 @@ def dry_run(
     return rules.leaving_of(tx, found.id, name, more)
 
 
-def hooks(tx: Tx, caller: Caller, name: str) -> list[Webhook]:
+def hooks(tx: Tx, caller: HubCaller, name: str) -> list[Webhook]:
     """:raises Refusal:"""
     who.manageable(tx, caller, name)
     return [one for one in webhooks.all_of(tx) if one.repository == name]
 
 
-def hook(tx: Tx, caller: Caller, name: str, number: int) -> Webhook:
+def hook(tx: Tx, caller: HubCaller, name: str, number: int) -> Webhook:
     """:raises Refusal: :raises NotFound:"""
     for one in hooks(tx, caller, name):
         if one.id == number:
@@ -94,7 +94,7 @@ def hook(tx: Tx, caller: Caller, name: str, number: int) -> Webhook:
     raise NotFound(f"no such webhook of {name}: {number}")
 
 
-def add_hook(tx: Tx, caller: Caller, name: str, url: str, wanted: tuple[str, ...]) -> tuple[int, str]:
+def add_hook(tx: Tx, caller: HubCaller, name: str, url: str, wanted: tuple[str, ...]) -> tuple[int, str]:
     """:returns: its id and its secret, which is shown once. :raises Refusal: :raises InvalidArgument:"""
     who.manageable(tx, caller, name)
     if not wanted or not set(wanted) <= set(EVENTS):
@@ -106,27 +106,27 @@ def add_hook(tx: Tx, caller: Caller, name: str, url: str, wanted: tuple[str, ...
     return made, secret
 
 
-def remove_hook(tx: Tx, caller: Caller, name: str, number: int) -> None:
+def remove_hook(tx: Tx, caller: HubCaller, name: str, number: int) -> None:
     """:raises Refusal: :raises NotFound:"""
     hook(tx, caller, name, number)
     webhooks.remove(tx, number)
     caller.note(tx, "webhook.remove", name, webhook=number)
 
 
-def deliveries(tx: Tx, caller: Caller, name: str, number: int) -> list[Told]:
+def deliveries(tx: Tx, caller: HubCaller, name: str, number: int) -> list[Told]:
     """Newest first. :raises Refusal: :raises NotFound:"""
     hook(tx, caller, name, number)
     return webhooks.history(tx, number)
 
 
-def redeliver(tx: Tx, caller: Caller, name: str, number: int, delivery: int) -> None:
+def redeliver(tx: Tx, caller: HubCaller, name: str, number: int, delivery: int) -> None:
     """:raises Refusal: :raises NotFound:"""
     if not any(one.id == delivery for one in deliveries(tx, caller, name, number)):
         raise NotFound(f"no such delivery: {delivery}")
     webhooks.again(tx, delivery)
 
 
-def test_hook(tx: Tx, caller: Caller, name: str, number: int) -> None:
+def test_hook(tx: Tx, caller: HubCaller, name: str, number: int) -> None:
     """Send an event of kind ``webhook.test`` to the webhook, whatever events it is for.
 
     :raises Refusal: :raises NotFound:

@@ -6,7 +6,7 @@ from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.hub.auth import secrets
 from wherry.hub.core import names, rights
 from wherry.hub.service import who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import accounts, invitations, orgs, profiles, teams
 from wherry.hub.store.invitations import Invitation
 from wherry.hub.store.sql import Tx, now
@@ -16,7 +16,7 @@ _INVITATIONS_MAX = 100
 ROBOT_TOKEN_DAYS = 365
 
 
-def create(tx: Tx, caller: Caller, name: str, title: str = "") -> None:
+def create(tx: Tx, caller: HubCaller, name: str, title: str = "") -> None:
     """The caller becomes its owner. :raises InvalidArgument: :raises Conflict: :raises Refusal:"""
     who.full(caller)
     names.check_account(name)
@@ -27,26 +27,26 @@ def create(tx: Tx, caller: Caller, name: str, title: str = "") -> None:
     caller.note(tx, "org.add", namespace=name, org=name)
 
 
-def describe(tx: Tx, caller: Caller, name: str, title: str, about: str, link: str) -> None:
+def describe(tx: Tx, caller: HubCaller, name: str, title: str, about: str, link: str) -> None:
     """:raises Refusal: :raises NotFound: :raises InvalidArgument:"""
     profiles.set_namespace(tx, who.owned(tx, caller, name).id, title, about, link)
     caller.note(tx, "namespace.describe", namespace=name)
 
 
-def remove(tx: Tx, caller: Caller, name: str) -> None:
+def remove(tx: Tx, caller: HubCaller, name: str) -> None:
     """:raises Refusal: :raises NotFound: :raises InvalidArgument: it has repositories."""
     who.organisation(tx, caller, name)
     profiles.remove_organisation(tx, name)
     caller.note(tx, "org.remove", namespace=name, org=name)
 
 
-def members(tx: Tx, caller: Caller, name: str) -> list[tuple[str, str]]:
+def members(tx: Tx, caller: HubCaller, name: str) -> list[tuple[str, str]]:
     """Accounts with their roles, without robots; members see them. :raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name, owner=False)
     return [(account, role) for account, role in orgs.members(tx, name) if teams.ROBOT not in account]
 
 
-def set_role(tx: Tx, caller: Caller, name: str, account: str, role: str | None) -> None:
+def set_role(tx: Tx, caller: HubCaller, name: str, account: str, role: str | None) -> None:
     """Add a member, change its role, or remove it (None); everybody can leave.
 
     :raises Refusal: :raises NotFound: :raises Conflict: nobody would own it. :raises InvalidArgument:
@@ -65,27 +65,27 @@ def set_role(tx: Tx, caller: Caller, name: str, account: str, role: str | None) 
     caller.note(tx, "org.member", namespace=name, org=name, account=account, role=role or "none")
 
 
-def all_teams(tx: Tx, caller: Caller, name: str) -> list[Team]:
+def all_teams(tx: Tx, caller: HubCaller, name: str) -> list[Team]:
     """:raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name, owner=False)
     return teams.all_of(tx, name)
 
 
-def add_team(tx: Tx, caller: Caller, name: str, team: str) -> None:
+def add_team(tx: Tx, caller: HubCaller, name: str, team: str) -> None:
     """:raises Refusal: :raises NotFound: :raises Conflict: :raises InvalidArgument:"""
     who.organisation(tx, caller, name)
     teams.add(tx, name, team)
     caller.note(tx, "team.add", namespace=name, team=team)
 
 
-def remove_team(tx: Tx, caller: Caller, name: str, team: str) -> None:
+def remove_team(tx: Tx, caller: HubCaller, name: str, team: str) -> None:
     """:raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name)
     teams.remove(tx, name, team)
     caller.note(tx, "team.remove", namespace=name, team=team)
 
 
-def set_team_member(tx: Tx, caller: Caller, name: str, team: str, account: str, member: bool) -> None:
+def set_team_member(tx: Tx, caller: HubCaller, name: str, team: str, account: str, member: bool) -> None:
     """Only members of the organisation can be in its teams. :raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name)
     if member and account not in dict(orgs.members(tx, name)):
@@ -94,7 +94,7 @@ def set_team_member(tx: Tx, caller: Caller, name: str, team: str, account: str, 
     caller.note(tx, "team.member", namespace=name, team=team, account=account, member=member)
 
 
-def team_grant(tx: Tx, caller: Caller, name: str, team: str, repository: str, level: str | None) -> None:
+def team_grant(tx: Tx, caller: HubCaller, name: str, team: str, repository: str, level: str | None) -> None:
     """:param repository: ``*``: all of the organisation. :raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name)
     if level is not None and level not in rights.LEVELS:
@@ -103,19 +103,19 @@ def team_grant(tx: Tx, caller: Caller, name: str, team: str, repository: str, le
     caller.note(tx, "team.grant", namespace=name, team=team, to=repository, level=level or "none")
 
 
-def robots(tx: Tx, caller: Caller, name: str) -> list[tuple[str, str]]:
+def robots(tx: Tx, caller: HubCaller, name: str) -> list[tuple[str, str]]:
     """:raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name)
     return teams.robots(tx, name)
 
 
-def trusts(tx: Tx, caller: Caller, name: str) -> list[Trust]:
+def trusts(tx: Tx, caller: HubCaller, name: str) -> list[Trust]:
     """Of all robots of the organisation. :raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name)
     return [one for one in teams.trusts(tx) if one.robot.startswith(f"{name}{teams.ROBOT}")]
 
 
-def add_robot(tx: Tx, caller: Caller, name: str, robot: str, level: str, token: bool) -> str:
+def add_robot(tx: Tx, caller: HubCaller, name: str, robot: str, level: str, token: bool) -> str:
     """:returns: its token, which is shown once; empty without one. :raises Refusal: :raises Conflict:"""
     who.organisation(tx, caller, name)
     if level not in teams.ROBOT_ROLES:
@@ -139,14 +139,16 @@ def _robot(name: str, full: str) -> str:
     return full
 
 
-def remove_robot(tx: Tx, caller: Caller, name: str, full: str) -> None:
+def remove_robot(tx: Tx, caller: HubCaller, name: str, full: str) -> None:
     """:raises Refusal: :raises NotFound:"""
     who.organisation(tx, caller, name)
     teams.remove_robot(tx, _robot(name, full))
     caller.note(tx, "robot.remove", namespace=name, robot=full)
 
 
-def add_trust(tx: Tx, caller: Caller, name: str, full: str, issuer: str, audience: str, subject: str) -> int:
+def add_trust(
+    tx: Tx, caller: HubCaller, name: str, full: str, issuer: str, audience: str, subject: str
+) -> int:
     """:raises Refusal: :raises NotFound: :raises InvalidArgument:"""
     who.organisation(tx, caller, name)
     if not issuer.startswith("https://") or not audience or not subject:
@@ -158,7 +160,7 @@ def add_trust(tx: Tx, caller: Caller, name: str, full: str, issuer: str, audienc
     return made
 
 
-def remove_trust(tx: Tx, caller: Caller, name: str, number: int) -> None:
+def remove_trust(tx: Tx, caller: HubCaller, name: str, number: int) -> None:
     """:raises Refusal: :raises NotFound:"""
     if number not in {one.id for one in trusts(tx, caller, name)}:
         raise NotFound(f"no such trust: {number}")
@@ -166,7 +168,7 @@ def remove_trust(tx: Tx, caller: Caller, name: str, number: int) -> None:
     caller.note(tx, "trust.remove", namespace=name, trust=number)
 
 
-def invite(tx: Tx, caller: Caller, name: str, email: str, role: str) -> str:
+def invite(tx: Tx, caller: HubCaller, name: str, email: str, role: str) -> str:
     """Invite somebody to an organisation; if the name is empty, to sign up (administrators only).
 
     :returns: the secret of the link. :raises Refusal: :raises InvalidArgument: :raises Conflict: too many.
@@ -186,7 +188,7 @@ def invite(tx: Tx, caller: Caller, name: str, email: str, role: str) -> str:
     return secret
 
 
-def open_invitations(tx: Tx, caller: Caller, name: str) -> list[Invitation]:
+def open_invitations(tx: Tx, caller: HubCaller, name: str) -> list[Invitation]:
     """:raises Refusal: :raises NotFound:"""
     if name:
         who.organisation(tx, caller, name)
@@ -195,14 +197,14 @@ def open_invitations(tx: Tx, caller: Caller, name: str) -> list[Invitation]:
     return invitations.open_ones(tx, name)
 
 
-def withdraw(tx: Tx, caller: Caller, name: str, number: int) -> None:
+def withdraw(tx: Tx, caller: HubCaller, name: str, number: int) -> None:
     """:raises Refusal: :raises NotFound:"""
     open_invitations(tx, caller, name)
     invitations.withdraw(tx, number, name)
     caller.note(tx, "invitation.withdraw", namespace=name, invitation=number)
 
 
-def accept(tx: Tx, caller: Caller, secret: str) -> Invitation:
+def accept(tx: Tx, caller: HubCaller, secret: str) -> Invitation:
     """:raises Refusal: nobody is logged in. :raises NotFound: the invitation is not valid (any more)."""
     assert caller.account
     found = invitations.accept(tx, secrets.hashed(secret), caller.name)

@@ -6,12 +6,12 @@ from wherry.errors import InvalidArgument
 from wherry.hub.core import names, rights
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import manifests, tags
 from wherry.hub.store.sql import Tx, now
 
 
-def delete(tx: Tx, caller: Caller, name: str, tag: str) -> None:
+def delete(tx: Tx, caller: HubCaller, name: str, tag: str) -> None:
     """:raises Refusal:"""
     who.manageable(tx, caller, name)
     if not tags.delete(tx, name, tag, caller.name, caller.settings):
@@ -19,7 +19,7 @@ def delete(tx: Tx, caller: Caller, name: str, tag: str) -> None:
     caller.note(tx, "tag.delete", name, reference=tag)
 
 
-def revert(tx: Tx, caller: Caller, name: str, tag: str, digest: str) -> None:
+def revert(tx: Tx, caller: HubCaller, name: str, tag: str, digest: str) -> None:
     """Point a tag to an image that it had before, or that any tag of the repository had: if that was deleted,
     it is restored.
 
@@ -33,7 +33,7 @@ def revert(tx: Tx, caller: Caller, name: str, tag: str, digest: str) -> None:
     caller.note(tx, "tag.revert", name, reference=tag, digest=digest)
 
 
-def delete_image(tx: Tx, caller: Caller, name: str, digest: str) -> None:
+def delete_image(tx: Tx, caller: HubCaller, name: str, digest: str) -> None:
     """Delete an image and all its tags. :raises Refusal:"""
     who.manageable(tx, caller, name)
     if not manifests.delete(tx, name, digest, caller.name, caller.settings):
@@ -41,7 +41,7 @@ def delete_image(tx: Tx, caller: Caller, name: str, digest: str) -> None:
     caller.note(tx, "manifest.delete", name, reference=digest)
 
 
-def undelete_image(tx: Tx, caller: Caller, name: str, digest: str) -> None:
+def undelete_image(tx: Tx, caller: HubCaller, name: str, digest: str) -> None:
     """:raises Refusal: there is no such deleted image."""
     who.manageable(tx, caller, name)
     if not manifests.undelete(tx, name, digest):
@@ -49,7 +49,7 @@ def undelete_image(tx: Tx, caller: Caller, name: str, digest: str) -> None:
     caller.note(tx, "manifest.undelete", name, reference=digest)
 
 
-def expire(tx: Tx, caller: Caller, name: str, tag: str, days: int | None) -> None:
+def expire(tx: Tx, caller: HubCaller, name: str, tag: str, days: int | None) -> None:
     """Delete a tag in this many days; None: keep it. :raises Refusal: :raises InvalidArgument:"""
     who.manageable(tx, caller, name)
     if days is not None and not 0 < days <= 3650:
@@ -58,7 +58,7 @@ def expire(tx: Tx, caller: Caller, name: str, tag: str, days: int | None) -> Non
     caller.note(tx, "tag.expire", name, reference=tag, days=days)
 
 
-def copy(tx: Tx, caller: Caller, name: str, tag: str, more: str) -> None:
+def copy(tx: Tx, caller: HubCaller, name: str, tag: str, more: str) -> None:
     """Give the image of a tag another tag as well. :raises Refusal:"""
     who.writable(tx, caller, name)
     found = manifests.by_tag(tx, name, tag)

@@ -21,7 +21,7 @@ from wherry.hub.store.sql import Tx
 
 
 @dataclass(frozen=True)
-class Caller:
+class HubCaller:
     """:ivar address: of the client, for the record.
     :ivar webhooks: which addresses webhooks can reach.
     """
@@ -50,7 +50,7 @@ def _denied(what: str) -> Refusal:
     return Refusal("DENIED", f"you cannot {what}")
 
 
-def readable(tx: Tx, caller: Caller, name: str) -> RepositoryProfile:
+def readable(tx: Tx, caller: HubCaller, name: str) -> RepositoryProfile:
     """:raises Refusal: ``NAME_UNKNOWN``: it does not exist, or the caller cannot read it."""
     found = profiles.repository(tx, name)
     if found is None or rights.PULL not in repositories.allowed(tx, caller.principal, name):
@@ -58,35 +58,35 @@ def readable(tx: Tx, caller: Caller, name: str) -> RepositoryProfile:
     return found
 
 
-def may(tx: Tx, caller: Caller, name: str, action: str) -> bool:
+def may(tx: Tx, caller: HubCaller, name: str, action: str) -> bool:
     return caller.principal.known and action in repositories.allowed(tx, caller.principal, name)
 
 
-def writable(tx: Tx, caller: Caller, name: str) -> RepositoryProfile:
+def writable(tx: Tx, caller: HubCaller, name: str) -> RepositoryProfile:
     """:raises Refusal:"""
     return _with(tx, caller, name, rights.PUSH, f"change tags of {name}")
 
 
-def manageable(tx: Tx, caller: Caller, name: str) -> RepositoryProfile:
+def manageable(tx: Tx, caller: HubCaller, name: str) -> RepositoryProfile:
     """A repository whose settings the caller can change. :raises Refusal:"""
     return _with(tx, caller, name, rights.DELETE, f"change {name}")
 
 
-def _with(tx: Tx, caller: Caller, name: str, action: str, what: str) -> RepositoryProfile:
+def _with(tx: Tx, caller: HubCaller, name: str, action: str, what: str) -> RepositoryProfile:
     found = readable(tx, caller, name)
     if not may(tx, caller, name, action):
         raise _denied(what)
     return found
 
 
-def acting(caller: Caller) -> Caller:
+def acting(caller: HubCaller) -> HubCaller:
     """Somebody who is logged in, with more than a credential for reading. :raises Refusal:"""
     if caller.account is not None and caller.principal.scope not in ("write", "admin"):
         raise _denied("do this with a token for reading")
     return caller
 
 
-def full(caller: Caller) -> Caller:
+def full(caller: HubCaller) -> HubCaller:
     """For what concerns an account or a namespace as a whole: tokens that are limited to some repositories,
     or to less than all rights, do not have it.
 
@@ -97,14 +97,14 @@ def full(caller: Caller) -> Caller:
     return caller
 
 
-def administrator(caller: Caller) -> Caller:
+def administrator(caller: HubCaller) -> HubCaller:
     """:raises Refusal:"""
     if not full(caller).principal.admin:
         raise _denied("do this: only administrators can")
     return caller
 
 
-def namespace(tx: Tx, caller: Caller, name: str) -> tuple[NamespaceProfile, str]:
+def namespace(tx: Tx, caller: HubCaller, name: str) -> tuple[NamespaceProfile, str]:
     """A namespace and the caller's role in it; administrators have the role of an owner.
 
     Namespaces of accounts and organisations are public, like their names; what is in them is not.
@@ -122,7 +122,7 @@ def namespace(tx: Tx, caller: Caller, name: str) -> tuple[NamespaceProfile, str]
     return found, role
 
 
-def owned(tx: Tx, caller: Caller, name: str) -> NamespaceProfile:
+def owned(tx: Tx, caller: HubCaller, name: str) -> NamespaceProfile:
     """A namespace of which the caller is an owner. :raises Refusal: :raises NotFound:"""
     full(caller)
     found, role = namespace(tx, caller, name)
@@ -131,7 +131,7 @@ def owned(tx: Tx, caller: Caller, name: str) -> NamespaceProfile:
     return found
 
 
-def organisation(tx: Tx, caller: Caller, name: str, *, owner: bool = True) -> NamespaceProfile:
+def organisation(tx: Tx, caller: HubCaller, name: str, *, owner: bool = True) -> NamespaceProfile:
     """An organisation of which the caller is an owner (or a member). :raises NotFound: :raises Refusal:"""
     full(caller)
     found, role = namespace(tx, caller, name)
@@ -143,7 +143,7 @@ def organisation(tx: Tx, caller: Caller, name: str, *, owner: bool = True) -> Na
     return found
 
 
-def creatable(tx: Tx, caller: Caller, name: str) -> str:
+def creatable(tx: Tx, caller: HubCaller, name: str) -> str:
     """A valid name of a repository that the caller can create. :raises Refusal:"""
     names.check_repository(name)
     if not may(tx, caller, name, rights.PUSH):

@@ -27,7 +27,7 @@ from wherry.hub.core import names
 from wherry.hub.store import accounts, events, invitations
 from wherry.hub.store.invitations import Invitation
 from wherry.hub.store.sql import Tx
-from wherry.hub.web.models import Account
+from wherry.hub.web.models import Person
 from wherry.hub.web.rows import read, write
 
 
@@ -110,25 +110,25 @@ class HubFactors(DefaultMFAAdapter):
         return {"id": str(user.pk).encode(), "display_name": name, "name": name}
 
 
-def _note(request: HttpRequest | None, user: Account, action: str, **detail: Any) -> None:
+def _note(request: HttpRequest | None, user: Person, action: str, **detail: Any) -> None:
     address = str(request.META.get("REMOTE_ADDR", "")) if request is not None else ""
     write(lambda tx: events.note(tx, user.name, address, action, account=user.name, **detail))
 
 
-def _password(sender: object, request: HttpRequest, user: Account, **more: Any) -> None:
+def _password(sender: object, request: HttpRequest, user: Person, **more: Any) -> None:
     """A new password: what clients got with the old one becomes invalid."""
     write(lambda tx: accounts.revoke(tx, f"account:{user.pk}"))
     _note(request, user, "account.password")
 
 
-def _factors(sender: object, request: HttpRequest, user: Account, authenticator: Any, **more: Any) -> None:
+def _factors(sender: object, request: HttpRequest, user: Person, authenticator: Any, **more: Any) -> None:
     kinds = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]
     needed = Authenticator.objects.filter(user=user, type__in=kinds).exists()
     write(lambda tx: accounts.set_second_factor(tx, user.pk, needed))
     _note(request, user, "account.factors", kind=str(authenticator.type), needed=needed)
 
 
-def _signed_up(sender: object, request: HttpRequest, user: Account, **more: Any) -> None:
+def _signed_up(sender: object, request: HttpRequest, user: Person, **more: Any) -> None:
     _note(request, user, "account.sign-up")
     secret = request.session.pop(INVITATION, "")
     if secret:
@@ -140,7 +140,7 @@ def _signed_up(sender: object, request: HttpRequest, user: Account, **more: Any)
         write(accept)
 
 
-def _signed_in(sender: object, request: HttpRequest, user: Account, **more: Any) -> None:
+def _signed_in(sender: object, request: HttpRequest, user: Person, **more: Any) -> None:
     _note(request, user, "account.sign-in")
 
 
@@ -156,12 +156,12 @@ def connect() -> None:
     account_signals.user_logged_in.connect(_signed_in, weak=False)
 
 
-def verified_emails(user: Account) -> set[str]:
+def verified_emails(user: Person) -> set[str]:
     found = EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True)
     return {str(address).lower() for address in found}
 
 
-def forget(user: Account) -> None:
+def forget(user: Person) -> None:
     """Delete what allauth's tables know about an account: addresses, factors, sessions, other identities."""
     for session in UserSession.objects.filter(user=user):
         session.end()

@@ -17,12 +17,12 @@ from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.hub.core.reach import Rules
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.core.rights import ANYBODY, Principal
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import profiles, site
 from wherry.hub.store.objects import Objects
 from wherry.hub.store.settings import HubSettings
 from wherry.hub.store.sql import Tx
-from wherry.hub.web.models import Account
+from wherry.hub.web.models import Person
 from wherry.hub.web.rows import read, write
 
 T = TypeVar("T")
@@ -55,9 +55,9 @@ def surroundings() -> Surroundings:
     return _surroundings[0]
 
 
-def user_of(request: HttpRequest) -> Account | None:
+def user_of(request: HttpRequest) -> Person | None:
     user = request.user
-    return cast(Account, user) if user.is_authenticated else None
+    return cast(Person, user) if user.is_authenticated else None
 
 
 def principal_of(request: HttpRequest) -> Principal:
@@ -69,9 +69,9 @@ def principal_of(request: HttpRequest) -> Principal:
     return Principal(user.pk, user.name, admin, subjects=(f"account:{user.pk}",))
 
 
-def caller_of(request: HttpRequest) -> Caller:
+def caller_of(request: HttpRequest) -> HubCaller:
     around = surroundings()
-    return Caller(
+    return HubCaller(
         principal_of(request), str(request.META.get("REMOTE_ADDR", "")), around.settings, around.webhooks
     )
 
@@ -122,7 +122,7 @@ def back(request: HttpRequest, usual: str) -> HttpResponseRedirect:
 
 
 def change(
-    request: HttpRequest, work: Callable[[Tx, Caller], T], told: str, path: str, otherwise: str = ""
+    request: HttpRequest, work: Callable[[Tx, HubCaller], T], told: str, path: str, otherwise: str = ""
 ) -> HttpResponse:
     """Change rows for the caller and go on to ``path``, with a message; if it is refused, to ``otherwise``
     (empty: also to ``path``), with the reason."""
@@ -144,7 +144,7 @@ def change(
     return go(otherwise or path)
 
 
-def look(request: HttpRequest, work: Callable[[Tx, Caller], T]) -> T:
+def look(request: HttpRequest, work: Callable[[Tx, HubCaller], T]) -> T:
     """Read rows for the caller."""
     caller = caller_of(request)
     return read(lambda tx: work(tx, caller))

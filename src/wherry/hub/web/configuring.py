@@ -153,7 +153,7 @@ def _cookies(config: WebConfig) -> dict[str, Any]:
 
 def _people() -> dict[str, Any]:
     return {
-        "AUTH_USER_MODEL": "hub.Account",
+        "AUTH_USER_MODEL": "hub.Person",
         "AUTHENTICATION_BACKENDS": ["allauth.account.auth_backends.AuthenticationBackend"],
         "PASSWORD_HASHERS": ["wherry.hub.web.hashing.HubHasher"],
         "AUTH_PASSWORD_VALIDATORS": [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wherry.hub.core import images, sbom
-from wherry.hub.core.images import ImageConfig, LayerLine
+from wherry.hub.core.images import LayerLine, ShownConfig
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.core.sbom import Package
 from wherry.hub.store import content, manifests
@@ -23,7 +23,7 @@ _REFERRERS = 100
 
 
 @dataclass(frozen=True)
-class Member:
+class IndexMember:
     """One platform of an index. ``held``: the hub has its manifest."""
 
     platform: str
@@ -41,8 +41,8 @@ class ImagePage:
     media_type: str
     size: int
     shown: str
-    members: list[Member]
-    config: ImageConfig
+    members: list[IndexMember]
+    config: ShownConfig
     layers: list[LayerLine]
     shared: dict[str, int]
     referrers: list[Referrer]
@@ -74,7 +74,7 @@ def resolve(tx: Tx, name: str, reference: str) -> StoredManifest:
     return found
 
 
-def members(document: dict[str, Any], held: set[str]) -> list[Member]:
+def members(document: dict[str, Any], held: set[str]) -> list[IndexMember]:
     """The images of an index, without attestations."""
     found = []
     for one in document.get("manifests") or []:
@@ -84,7 +84,7 @@ def members(document: dict[str, Any], held: set[str]) -> list[Member]:
         words = [str(platform.get(key) or "") for key in ("os", "architecture", "variant")]
         digest = str(one.get("digest"))
         found.append(
-            Member(
+            IndexMember(
                 "/".join(w for w in words if w) or "any", digest, int(one.get("size") or 0), digest in held
             )
         )
@@ -129,7 +129,7 @@ def _children(tx: Tx, manifest: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-def _choose(found: list[Member], platform: str) -> Member | None:
+def _choose(found: list[IndexMember], platform: str) -> IndexMember | None:
     usual = ("linux/amd64", "linux/arm64/v8", "linux/arm64")
     for wanted in (platform, *usual):
         for one in found:
@@ -138,13 +138,13 @@ def _choose(found: list[Member], platform: str) -> Member | None:
     return next((one for one in found if one.held), None)
 
 
-def _config(tx: Tx, name: str, document: dict[str, Any], load: Load) -> ImageConfig:
+def _config(tx: Tx, name: str, document: dict[str, Any], load: Load) -> ShownConfig:
     descriptor = document.get("config")
     if not isinstance(descriptor, dict):
-        return ImageConfig()
+        return ShownConfig()
     blob = content.find(tx, name, str(descriptor.get("digest")))
     if blob is None or blob.size > images.SIZE_MAX:
-        return ImageConfig()
+        return ShownConfig()
     return images.parse(_loaded(blob, load))
 
 

@@ -12,11 +12,11 @@ from wherry.hub.store import accounts
 from wherry.hub.web.rows import DjangoTx
 
 
-class Accounts(BaseUserManager["Account"]):
+class Accounts(BaseUserManager["Person"]):
     """Django's name for the table."""
 
 
-class Account(AbstractBaseUser):
+class Person(AbstractBaseUser):
     """A row of ``account``."""
 
     id: models.BigAutoField[int, int] = models.BigAutoField(primary_key=True)

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     dependencies: ClassVar = []
     operations: ClassVar = [
         migrations.CreateModel(
-            name="Account",
+            name="Person",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 ("name", models.TextField(unique=True)),

@@ -14,7 +14,7 @@ from wherry import __version__
 from wherry.errors import InvalidArgument
 from wherry.hub.service import accounts as service
 from wherry.hub.service import namespaces
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import health as figures
 from wherry.hub.store import reports as report_rows
 from wherry.hub.store import storage as storage_rows
@@ -64,7 +64,7 @@ def health(request: HttpRequest) -> HttpResponseBase:
         return change(request, lambda tx, c: service.set_banner(tx, c, text), "Banner saved", "/admin/")
     around = surroundings()
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         queues = figures.queues(tx)
         names = ("manifests", "links", "blobs", "trash", "uploads_expired")
         return {
@@ -103,7 +103,7 @@ def accounts(request: HttpRequest) -> HttpResponseBase:
     if request.method == "POST":
         action, name = posted(request, "action"), posted(request, "account")
 
-        def work(tx: Tx, caller: Caller) -> None:
+        def work(tx: Tx, caller: HubCaller) -> None:
             if action in ("block", "unblock"):
                 service.set_active(tx, caller, name, action == "unblock")
             elif action in ("promote", "demote"):
@@ -180,7 +180,7 @@ def invitations(request: HttpRequest) -> HttpResponseBase:
 
 
 def _refusing(wrong: Exception) -> Any:
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         raise wrong
 
     return work

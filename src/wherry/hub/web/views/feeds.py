@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from wherry.hub.core import rights
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import cards, events, repositories, tags
 from wherry.hub.store.events import HubEvent
 from wherry.hub.store.sql import Tx
@@ -75,7 +75,7 @@ def _entry(one: HubEvent) -> tuple[str, int, str, str]:
 
 @require_safe
 def repository(request: HttpRequest, name: str) -> HttpResponse:
-    def find(tx: Tx, caller: Caller) -> list[HubEvent]:
+    def find(tx: Tx, caller: HubCaller) -> list[HubEvent]:
         who.readable(tx, caller, name)
         return events.page(tx, repository=name, count=_ENTRIES)
 
@@ -85,7 +85,7 @@ def repository(request: HttpRequest, name: str) -> HttpResponse:
 
 @require_safe
 def namespace(request: HttpRequest, name: str) -> HttpResponse:
-    def find(tx: Tx, caller: Caller) -> list[HubEvent]:
+    def find(tx: Tx, caller: HubCaller) -> list[HubEvent]:
         who.namespace(tx, caller, name)
         seen: dict[str, bool] = {}
 
@@ -122,7 +122,7 @@ def search(request: HttpRequest) -> HttpResponse:
 def badge(request: HttpRequest, name: str, kind: str) -> HttpResponse:
     """``pulls``, ``stars``, ``size`` or ``version`` (the newest tag that is not ``latest``)."""
 
-    def find(tx: Tx, caller: Caller) -> tuple[str, str]:
+    def find(tx: Tx, caller: HubCaller) -> tuple[str, str]:
         found = who.readable(tx, caller, name)
         if kind == "pulls":
             return "pulls", short(found.pulls)

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from wherry.hub.core import categories
 from wherry.hub.service import repositories
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import cards, profiles
 from wherry.hub.store.cards import Search
 from wherry.hub.store.sql import Tx
@@ -34,7 +34,7 @@ def public(response: HttpResponse, request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    def rows(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def rows(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         who = caller.principal
         usual = Search(archived=False)
         found: dict[str, Any] = {

@@ -13,7 +13,7 @@ from wherry.hub.core import names
 from wherry.hub.core.digests import is_digest
 from wherry.hub.core.images import Difference
 from wherry.hub.service import who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import tags
 from wherry.hub.store.sql import Tx
 from wherry.hub.web import images
@@ -39,7 +39,7 @@ def _page(request: HttpRequest, name: str, reference: str) -> HttpResponse:
     platform = request.GET.get("platform", "")[:200]
     load = surroundings().load
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "tags")
         page = images.page(tx, found["repository"], reference, platform, load)
         one = tags.shown(tx, name, reference) if ":" not in reference else None
@@ -60,7 +60,7 @@ def _page(request: HttpRequest, name: str, reference: str) -> HttpResponse:
 def raw(request: HttpRequest, name: str, digest: str) -> HttpResponse:
     """A manifest as it was pushed. As a file: a browser must not take it for anything else."""
 
-    def find(tx: Tx, caller: Caller) -> bytes:
+    def find(tx: Tx, caller: HubCaller) -> bytes:
         who.readable(tx, caller, name)
         return images.resolve(tx, name, digest).body
 
@@ -80,7 +80,7 @@ def compare(request: HttpRequest, name: str) -> HttpResponse:
     platform = request.GET.get("platform", "")[:200]
     load = surroundings().load
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "tags")
         _, newest = tags.shown_page(tx, name, "", "last_updated", 100, 0)
         found["choices"] = [one.name for one in newest]

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from wherry.errors import InvalidArgument
 from wherry.hub.core import rights
 from wherry.hub.service import namespaces, repositories, who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import cards, orgs, stars
 from wherry.hub.store import teams as team_rows
 from wherry.hub.store.cards import Search
@@ -41,7 +41,7 @@ def _form(view: View) -> View:
     return require_http_methods(["GET", "HEAD", "POST"])(signed_in(view))
 
 
-def head(tx: Tx, caller: Caller, name: str, tab: str) -> dict[str, Any]:
+def head(tx: Tx, caller: HubCaller, name: str, tab: str) -> dict[str, Any]:
     """What the head of each page of a namespace needs. :raises NotFound:"""
     found, role = who.namespace(tx, caller, name)
     account = caller.principal.account
@@ -58,7 +58,7 @@ def head(tx: Tx, caller: Caller, name: str, tab: str) -> dict[str, Any]:
 def overview(request: HttpRequest, name: str) -> HttpResponse:
     page = max(1, number(request.GET.get("page", ""), 1, 4000))
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "repositories")
         asked = Search(namespace=name, sort="name")
         lines = cards.find(tx, caller.principal, asked, PAGE + 1, (page - 1) * PAGE)
@@ -101,7 +101,7 @@ def new(request: HttpRequest) -> HttpResponseBase:
 def _page(
     request: HttpRequest, name: str, tab: str, template: str, more: Any, extra: dict[str, Any] | None = None
 ) -> HttpResponse:
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         return {**more(tx, caller), **head(tx, caller, name, tab), **(extra or {})}
 
     return render(request, template, look(request, find))
@@ -136,7 +136,7 @@ def members(request: HttpRequest, name: str) -> HttpResponseBase:
                 f"/n/{name}" if leaving else here, here,
             )  # fmt: skip
 
-    def more(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def more(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         lines = namespaces.members(tx, caller, name)
         _, role = who.namespace(tx, caller, name)
         factors = {
@@ -195,7 +195,7 @@ def teams(request: HttpRequest, name: str) -> HttpResponseBase:
     action, team = posted(request, "action"), posted(request, "team").lower()
     account, level = posted(request, "account").lower(), posted(request, "level")
 
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         if action == "add":
             namespaces.add_team(tx, caller, name, team)
         elif action == "remove":
@@ -230,7 +230,7 @@ def robots(request: HttpRequest, name: str) -> HttpResponseBase:
             return go(here)
     elif request.method == "POST":
 
-        def work(tx: Tx, caller: Caller) -> None:
+        def work(tx: Tx, caller: HubCaller) -> None:
             if action == "remove":
                 namespaces.remove_robot(tx, caller, name, robot)
             elif action == "trust":
@@ -265,7 +265,7 @@ def settings(request: HttpRequest, name: str) -> HttpResponseBase:
         )  # fmt: skip
     action = posted(request, "action")
 
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         if action == "describe":
             title, about, link = (posted(request, key) for key in ("title", "about", "link"))
             namespaces.describe(tx, caller, name, title, about, link)

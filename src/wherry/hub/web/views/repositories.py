@@ -16,7 +16,7 @@ from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import repositories
 from wherry.hub.service import tags as tagging
 from wherry.hub.service import who as rules_of
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import events, manifests, profiles, reports, rules, stars
 from wherry.hub.store import insights as pulls
 from wherry.hub.store import repositories as repository_rows
@@ -31,7 +31,7 @@ PAGE = 25
 PERIODS = (7, 30, 90, 365)
 
 
-def head(tx: Tx, caller: Caller, name: str, tab: str) -> dict[str, Any]:
+def head(tx: Tx, caller: HubCaller, name: str, tab: str) -> dict[str, Any]:
     """What the head of each page of a repository needs. :raises Refusal: the caller cannot read it."""
     found = rules_of.readable(tx, caller, name)
     account = caller.principal.account
@@ -49,7 +49,7 @@ def head(tx: Tx, caller: Caller, name: str, tab: str) -> dict[str, Any]:
 def moved(request: HttpRequest, name: str) -> HttpResponsePermanentRedirect | None:
     """To the new name of a renamed repository, if the caller can read that."""
 
-    def find(tx: Tx, caller: Caller) -> str | None:
+    def find(tx: Tx, caller: HubCaller) -> str | None:
         if repository_rows.find(tx, name) is not None:
             return None
         after = repository_rows.renamed(tx, name)
@@ -73,7 +73,7 @@ def overview(request: HttpRequest, name: str) -> HttpResponseBase:
         return there
     load = surroundings().load
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "overview")
         repository: RepositoryProfile = found["repository"]
         _, newest = rows.shown_page(tx, name, "", "last_updated", 8, 0)
@@ -107,7 +107,7 @@ def tags(request: HttpRequest, name: str) -> HttpResponse:
     sort = sort if sort.lstrip("-") in ("last_updated", "name") else "last_updated"
     page = max(1, number(request.GET.get("page", ""), 1, 4000))
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "tags")
         total, lines = rows.shown_page(tx, name, part, sort, PAGE, (page - 1) * PAGE)
         fixed = rules.all_of(tx, rules.IMMUTABLE)
@@ -139,7 +139,7 @@ def change_tags(request: HttpRequest, name: str) -> HttpResponse:
     chosen = request.POST.getlist("tag")[:100]
     action = posted(request, "action")
 
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         for tag in chosen:
             if action == "delete":
                 tagging.delete(tx, caller, name, tag)
@@ -159,7 +159,7 @@ def history(request: HttpRequest, name: str, tag: str) -> HttpResponseBase:
     if request.method == "POST":
         return signed_in(_revert)(request, name, tag)
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "tags")
         moves = rows.history(tx, name, tag)
         present = rows.shown(tx, name, tag)
@@ -180,7 +180,7 @@ def history(request: HttpRequest, name: str, tag: str) -> HttpResponseBase:
 def _revert(request: HttpRequest, name: str, tag: str) -> HttpResponse:
     digest = posted(request, "digest")
 
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         tagging.revert(tx, caller, name, tag, digests.check(digest))
 
     return change(request, work, f"{tag} points to {digest[7:19]} now", f"/r/{name}/-/history/{tag}")
@@ -190,7 +190,7 @@ def _revert(request: HttpRequest, name: str, tag: str) -> HttpResponse:
 def activity(request: HttpRequest, name: str) -> HttpResponse:
     before = number(request.GET.get("before", ""), 2**62, 2**62) or 2**62
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "activity")
         lines = events.page(tx, repository=name, before=before, count=PAGE + 1)
         more = lines[PAGE - 1].id if len(lines) > PAGE else None
@@ -208,7 +208,7 @@ def _period(request: HttpRequest) -> int:
 def insights(request: HttpRequest, name: str) -> HttpResponse:
     days = _period(request)
 
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "insights")
         number_ = found["repository"].id
         splits = {kind: pulls.split(tx, number_, days, kind) for kind in pulls.KINDS}
@@ -230,7 +230,7 @@ def _date(day: int) -> str:
 
 @require_safe
 def insights_csv(request: HttpRequest, name: str) -> HttpResponse:
-    def find(tx: Tx, caller: Caller) -> list[tuple[int, str, str, str, int]]:
+    def find(tx: Tx, caller: HubCaller) -> list[tuple[int, str, str, str, int]]:
         return pulls.rows_of(tx, rules_of.readable(tx, caller, name).id, _period(request))
 
     out = io.StringIO()

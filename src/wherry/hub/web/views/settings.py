@@ -12,14 +12,14 @@ from django.views.decorators.http import require_http_methods
 from wherry.errors import InvalidArgument
 from wherry.hub.core import categories, rights
 from wherry.hub.service import automation, repositories, who
-from wherry.hub.service.who import Caller
+from wherry.hub.service.who import HubCaller
 from wherry.hub.store import aliases
 from wherry.hub.store.sql import Tx
 from wherry.hub.web.asking import View, caller_of, change, look, optional, posted, signed_in
 from wherry.hub.web.rows import write
 from wherry.hub.web.views.repositories import head
 
-Work = Callable[[Tx, Caller], Any]
+Work = Callable[[Tx, HubCaller], Any]
 
 
 def _form(view: View) -> View:
@@ -27,16 +27,16 @@ def _form(view: View) -> View:
 
 
 def _page(
-    request: HttpRequest, name: str, template: str, more: Callable[[Tx, Caller], dict[str, Any]]
+    request: HttpRequest, name: str, template: str, more: Callable[[Tx, HubCaller], dict[str, Any]]
 ) -> HttpResponse:
-    def find(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         who.manageable(tx, caller, name)
         return head(tx, caller, name, "settings") | more(tx, caller)
 
     return render(request, template, look(request, find))
 
 
-def _unknown(tx: Tx, caller: Caller) -> None:
+def _unknown(tx: Tx, caller: HubCaller) -> None:
     raise InvalidArgument("unknown action")
 
 
@@ -54,7 +54,7 @@ def general(request: HttpRequest, name: str) -> HttpResponseBase:
     action, after = posted(request, "action"), posted(request, "after").lower()
 
     def confirmed(work: Work) -> Work:
-        def checked(tx: Tx, caller: Caller) -> Any:
+        def checked(tx: Tx, caller: HubCaller) -> Any:
             if posted(request, "confirm") != name:
                 raise InvalidArgument("type the name of the repository to confirm")
             return work(tx, caller)
@@ -108,7 +108,7 @@ def access(request: HttpRequest, name: str) -> HttpResponseBase:
     level = posted(request, "level")
     account = posted(request, "account").lower()
 
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         if level not in (*rights.LEVELS, "none"):
             raise InvalidArgument("choose a level")
         repositories.grant(tx, caller, name, account, None if level == "none" else level)
@@ -117,7 +117,7 @@ def access(request: HttpRequest, name: str) -> HttpResponseBase:
     return change(request, work, told, f"/r/{name}/-/settings/access")
 
 
-def _teams(tx: Tx, caller: Caller, name: str) -> list[tuple[str, str, str]]:
+def _teams(tx: Tx, caller: HubCaller, name: str) -> list[tuple[str, str, str]]:
     """Teams that have a level here: the team, the repository (or ``*``), the level."""
     rows = tx.all(
         "SELECT t.name, coalesce(r.name, '*'), g.level FROM team_grant g JOIN team t ON t.id = g.team_id"
@@ -136,7 +136,7 @@ def rules(request: HttpRequest, name: str) -> HttpResponseBase:
     if request.method == "POST":
         action = posted(request, "action")
 
-        def work(tx: Tx, caller: Caller) -> None:
+        def work(tx: Tx, caller: HubCaller) -> None:
             if action == "remove":
                 automation.remove_rule(tx, caller, name, optional(request, "rule") or 0)
             else:
@@ -154,7 +154,7 @@ def rules(request: HttpRequest, name: str) -> HttpResponseBase:
         for key in ("last", "days")
     )
 
-    def more(tx: Tx, caller: Caller) -> dict[str, Any]:
+    def more(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found: dict[str, Any] = {
             "rules": automation.rules_of(tx, caller, name),
             "tried": {"tags": pattern, "last": last, "days": days},
@@ -189,7 +189,7 @@ def webhooks(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def _raising(error: Exception) -> Work:
-    def work(tx: Tx, caller: Caller) -> None:
+    def work(tx: Tx, caller: HubCaller) -> None:
         raise error
 
     return work

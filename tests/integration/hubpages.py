@@ -9,6 +9,11 @@ import contextlib
 import http.cookiejar
 import json
 import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hublab import ADMIN, CONFIG, INDEX, LAYER, MANIFEST, LabHub, sha
+from hublab import ADMIN, CONFIG, INDEX, LAYER, MANIFEST, LabHub, hub, sha
 
 CHROMIUM = "/usr/bin/chromium"
 AXE = Path(__file__).parent.parent.parent / ".cache" / "axe" / "axe.min.js"
@@ -161,7 +166,8 @@ class Visitor:
         return page
 
     def log_in(self, name: str, password: str = PASSWORD) -> Visitor:
-        self.post("/account/login/", {"login": name, "password": password}, status=302)
+        page = self.post("/account/login/", {"login": name, "password": password}, status=302)
+        assert page.headers["Location"] == "/", page.headers["Location"]
         return self
 
 
@@ -219,3 +225,54 @@ def browser() -> Iterator[Any]:
             yield started
         finally:
             started.close()
+
+
+@contextlib.contextmanager
+def pages(*more: str, secure: bool = False) -> Iterator[LabHub]:
+    """A hub whose address is known from the start, which sends its mail into files below :func:`mails`."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    mail = tempfile.mkdtemp(prefix="whm")
+    address = f"http{'s' if secure else ''}://127.0.0.1:{port}"
+    try:
+        with hub(
+            "--listen", f"127.0.0.1:{port}", "--url", address, "--mail", f"file://{mail}",
+            "--admin-second-factor", "false", "--collect-every", "1", *more,
+        ) as lab:  # fmt: skip
+            MAILS[lab.port] = Path(mail)
+            yield lab
+    finally:
+        shutil.rmtree(mail, ignore_errors=True)
+
+
+MAILS: dict[int, Path] = {}
+
+
+def mails(lab: LabHub) -> str:
+    """All mail that the hub has sent so far, as text."""
+    files = sorted(MAILS[lab.port].iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return "\n".join(path.read_text() for path in files)
+
+
+def routes() -> list[str]:
+    """The paths of all pages, with the kinds of their places: ``r/<repo:name>/-/tags``."""
+    program = """
+import sys
+from wherry.hub.web.configuring import WebConfig, configure
+configure(WebConfig(database=sys.argv[1], secret="x"))
+from django.urls import get_resolver
+def walk(patterns, before):
+    for one in patterns:
+        path = before + str(one.pattern)
+        if hasattr(one, "url_patterns"):
+            walk(one.url_patterns, path)
+        else:
+            print(path)
+walk(get_resolver().url_patterns, "")
+"""
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [sys.executable, "-c", program, f"{scratch}/hub.db"], capture_output=True, text=True, check=True
+        )
+    return done.stdout.split()

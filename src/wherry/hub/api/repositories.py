@@ -7,7 +7,7 @@ from typing import Any
 
 from wherry.errors import InvalidArgument
 from wherry.hub.api.routes import ROUTES, ApiAsk
-from wherry.hub.core import categories, digests, names
+from wherry.hub.core import categories, names
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import automation, repositories, who
 from wherry.hub.service import tags as tagging
@@ -227,7 +227,7 @@ def history(tx: Tx, ask: ApiAsk) -> Any:
 @ROUTES.add("POST", f"{_REPOSITORY}/-/tags/{{tag}}/revert")
 def revert(tx: Tx, ask: ApiAsk) -> Any:
     """Point a tag to an earlier image: digest."""
-    tagging.revert(tx, ask.caller, ask.repository, ask.place("tag"), digests.check(ask.text("digest")))
+    tagging.revert(tx, ask.caller, ask.repository, ask.place("tag"), ask.text("digest"))
     return tag(tx, ask)
 
 

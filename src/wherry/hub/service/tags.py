@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wherry.errors import InvalidArgument
-from wherry.hub.core import names, rights
+from wherry.hub.core import digests, names, rights
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import who
 from wherry.hub.service.who import HubCaller
@@ -27,6 +27,7 @@ def revert(tx: Tx, caller: HubCaller, name: str, tag: str, digest: str) -> None:
     """
     who.writable(tx, caller, name)
     names.check_tag(tag)
+    digests.check(digest)
     if who.may(tx, caller, name, rights.DELETE):
         manifests.undelete(tx, name, digest)
     tags.revert(tx, name, tag, digest, caller.account, caller.name, caller.settings)

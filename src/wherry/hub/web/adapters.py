@@ -3,13 +3,16 @@ allauth, apart from its addresses and templates."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from allauth.account import signals as account_signals
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.authentication import get_authentication_records
 from allauth.account.decorators import reauthentication_required
 from allauth.account.models import EmailAddress
+from allauth.account.stages import EmailVerificationStage
 from allauth.mfa import signals as factor_signals
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
@@ -18,6 +21,7 @@ from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponseBase
 
@@ -34,7 +38,13 @@ from wherry.hub.web.rows import read, write
 def recently_logged_in(
     request: HttpRequest, view: Callable[[HttpRequest], HttpResponseBase]
 ) -> HttpResponseBase:
-    """Answer by a view for which the password must have been given in the last minutes."""
+    """Answer by a view for which somebody must have logged in within the last minutes, or must give the
+    password again. Who has none, because another service vouches, logs in there again."""
+    records = get_authentication_records(request, cast(Person, request.user))
+    if records and time.time() - records[-1]["at"] < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT:
+        return view(request)
+    if not HubAccounts(request).get_reauthentication_methods(request.user):
+        return redirect_to_login(request.path)
     answer: HttpResponseBase = reauthentication_required(view)(request)
     return answer
 
@@ -51,6 +61,21 @@ def invitation_of(request: HttpRequest) -> Invitation | None:
 def _is_open(request: HttpRequest) -> bool:
     mode = settings.HUB.sign_up
     return mode == "open" or (mode == "invitation" and invitation_of(request) is not None)
+
+
+class ConfirmedAddress(EmailVerificationStage):
+    """Who signed up must confirm an address before the first log-in. An account that the operator made need
+    not: it has no address, or one that the operator vouches for."""
+
+    def handle(self) -> tuple[HttpResponseBase | None, bool]:
+        user: Any = self.login.user
+        # Without an account: the form of somebody whose address is in use already, who is not to notice.
+        if user is not None and not EmailAddress.objects.filter(user=user).exists():
+            if user.email:
+                EmailAddress.objects.create(user=user, email=user.email.lower(), primary=True, verified=True)
+            return None, True
+        answer: tuple[HttpResponseBase | None, bool] = super().handle()  # type: ignore[no-untyped-call]
+        return answer
 
 
 class HubAccounts(DefaultAccountAdapter):
@@ -86,6 +111,10 @@ class HubAccounts(DefaultAccountAdapter):
         if settings.HUB.mail and found is not None and found.email and found.email == email.lower():
             return True
         return bool(super().is_email_verified(request, email))
+
+    def get_login_stages(self) -> list[str]:
+        ours = f"{__name__}.{ConfirmedAddress.__name__}"
+        return [ours if one.endswith("EmailVerificationStage") else one for one in super().get_login_stages()]
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """The bridge has set it, from trusted proxies only."""

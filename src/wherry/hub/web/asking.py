@@ -11,7 +11,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
-from django.utils.http import url_has_allowed_host_and_scheme
 
 from wherry.errors import Conflict, InvalidArgument, NotFound
 from wherry.hub.core.reach import Rules
@@ -112,13 +111,6 @@ def go(path: str) -> HttpResponseRedirect:
     response = HttpResponseRedirect(path)
     response.status_code = 303
     return response
-
-
-def back(request: HttpRequest, usual: str) -> HttpResponseRedirect:
-    """To the page that the form names, if it is one of ours."""
-    path = posted(request, "next")
-    safe = path.startswith("/") and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
-    return go(path if safe else usual)
 
 
 def change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,6 @@ def configure(config: WebConfig) -> None:
         **_mail(config),
     )  # fmt: skip
     django.setup()
+    # What clients do wrong is in their answers; it is no matter for the operator's log.
+    logging.getLogger("django.security").setLevel(logging.CRITICAL)
+    logging.getLogger("django.request").setLevel(logging.ERROR)

@@ -116,7 +116,8 @@ def refused(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def malformed(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return page(request, 400, "The request cannot be understood.")
+    # Without a template: it would ask for the host, which may be what is wrong.
+    return HttpResponse("The request cannot be understood.\n", status=400, content_type="text/plain")
 
 
 def forged(request: HttpRequest, reason: str = "") -> HttpResponse:

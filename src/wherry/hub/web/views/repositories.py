@@ -11,11 +11,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from wherry.hub.core import digests, rights
+from wherry.hub.core import rights
 from wherry.hub.core.refusals import Refusal
-from wherry.hub.service import repositories
+from wherry.hub.service import repositories, who
 from wherry.hub.service import tags as tagging
-from wherry.hub.service import who as rules_of
 from wherry.hub.service.who import HubCaller
 from wherry.hub.store import events, manifests, profiles, reports, rules, stars
 from wherry.hub.store import insights as pulls
@@ -33,13 +32,13 @@ PERIODS = (7, 30, 90, 365)
 
 def head(tx: Tx, caller: HubCaller, name: str, tab: str) -> dict[str, Any]:
     """What the head of each page of a repository needs. :raises Refusal: the caller cannot read it."""
-    found = rules_of.readable(tx, caller, name)
+    found = who.readable(tx, caller, name)
     account = caller.principal.account
     return {
         "repository": found,
         "tab": tab,
-        "can_push": rules_of.may(tx, caller, name, rights.PUSH),
-        "can_manage": rules_of.may(tx, caller, name, rights.DELETE),
+        "can_push": who.may(tx, caller, name, rights.PUSH),
+        "can_manage": who.may(tx, caller, name, rights.DELETE),
         "starred": account is not None and stars.is_starred(tx, account, found.id),
         "followed": account is not None and stars.is_followed(tx, account, found.id),
         "reasons": reports.REASONS,
@@ -140,6 +139,7 @@ def change_tags(request: HttpRequest, name: str) -> HttpResponse:
     action = posted(request, "action")
 
     def work(tx: Tx, caller: HubCaller) -> None:
+        who.writable(tx, caller, name)
         for tag in chosen:
             if action == "delete":
                 tagging.delete(tx, caller, name, tag)
@@ -181,7 +181,7 @@ def _revert(request: HttpRequest, name: str, tag: str) -> HttpResponse:
     digest = posted(request, "digest")
 
     def work(tx: Tx, caller: HubCaller) -> None:
-        tagging.revert(tx, caller, name, tag, digests.check(digest))
+        tagging.revert(tx, caller, name, tag, digest)
 
     return change(request, work, f"{tag} points to {digest[7:19]} now", f"/r/{name}/-/history/{tag}")
 
@@ -231,7 +231,7 @@ def _date(day: int) -> str:
 @require_safe
 def insights_csv(request: HttpRequest, name: str) -> HttpResponse:
     def find(tx: Tx, caller: HubCaller) -> list[tuple[int, str, str, str, int]]:
-        return pulls.rows_of(tx, rules_of.readable(tx, caller, name).id, _period(request))
+        return pulls.rows_of(tx, who.readable(tx, caller, name).id, _period(request))
 
     out = io.StringIO()
     writer = csv.writer(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -23,14 +24,20 @@ Work = Callable[[Tx, HubCaller], Any]
 
 
 def _form(view: View) -> View:
-    return require_http_methods(["GET", "HEAD", "POST"])(signed_in(view))
+    """A page of settings. To others than managers it gives nothing away, whatever the form has."""
+
+    @wraps(view)
+    def managed(request: HttpRequest, name: str, *args: Any, **named: Any) -> HttpResponseBase:
+        look(request, lambda tx, caller: who.manageable(tx, caller, name))
+        return view(request, name, *args, **named)
+
+    return require_http_methods(["GET", "HEAD", "POST"])(signed_in(managed))
 
 
 def _page(
     request: HttpRequest, name: str, template: str, more: Callable[[Tx, HubCaller], dict[str, Any]]
 ) -> HttpResponse:
     def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
-        who.manageable(tx, caller, name)
         return head(tx, caller, name, "settings") | more(tx, caller)
 
     return render(request, template, look(request, find))

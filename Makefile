@@ -9,7 +9,7 @@ ARCHITECTURE ?= amd64
 MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
 PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
 
-.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench deb clean
+.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench bench-scale deb clean
 .PHONY: ci-versions test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
 
 help:            ## this list
@@ -82,6 +82,11 @@ types: setup-tests ## mypy, strict
 
 bench: setup     ## side by side with Docker Engine, where it is installed
 	$(PY) bench/run.py
+
+bench-scale:     ## cost against number: containers, ports, networks, images, volumes, streams; pictures in docs/pictures
+	@scripts/setup --with-bench
+	mkdir -p docs/pictures
+	$(PY) bench/scale.py --pictures docs/pictures
 
 deb: setup       ## Debian packages in dist/ (SUITE=bookworm, ARCHITECTURE=amd64)
 	$(PY) packaging/deb.py --suite $(SUITE) --architecture $(ARCHITECTURE)

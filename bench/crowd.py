@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import asking
 from commands import Failed
 from engines import BIN, memory
 from rooms import cgroup_directories
@@ -37,17 +37,6 @@ CLIENTS = 8
 """Clients that start containers at the same time, to come from one count to the next."""
 INSIDE = "WHERRY_CROWD_INSIDE"
 _ADOPTED = "took over"
-
-
-class Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=300)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 class Daemon:
@@ -105,13 +94,7 @@ class Daemon:
     def ask(
         self, method: str, path: str, body: Any = None, *, ok: tuple[int, ...], plain: bool = False
     ) -> Any:
-        with contextlib.closing(Connection(self.socket)) as connection:
-            headers = {"Content-Type": "application/json"} if body is not None else {}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            data = answer.read()
-        if answer.status not in ok:
-            raise Failed(f"{method} {path}: {answer.status} {data[:300]!r}")
+        data = asking.ask(self.socket, method, path, body, ok=ok)
         return json.loads(data) if data and not plain else data
 
     def create(self) -> str:

@@ -12,12 +12,14 @@ engine; its pid namespace makes its end complete. Only /sys/fs/cgroup is shared,
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import commands
 from commands import Failed
@@ -33,6 +35,8 @@ class Engine:
     """A daemon and how clients reach it. ``directory`` is new and on a real disk."""
 
     name = ""
+    options: ClassVar[dict[str, Any]] = {}
+    """What ``daemon.json`` says."""
 
     def __init__(self, directory: Path, cli: str) -> None:
         """:param cli: the docker CLI, the same for every engine."""
@@ -52,7 +56,7 @@ class Engine:
         """Start the daemon and wait for its first answer. :raises Failed: there is none."""
         for directory in (self.root, self.exec, self._home):
             directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "daemon.json").write_text("{}")
+        (self.directory / "daemon.json").write_text(json.dumps(self.options))
         self.socket.unlink(missing_ok=True)
         self._room = Room(self.directory, self.argv(), self.cgroup)
         try:
@@ -72,6 +76,16 @@ class Engine:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def replace(self) -> None:
+        """Kill the daemon, leave its containers running, and wait for the first answer of a new one."""
+        assert self._room is not None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+            held.connect(str(self.socket))
+            self._room.again()
+            with contextlib.suppress(ConnectionResetError):
+                held.recv(1)  # ends with the old one
+        self._wait_ready(self._room)
 
     @property
     def room_pid(self) -> int:

@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import closing
 
+import asking
 import crowd
 
 LINE = b"x" * 99 + b"\n"
@@ -24,7 +25,7 @@ LINE = b"x" * 99 + b"\n"
 def count(daemon: crowd.Daemon, container: str) -> int:
     """Bytes of the container's that a follower is sent, told by their number of ``x``, which no frame's head
     has here: a client in Python that looks at every frame would take longer than the daemon."""
-    with closing(crowd.Connection(daemon.socket)) as connection:
+    with closing(asking.Connection(daemon.socket)) as connection:
         connection.request("GET", f"/containers/{container}/logs?follow=1&stdout=1&stderr=1")
         answer = connection.getresponse()
         found = 0

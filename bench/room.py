@@ -2,8 +2,8 @@
 
 Started by ``engines.Room`` through unshare(1) as ``room.py PROGRAM [ARGUMENT ...]``. It prepares the
 namespaces, runs the daemon, reaps whatever the daemon's children leave behind, and ends the daemon when
-its standard input ends. So the room goes away with the bench, however that ends, and the kernel kills
-every process of a pid namespace whose first process has gone.
+its standard input ends; a line there kills the daemon and starts another. So the room goes away with the
+bench, however that ends, and the kernel kills every process of a pid namespace whose first process has gone.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def reap(daemon: int) -> bool:
         ended = ended or pid == daemon
 
 
-def supervise(daemon: int) -> None:
-    """Until the daemon has ended; standard input's end asks it to."""
+def supervise(argv: list[str]) -> None:
+    """Until the daemon has ended; standard input's end asks it to, and a line there is for another one."""
+    daemon = _spawned(argv)
     wake_read, wake_write = socket.socketpair()
     wake_write.setblocking(False)
     signal.set_wakeup_fd(wake_write.fileno())
@@ -60,21 +61,24 @@ def supervise(daemon: int) -> None:
             for key, _events in selector.select(left):
                 if key.fileobj is wake_read:
                     wake_read.recv(64)
-                elif not os.read(sys.stdin.fileno(), 64):
+                elif os.read(sys.stdin.fileno(), 64):
+                    os.kill(daemon, signal.SIGKILL)
+                    os.waitpid(daemon, 0)
+                    daemon = _spawned(argv)
+                else:
                     selector.unregister(sys.stdin)
                     os.kill(daemon, signal.SIGTERM)
                     deadline = time.monotonic() + GRACE
 
 
+def _spawned(argv: list[str]) -> int:
+    null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    return os.posix_spawnp(argv[0], argv, os.environ, file_actions=[null])
+
+
 def main() -> None:
     prepare()
-    pid = os.posix_spawnp(
-        sys.argv[1],
-        sys.argv[1:],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
-    )
-    supervise(pid)
+    supervise(sys.argv[1:])
 
 
 if __name__ == "__main__":

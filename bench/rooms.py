@@ -78,6 +78,11 @@ class Room:
                     found[int(entry.name)] = (entry / "comm").read_text().strip()
         return found
 
+    def again(self) -> None:
+        """Kill the daemon and start another, with everything else in the room as it is."""
+        assert self._process is not None and self._process.stdin is not None
+        os.write(self._process.stdin.fileno(), b"again\n")
+
     def stop(self) -> None:
         """End the daemon, and with it everything in the room. :raises Failed: something is left."""
         process, self._process = self._process, None

@@ -16,6 +16,7 @@ TESTS = Path(__file__).parent
 # Which rooms a room may import besides itself. ``errors`` and the package's own version are everyone's.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "memory": set(),
     "mishaps": set(),
     "threads": set(),
     "model": set(),
@@ -38,12 +39,14 @@ ALLOWED: dict[str, set[str]] = {
     "rpc": set(),
     "api": {"engine", "wire", "model"},
     "buildkit": {"engine", "rpc", "wire", "model"},
+    "metrics": {"engine", "state", "model"},
     "client": {"wire", "model"},
     "compose": {"client", "wire", "model"},
     "cli": {"compose", "client", "wire", "model"},
     "doctor": {"network", "runtime", "state", "linux", "model"},
     "daemon": {
-        "doctor", "api", "buildkit", "rpc", "engine", "wire", "images", "storage", "dockerfile", "solver",
+        "doctor", "api", "buildkit", "metrics",
+        "rpc", "engine", "wire", "images", "storage", "dockerfile", "solver",
         "registry",
         "network",
         "volumes", "runtime", "logs", "state", "linux", "model",
@@ -53,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "hub": {"registry", "client", "model"},
 }  # fmt: skip
 
-EVERYONES = {"errors", "mishaps", "threads"}
+EVERYONES = {"errors", "memory", "mishaps", "threads"}
 
 # The rooms within the engine, from the top: what one may import besides its own files and the ground.
 # ``None`` is the engine's root: its ground, and ``engine.py``, which joins the rooms.
@@ -93,7 +96,7 @@ LONG: dict[str, str] = {
 
 # Modules of the outside world that only one room may touch.
 ONLY_IN: dict[str, set[str]] = {
-    "ctypes": {"linux"},
+    "ctypes": {"linux", "memory"},
     "subprocess": {"linux", "cli", "client", "doctor"},
     "sqlite3": {"state", "hub"},
     "psycopg": {"hub"},
@@ -104,7 +107,8 @@ ONLY_IN: dict[str, set[str]] = {
     "allauth": {"hub"},
     "markdown_it": {"hub"},
     "nh3": {"hub"},
-    "aiohttp": {"api", "registry", "hub"},
+    "aiohttp": {"api", "registry", "hub", "metrics"},
+    "prometheus_client": {"metrics"},
     "h2": {"rpc"},
     "hyperframe": {"rpc"},
     "google": {"rpc", "buildkit"},

@@ -134,6 +134,11 @@ class Pool:
             finally:
                 self._idle -= 1
 
+    def load(self) -> tuple[int, int]:
+        """How many threads are at work, and how many jobs wait for one."""
+        with self._changed:
+            return self._threads - self._idle, len(self._waiting)
+
     def wait_until_quiet(self, deadline: float) -> bool:
         """Wait until no job is under way or in line; whether that came before ``deadline`` (monotonic)."""
         with self._changed:

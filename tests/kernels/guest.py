@@ -42,6 +42,7 @@ def main() -> None:
     os.environ["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     _show_modules(Path(job["modules"]))
     _mount_all()
+    _show_copies(job["copied"])
     _set_up_cgroups()
     _set_up_network()
     # as systemd has it for services; the kernel's own limit is 4096
@@ -80,6 +81,12 @@ def _mount_all() -> None:
     for path, value in (("kernel/pid_max", "4194304"), ("kernel/hung_task_timeout_secs", "0")):
         if Path("/proc/sys", path).exists():
             Path("/proc/sys", path).write_text(value)
+
+
+def _show_copies(copied: dict[str, str]) -> None:
+    """The copies on the disk in place of what they are copies of."""
+    for path, copy in copied.items():
+        _run("mount", "--bind", f"{_LAB}/{copy}", path)
 
 
 def _set_up_cgroups() -> None:

@@ -30,6 +30,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import disk
+
 BROKEN = 120
 """The machine did not come up, or ended before the command did."""
 TIMED_OUT = 124
@@ -263,17 +265,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _write_parts(directory: Path, kernel: Kernel, command: Sequence[str]) -> None:
     """The first file system, an empty disk, and the job."""
     environment = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PREFIXES)}
+    copied = disk.trees(PROJECT)
     job = {
         "command": list(command),
+        "copied": {str(path): f"{disk.COPIES}{path}" for path in copied},
         "directory": str(PROJECT),
         "environment": environment,
         "modules": str(kernel.modules),
     }
     (directory / "job").write_text(json.dumps(job))
-    disk = directory / "disk"
-    with disk.open("wb") as file:
-        file.truncate(_DISK_BYTES)
-    _run("mkfs.ext4", "-q", "-F", str(disk))
+    try:
+        disk.make(directory / "disk", _DISK_BYTES, copied, directory / "staging")
+    except subprocess.CalledProcessError as e:
+        raise MachineError(f"no disk could be made: {e.stderr.strip()}") from e
     tree = directory / "tree"
     for name in ("bin", "modules"):
         (tree / name).mkdir(parents=True)

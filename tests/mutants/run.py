@@ -4,9 +4,9 @@
                             where only some have changed
     run.py [--sample N]     N wrong lines of each room, chosen by --seed; exit status 1 below 90 % noticed
 
-A wrong line is tried in a copy of ``src``, with the quickest tests that run it: those of ``tests/unit``
-first, then those that start daemons, at most ``--tests`` of them. One that hangs is noticed too. What nobody
-notices and why that is fine stands in ``survivors.txt``; it counts neither way.
+A wrong line is tried in a copy of ``src``, with the tests that run it and most of its file: those of
+``tests/unit`` first, then those that start daemons, at most ``--tests`` of them. One that hangs is noticed
+too. What nobody notices and why that is fine stands in ``survivors.txt``; it counts neither way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,8 +40,10 @@ ROOMS = ("storage", "engine", "network", "runtime", "registry")
 MAP = TOP / ".cache" / "mutants" / "map.json"
 SURVIVORS = HERE / "survivors.txt"
 ENOUGH = 0.9
+SECONDS = 60.0
+"""That the tests of one wrong line together took when they were noted."""
 LIMIT = 240.0
-"""Seconds that the tests of one wrong line may take."""
+"""Seconds that they may take now, after which the wrong line counts as one that hangs."""
 CHILDREN = {
     "storage/confined/child": (
         "tests/unit/storage/confined",
@@ -60,7 +63,7 @@ Map = dict[str, Any]
 
 
 def make_map(workers: int, paths: list[str]) -> None:
-    """Run the tests once, slowly, and note what they run."""
+    """Run what ``make test`` runs once, slowly, and note the lines that each test is at."""
     import coverage
 
     with tempfile.TemporaryDirectory(prefix="wh-map-") as place:
@@ -72,7 +75,7 @@ def make_map(workers: int, paths: list[str]) -> None:
         }
         report = Path(place) / "report.xml"
         argv = [sys.executable, *PYTEST, "-p", "covering", "-n", str(workers), "--dist", "loadgroup"]
-        argv += ["-m", "not slow", f"--junit-xml={report}", *paths]
+        argv += ["-m", "not slow and not thorough", f"--junit-xml={report}", *paths]
         subprocess.run(argv, cwd=TOP, env=env, check=False)
         whole = coverage.CoverageData(basename=f"{place}/whole")
         for file in sorted(Path(place).glob("data.*")):
@@ -110,22 +113,23 @@ def _seconds(report: Path) -> dict[str, float]:
 
 
 def tests_of(wrong: Wrong, known: Map, most: int) -> list[str]:
-    """Those that run the line, the quickest first; tests without daemons before those with."""
+    """Those that run the line. First those that run most of its file, as that is what they are about; of
+    those that run as much the quickest. Not more than ``SECONDS`` of them together."""
     for beginning, tests in CHILDREN.items():
         if wrong.file.startswith(beginning):
             return list(tests)
     of_file: dict[str, list[str]] = known["lines"].get(wrong.file, {})
     seconds: dict[str, float] = known["seconds"]
+    about = Counter(test for tests in of_file.values() for test in tests)
     running = [test for test in of_file.get(str(wrong.line), []) if test in seconds]
-    running.sort(key=lambda test: (not test.startswith("tests/unit/"), seconds[test]))
+    running.sort(key=lambda test: (-about[test], seconds[test]))
     chosen: list[str] = []
-    files: dict[str, int] = {}
-    for test in running:  # not all from one file: they look at the same things
-        file = test.partition("::")[0]
-        if files.get(file, 0) < max(3, most // 4):
-            files[file] = files.get(file, 0) + 1
+    left = SECONDS
+    for test in running:
+        if len(chosen) < most and (left > seconds[test] or not chosen):
             chosen.append(test)
-    return chosen[:most]
+            left -= seconds[test]
+    return sorted(chosen, key=lambda test: (not test.startswith("tests/unit/"), seconds[test]))
 
 
 # ---- trying ---------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ def main() -> int:
     parser.add_argument("--map", action="store_true", help="only note which tests run which line")
     parser.add_argument("--sample", type=int, default=20, help="wrong lines a room; 0 for every one")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tests", type=int, default=12, help="tests that a wrong line is shown to")
+    parser.add_argument("--tests", type=int, default=50, help="tests that a wrong line is shown to")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rooms", nargs="*", default=list(ROOMS))
     parser.add_argument("--paths", nargs="*", default=["tests/unit", "tests/suites", "tests/integration"])

@@ -28,6 +28,8 @@ def _mark(name: str, of: type = bool) -> Any:
     return kind(name, of) if kind is not None else f"wherry.{name}"
 
 
+ROUTE = _mark("route")
+"""The route of a request, as the table of routes has it."""
 ABANDONED = _mark("abandoned")
 """Marks a request whose work ends when the client disconnects, although its response has not begun."""
 STREAMING = _mark("streaming")

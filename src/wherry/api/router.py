@@ -50,22 +50,22 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[tuple[str, str], Handler] = {}
-        self._patterns: defaultdict[str, list[tuple[re.Pattern[str], Handler]]] = defaultdict(list)
+        self._patterns: defaultdict[str, list[tuple[re.Pattern[str], Handler, str]]] = defaultdict(list)
         for method, pattern, handler in routes:
             if "{" in pattern:
-                self._patterns[method].append((_compile(pattern), handler))
+                self._patterns[method].append((_compile(pattern), handler, pattern))
             else:
                 self._exact.setdefault((method, pattern), handler)
 
-    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]] | None:
-        """The handler and the path's parameters. ``path`` is still percent-encoded."""
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str], str] | None:
+        """The handler, the path's parameters, and the route. ``path`` is still percent-encoded."""
         exact = self._exact.get((method, path))
         if exact is not None:
-            return exact, {}
-        for pattern, handler in self._patterns[method]:
+            return exact, {}, path
+        for pattern, handler, route in self._patterns[method]:
             match = pattern.fullmatch(path)
             if match is not None:
-                return handler, {k: unquote(v) for k, v in match.groupdict().items()}
+                return handler, {k: unquote(v) for k, v in match.groupdict().items()}, route
         return None
 
 

@@ -7,14 +7,16 @@ import ipaddress
 import logging
 import re
 import socket
+import time
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from wherry.api import status, waiting
 from wherry.api.callers import initiator
-from wherry.api.context import ABANDONED, STREAMING, RequestContext, encode, json_response, let_go
+from wherry.api.context import ABANDONED, ROUTE, STREAMING, RequestContext, encode, json_response, let_go
 from wherry.api.heads import HEADERS
 from wherry.api.recorder import Recorder, recorder_of
 from wherry.api.router import Route, Router, split_version
@@ -82,8 +84,18 @@ def _is_ours(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_is_ours)
 
 
+class Observer(Protocol):
+    """Wants to know of requests; :class:`wherry.metrics.counts.Counts` is one."""
+
+    def begun(self) -> None: ...
+
+    def ended(self, method: str, endpoint: str, code: int, seconds: float, *, stream: bool) -> None: ...
+
+
 class ApiServer:
     """Answers requests of every listener."""
+
+    observer: Observer | None = None
 
     def __init__(self, engine: Engine, routes: Iterable[Route]) -> None:
         self._engine = engine
@@ -120,7 +132,8 @@ class ApiServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """A client that goes away ends what is only told to it; a change that it asked for goes on."""
-        work = asyncio.create_task(self._answer(request))
+        answer = self._answer(request) if self.observer is None else self._observed(request, self.observer)
+        work = asyncio.create_task(answer)
         self._working[work] = request
         self._most = max(self._most, len(self._working))
         work.add_done_callback(self._working.pop)
@@ -130,6 +143,21 @@ class ApiServer:
             if _ends_with_client(request):
                 work.cancel()
             raise
+
+    async def _observed(self, request: web.BaseRequest, observer: Observer) -> web.StreamResponse:
+        observer.begun()
+        began, code = time.perf_counter(), 499  # as web servers log a client that has gone
+        try:
+            response = await self._answer(request)
+            if not isinstance(response, Abandoned):
+                code = response.status
+            return response
+        finally:
+            seconds = time.perf_counter() - began
+            stream = STREAMING in request
+            route = request.get(ROUTE, "")
+            method = request.method if route else ""  # neither is what a client made up
+            observer.ended(method, route, code, seconds, stream=stream)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         caller = Caller(initiator(request))
@@ -191,7 +219,8 @@ class ApiServer:
             found = self._router.find("GET", path)
         if found is None:
             raise NotFound("page not found")
-        handler, params = found
+        handler, params, route = found
+        request[ROUTE] = route
         await waiting.until_adopted(self._engine.upkeep.reconciler.adoption, request.method, path, params)
         response = await handler(RequestContext(request, self._engine, params, version))
         if request.method not in ("GET", "HEAD"):

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wherry.daemon import clusters, defaultbridge, refused, registries, values
+from wherry.daemon import clusters, defaultbridge, metricsconfig, refused, registries, values
 from wherry.daemon.configfile import ConfigFile, ImagePolicy, ProxyKeys, read_file
 from wherry.daemon.defaultbridge import DefaultBridge
 from wherry.daemon.defaults import DEFAULT_CDI, DEFAULT_ROOT, DEFAULT_RUN, LEVELS
 from wherry.daemon.flags import make_parser
+from wherry.daemon.metricsconfig import MetricsConfig
 from wherry.errors import InvalidArgument
 from wherry.images.policy import ImageUpkeepPolicy
 from wherry.images.versions import Keep
@@ -51,6 +52,7 @@ class Config:
     log_format: str = "text"
     log_config: LogConfig = field(default_factory=lambda: LogConfig(type="local"))
     log_chosen: bool = False
+    metrics: MetricsConfig | None = None
     debug: bool = False
     group: str = ""
     storage_driver: str = ""
@@ -119,6 +121,7 @@ FILE_KEYS = {
     "dns_opt": "dns_opts",
     "label": "labels",
     "log_opt": "log_opts",
+    "metrics_label": "metrics_labels",
     "cdi_spec_dir": "cdi_spec_dirs",
     "plugin_dir": "plugin_dirs",
     "exec_opt": "exec_opts",
@@ -190,6 +193,7 @@ def _config(m: dict[str, Any]) -> Config:
         log_format=m["log_format"] or "text",
         log_config=_log_config(m["log_driver"], m["log_opts"]),
         log_chosen=bool(m["log_driver"]),
+        metrics=metricsconfig.configured(m),
         debug=debug,
         group=m["group"] or "",
         storage_driver=m["storage_driver"] or "",

@@ -69,6 +69,9 @@ class ConfigFile(msgspec.Struct, rename="kebab", forbid_unknown_fields=True):
     log_level: str | None = None
     log_format: str | None = None
     log_driver: str | None = None
+    metrics_addr: str | None = None
+    metrics_labels: list[str] | None = None
+    metrics_containers: str | None = None
     log_opts: dict[str, str | int | bool] | None = None
     debug: bool | None = None
     group: str | None = None

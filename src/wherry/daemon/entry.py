@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from wherry.linux import memory
+from wherry import memory
 
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 

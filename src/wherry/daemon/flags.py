@@ -72,6 +72,13 @@ def _logs(add: Add) -> None:
     add("--log-opt", action="append", metavar="KEY=VALUE", help="option of containers' log driver")
     _switch(add, "raw-logs", "the log never has colours; false is refused")
     add("-D", "--debug", action="store_true", default=None, help="log everything")
+    add("--metrics-addr", metavar="HOST:PORT", help="serve Prometheus' metrics there, on /metrics")
+    add("--metrics-label", action="append", metavar="KEY", help="label of containers that their metrics have")
+    add(
+        "--metrics-containers",
+        metavar="WHICH",
+        help="that have metrics of their own: all (default), none, or those with a label (KEY or KEY=VALUE)",
+    )
     add("--event-limit", type=int, metavar="N", help=f"events that are kept (default {KEEP})")
     add("--event-days", type=int, metavar="N", help=f"days that events are kept (default {KEEP_DAYS})")
 

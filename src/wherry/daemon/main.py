@@ -14,15 +14,15 @@ from contextlib import suppress
 
 import msgspec
 
-from wherry import __version__, threads
+from wherry import __version__, memory, threads
 from wherry.daemon import config as configuration
-from wherry.daemon import database, listeners, logs, wiring
+from wherry.daemon import database, listeners, logs, metering, wiring
 from wherry.daemon.acceptor import Acceptor
 from wherry.daemon.claim import Claim
 from wherry.daemon.config import Config
 from wherry.daemon.tls import TlsProtocol
 from wherry.errors import Unavailable, WherryError
-from wherry.linux import descriptors, memory
+from wherry.linux import descriptors
 from wherry.state.database import WAY_OUT
 
 log = logging.getLogger(__name__)
@@ -96,14 +96,17 @@ async def _serve(config: Config) -> None:
     acceptors: list[Acceptor] = []
     try:
         opened = listeners.open_all(config)
-        await daemon.engine.start()
-        acceptors += [_listen(daemon, listener) for listener in opened]
-        log.info("API listens on %s (%.0f ms)", listeners.describe(opened), (time.monotonic() - began) * 1e3)
-        memory.keep()
-        _notify_ready()
-        daemon.engine.resume()
-        copying = asyncio.create_task(database.keep_copy(daemon.db, config.root))
-        await stopping.wait()
+        async with metering.metered(daemon, config.metrics):
+            await daemon.engine.start()
+            acceptors += [_listen(daemon, listener) for listener in opened]
+            log.info(
+                "API listens on %s (%.0f ms)", listeners.describe(opened), (time.monotonic() - began) * 1e3
+            )
+            memory.keep()
+            _notify_ready()
+            daemon.engine.resume()
+            copying = asyncio.create_task(database.keep_copy(daemon.db, config.root))
+            await stopping.wait()
         copying.cancel()
         with suppress(asyncio.CancelledError):
             await copying

@@ -23,7 +23,6 @@ FLAGS: Mapping[str, str] = {
     "cri-containerd": _NO_DAEMON,
     "feature": _LATER,
     "ip-forward-no-drop": _LATER,
-    "metrics-addr": _LATER,
     "network-control-plane-mtu": "belongs to swarm mode, which wherry does not have",
     "node-generic-resource": "belongs to swarm mode, which wherry does not have",
     "rootless": _LATER,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from wherry import threads
+from wherry import memory, threads
 from wherry.engine.containers import wiring as containers
 from wherry.engine.containers.stillness import Stillness
 from wherry.engine.containers.wiring import ContainerRoom
@@ -37,7 +37,7 @@ from wherry.engine.upkeep import wiring as upkeep
 from wherry.engine.upkeep.wiring import UpkeepRoom
 from wherry.engine.volumes import wiring as volumes
 from wherry.engine.volumes.wiring import VolumeRoom
-from wherry.linux import launchspace, memory
+from wherry.linux import launchspace
 from wherry.mishaps import contained
 from wherry.model import oci
 from wherry.runtime.spec import warm_up
@@ -80,6 +80,11 @@ class Engine:
     def builds(self) -> BuildService:
         """The use cases of builds, after :meth:`open_builds`."""
         assert self._builds is not None, "open_builds was not awaited"
+        return self._builds
+
+    @property
+    def opened_builds(self) -> BuildService | None:
+        """The same, or ``None`` before the first build."""
         return self._builds
 
     @property

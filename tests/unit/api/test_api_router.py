@@ -57,8 +57,12 @@ def test_the_reference_has_no_path_that_nobody_answers() -> None:
 
 def test_parameters_are_decoded() -> None:
     router = Router([("GET", "/a/{id}/b", _handler), ("GET", "/i/{name:path}/json", _handler)])
-    assert router.find("GET", "/a/x%2Fy%20z/b") == (_handler, {"id": "x/y z"})
-    assert router.find("GET", "/i/host:5000/a/b/json") == (_handler, {"name": "host:5000/a/b"})
+    assert router.find("GET", "/a/x%2Fy%20z/b") == (_handler, {"id": "x/y z"}, "/a/{id}/b")
+    assert router.find("GET", "/i/host:5000/a/b/json") == (
+        _handler,
+        {"name": "host:5000/a/b"},
+        "/i/{name:path}/json",
+    )
     assert router.find("GET", "/a/x/y/b") is None
     assert router.find("POST", "/a/x/b") is None
     assert router.find("GET", "/a//b") is None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class BuildService:
         self.sessions = BuildSessions(cache)
         self.outputs = OutputStore(cache, store)
         self._running: dict[str, asyncio.Task[Any]] = {}
+        self.begun, self.ended = 0, Counter[str]()
+        """Builds since the daemon started: all, and by how they ended."""
         assembler = Assembler(store, cache, Layers(cache, store))
         self.held = HeldResults(assembler)
         exchange = Exchange(
@@ -193,6 +196,7 @@ class BuildService:
         noted = dict(details or {})
         self._note(build, request, 0, "Running", noted)
         status = "Error"
+        self.begun += 1
         try:
             async with self._opened(build):
                 yield build
@@ -204,9 +208,14 @@ class BuildService:
             noted["Error"] = e.message
             raise
         finally:
+            self.ended[status] += 1
             self._note(build, build.request or request, time.time_ns(), status, noted)
             self._keep_said(build)
             self._trim_later(failed=status != "Completed")
+
+    @property
+    def under_way(self) -> int:
+        return self.begun - self.ended.total()
 
     @asynccontextmanager
     async def _opened(self, build: Build) -> AsyncIterator[Build]:

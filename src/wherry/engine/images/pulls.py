@@ -68,6 +68,10 @@ class PullService:
         self._told = ImageEvents(events, images)
         self._running: dict[tuple[object, ...], _Shared] = {}
 
+    @property
+    def under_way(self) -> int:
+        return len(self._running)
+
     async def pull(
         self, reference: Reference, *, platform: Platform | None, credentials: Known, progress: Progress
     ) -> None:

@@ -185,6 +185,8 @@ class HealthMonitor:
         self._clock = clock or LoopClock()
         self._watches: dict[str, _Watch] = {}
         self._acting: set[asyncio.Task[None]] = set()
+        self.checked: list[Callable[[bool], None]] = []
+        """Called when a check has ended, with whether it failed."""
 
     # ---- a container's run -----------------------------------------------------------------------------
 
@@ -288,6 +290,8 @@ class HealthMonitor:
             reason = f"Health check exceeded timeout ({go_duration(watch.check.timeout)})"
             output = f"{reason}: {output}" if output else reason
         result = HealthResult(start=begun or asked, end=self._clock.now(), exit_code=code, output=output)
+        for told in self.checked:
+            told(code != 0)
         self._take(watch, result)
         self._schedule(watch)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from wherry import threads
 from wherry.engine.containers.bundle import cgroup_path
@@ -19,6 +20,7 @@ from wherry.errors import NotFound
 from wherry.linux.cgroup_stats import Sampler, host_cpu
 from wherry.model.container import Container
 from wherry.model.stats import Sample
+from wherry.state.containers import ContainerRow
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,14 @@ class _Watch:
     @property
     def id(self) -> str:
         return self.record.id
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One container and what it uses now; ``None`` if it does not run."""
+
+    row: ContainerRow
+    sample: Sample | None
 
 
 class StatsService:
@@ -109,6 +119,27 @@ class StatsService:
                 if watch.has_rates or watch.sampler is None:
                     return data
         return self._encode_stopped(row.id, row.name)
+
+    async def read(self, rows: Sequence[ContainerRow]) -> list[Reading]:
+        """A reading of each container, without rates."""
+        tasks = [(row, self._live.get(row.id).task) for row in rows]
+        return await threads.short(self._read_rows, [(row, task.pid if task else 0) for row, task in tasks])
+
+    def _read_rows(self, work: Sequence[tuple[ContainerRow, int]]) -> list[Reading]:
+        host, online = host_cpu(), len(os.sched_getaffinity(0))
+        found = []
+        for row, pid in work:
+            sample = None
+            if pid:
+                sampler = self._sampler(row.record, pid)
+                sample = sampler.sample(row.name, host, online)
+                sampler.close()
+            found.append(Reading(row, sample))
+        return found
+
+    def _sampler(self, record: Container, pid: int) -> Sampler:
+        own_network = record.host_config.network_mode != "host"
+        return Sampler(record.id, cgroup_path(record, self._settings), pid, networks=own_network)
 
     async def stream(self, container_id: str) -> AsyncIterator[bytes]:
         """A reading every second until the container is removed;
@@ -242,9 +273,7 @@ class StatsService:
             if watch.sampler is not None and watch.sampler.pid != pid:
                 _close(watch)
             if watch.sampler is None and pid:
-                own_network = watch.record.host_config.network_mode != "host"
-                path = cgroup_path(watch.record, self._settings)
-                watch.sampler = Sampler(watch.id, path, pid, networks=own_network)
+                watch.sampler = self._sampler(watch.record, pid)
             sample = watch.sampler.sample(watch.name, host, online) if watch.sampler is not None else None
             if sample is None:
                 _close(watch)

@@ -19,6 +19,8 @@ from wherry.hub.store.objects import CHUNK, Full, ObjectLost, StoredObject
 
 RESERVE = 256 << 20
 """Bytes of disk space that uploads leave free, so that the database can still write."""
+_AHEAD = 8 << 20
+"""Bytes after which an object's writing to disk begins, so that little is left when it must be durable."""
 _writers = threads.Pool("hub-write", max(4, 2 * (os.cpu_count() or 1)))
 _readers = threads.Pool("hub-read", 16)
 
@@ -26,17 +28,22 @@ _readers = threads.Pool("hub-read", 16)
 class FileAppending:
     """Writes on a thread, one job at a time, so that the pieces stay in order."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, offset: int) -> None:
         self._descriptor = descriptor
+        self._written = self._handed_over = offset
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         await _writers.to_end(self._write, pieces)
 
     def _write(self, pieces: Sequence[bytes]) -> None:
         try:
-            write_all(self._descriptor, pieces)
+            self._written += write_all(self._descriptor, pieces)
         except OSError as e:
             raise Full(f"cannot write: {os.strerror(e.errno or 0)}") from e
+        if (size := self._written - self._handed_over) >= _AHEAD:
+            # Linux starts to write dirty pages of this range and does not wait for them; they stay in memory
+            os.posix_fadvise(self._descriptor, self._handed_over, size, os.POSIX_FADV_DONTNEED)
+            self._handed_over = self._written
 
     async def close(self) -> str:
         def settle() -> str:
@@ -59,15 +66,17 @@ class FileAppending:
             self._descriptor = -1
 
 
-def write_all(descriptor: int, pieces: Sequence[bytes]) -> None:
-    """Write all pieces in order; repeat after partial writes."""
+def write_all(descriptor: int, pieces: Sequence[bytes]) -> int:
+    """Write all pieces in order, again after partial writes, and return how many bytes they are."""
     left = [memoryview(piece) for piece in pieces if piece]
+    size = sum(map(len, left))
     while left:
         done = os.writev(descriptor, left[:512])
         while left and done >= len(left[0]):
             done -= len(left.pop(0))
         if done:
             left[0] = left[0][done:]
+    return size
 
 
 class Files:
@@ -102,7 +111,7 @@ class Files:
                 raise
             return descriptor
 
-        return FileAppending(await _writers.to_end(opened))
+        return FileAppending(await _writers.to_end(opened), offset)
 
     async def finish(self, key: str, state: str, size: int) -> None:
         def settle() -> None:

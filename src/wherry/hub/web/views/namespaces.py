@@ -196,6 +196,7 @@ def teams(request: HttpRequest, name: str) -> HttpResponseBase:
     account, level = posted(request, "account").lower(), posted(request, "level")
 
     def work(tx: Tx, caller: HubCaller) -> None:
+        who.owned(tx, caller, name)
         if action == "add":
             namespaces.add_team(tx, caller, name, team)
         elif action == "remove":
@@ -231,6 +232,7 @@ def robots(request: HttpRequest, name: str) -> HttpResponseBase:
     elif request.method == "POST":
 
         def work(tx: Tx, caller: HubCaller) -> None:
+            who.owned(tx, caller, name)
             if action == "remove":
                 namespaces.remove_robot(tx, caller, name, robot)
             elif action == "trust":
@@ -266,6 +268,7 @@ def settings(request: HttpRequest, name: str) -> HttpResponseBase:
     action = posted(request, "action")
 
     def work(tx: Tx, caller: HubCaller) -> None:
+        who.owned(tx, caller, name)
         if action == "describe":
             title, about, link = (posted(request, key) for key in ("title", "about", "link"))
             namespaces.describe(tx, caller, name, title, about, link)

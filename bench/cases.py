@@ -393,6 +393,13 @@ CASES: Sequence[Case] = (
     ),
     Case("build-cached", "the same, all cached, with `wherry build -q`", builds.cached, aim=value(100)),
     Case(
+        "build-legacy",
+        "the same, all cached, by the docker CLI with `DOCKER_BUILDKIT=0`",
+        builds.cached_legacy,
+        aim=ratio(0.5),
+        rounds=9,
+    ),
+    Case(
         "build-context",
         "build from a context of 20,000 files of which one changed, with `wherry build -q`",
         builds.large_context,

@@ -165,7 +165,8 @@ class Docker(Engine):
             "dockerd",
             *("--data-root", str(self.root), "--exec-root", str(self.exec), "-H", self.url),
             *("--pidfile", str(self.directory / "pid"), "--config-file", str(self.directory / "daemon.json")),
-            *("--storage-driver", "overlay2", "--iptables=true", "--log-level", "error"),
+            *(() if "features" in self.options else ("--storage-driver", "overlay2")),
+            *("--iptables=true", "--log-level", "error"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.cgroup}"),
         ]
 

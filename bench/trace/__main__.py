@@ -145,7 +145,7 @@ def _measured(engine: Traced, work: Callable[[Traced], None], rounds: int) -> li
             work(engine)
         for _ in range(rounds):
             time.sleep(_AFTER)
-            roots = [*engine.processes(), os.getpid()]
+            roots = {**dict.fromkeys(engine.processes(), "daemon"), os.getpid(): "client"}
             engine.notes.write_text("")
             trace.begin()
             began = time.monotonic()
@@ -173,7 +173,7 @@ def report(work: str, run: Run, seconds: Sequence[float]) -> str:
         "processes (ms since the command began; processor time)",
     ]
     for process in sorted(run.processes.values(), key=lambda p: p.began):
-        programs = ", ".join(f"{Path(name).name} at{ms(at)}" for at, name in process.programs)
+        programs = process.role or ", ".join(f"{Path(name).name} at{ms(at)}" for at, name in process.programs)
         end = ms(process.ended) if process.ended is not None else "    ..."
         begin = ms(process.began) if process.began else "    ..."
         whose = f"{process.pid:>7} of {process.parent:>7}"

@@ -20,7 +20,7 @@ from wherry.linux import syscalls as sys
 from wherry.linux.containerroot import find
 from wherry.storage.confined.child.extract import Refused
 from wherry.storage.confined.child.helpers import Helpers
-from wherry.storage.confined.child.members import set_xattrs, xattrs_of
+from wherry.storage.confined.child.members import is_plain, set_xattrs, xattrs_of
 from wherry.storage.confined.child.trees import DirectoryTree, RootedTree
 from wherry.storage.selection import DIRECTORY, FILE, LINK, Item, Node
 
@@ -337,15 +337,14 @@ class CopyTarget:
             self._give(node, directory, name)
 
     def _directory(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> bool:
-        """Returns whether it is plain: a new file in it belongs to root, and has the mode it is made with.
-        So it has no default ACL (acl(5)), and its group, which it could pass on, is root's."""
+        """Returns whether it :func:`is_plain`."""
         fd = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
             owner, mode = self._owner_of(item.node), self._mode_of(item.node)
             os.fchown(fd, *owner)
             os.fchmod(fd, mode)
             set_xattrs(fd, xattrs_of(tree.directory(item.source)))
-            plain = owner[1] == 0 and not os.listxattr(fd)
+            plain = is_plain(fd, mode, owner[1])
         finally:
             os.close(fd)
         self._times[item.path] = (item.node.mtime, item.node.mtime)

@@ -5,9 +5,8 @@
 Size, time until the first answer, memory. The service is busybox's httpd with one page of 4 KiB, the same
 static program everywhere. All of it runs in namespaces of its own. LXC is Debian's package ``lxc``. The
 machine is QEMU with Debian's kernel (``scripts/setup --with-kernel`` brings both); its initial file system is
-the whole system. It is emulated unless ``--accel kvm`` says otherwise, as not every host that has ``/dev/kvm``
-can run a guest.
-"""
+the whole system. It is emulated unless ``--accel kvm`` says otherwise, as not every host that has
+``/dev/kvm`` can run a guest. """
 
 from __future__ import annotations
 
@@ -307,7 +306,8 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         spread = f"{min(row.starts) * 1e3:.0f} to {max(row.starts) * 1e3:.0f}"
         lines.append(
-            f"| {row.name} | {row.size / 1e6:.1f} MB | {statistics.median(row.starts) * 1e3:.0f} ms ({spread})"
+            f"| {row.name} | {row.size / 1e6:.1f} MB | {statistics.median(row.starts) * 1e3:.0f} ms"
+            f" ({spread})"
             f" | {statistics.median(row.stops) * 1e3:.0f} ms | {row.pss:.1f} MiB | {row.taken:.1f} MiB"
             f" | {1024 / max(row.taken, row.pss):.0f} |"
         )

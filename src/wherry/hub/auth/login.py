@@ -95,7 +95,8 @@ class Logins:
         if wait := self._guesses.wait(name, network):
             raise TooMany(wait)
         account = await self._db.read(lambda tx: accounts.by_name(tx, name))
-        hashed = account.password if account is not None and account.active else ""
+        alone = account is not None and account.active and not account.second_factor
+        hashed = account.password if account is not None and alone else ""
         if not await self._passwords.is_right(credentials.secret, hashed) or account is None:
             self._guesses.wrong(name, network)
             raise Wrong

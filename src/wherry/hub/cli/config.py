@@ -24,7 +24,7 @@ from wherry.hub.registry.limits import limit
 from wherry.hub.store.settings import HubSettings
 
 DEFAULT_ROOT = "/var/lib/wherry-hub"
-ROLES = frozenset({"registry", "worker"})
+ROLES = frozenset({"registry", "web", "worker"})
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)?", re.ASCII)
 _UNITS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -61,11 +61,15 @@ def _words(text: str) -> tuple[str, ...]:
 
 def roles(text: str) -> frozenset[str]:
     found = frozenset(_words(text))
-    if "web" in found:
-        raise InvalidArgument(f"this version has no web pages: use {', '.join(sorted(ROLES))}")
     if not found or not found <= ROLES:
         raise InvalidArgument(f"invalid role {text!r}: use {', '.join(sorted(ROLES))}")
     return found
+
+
+def sign_up(text: str) -> str:
+    if text not in ("open", "invitation", "closed"):
+        raise InvalidArgument(f"invalid value {text!r}: use open, invitation or closed")
+    return text
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ SETTINGS: dict[str, Setting] = {
 """The settings of every command."""
 SERVING: dict[str, Setting] = {
     "listen": Setting(listen, "127.0.0.1:5000", "address to serve on", "HOST:PORT"),
-    "role": Setting(roles, "registry,worker", "what this process does: registry, worker, or both", "ROLES"),
+    "role": Setting(
+        roles, "registry,web,worker", "what this process does: registry, web (pages), worker", "ROLES"
+    ),
     "url": Setting(
         str, "", "the hub's address for clients, if it differs from the one in their requests", "URL"
     ),
@@ -124,6 +130,18 @@ SERVING: dict[str, Setting] = {
     "webhook-networks": Setting(
         _words, "", "networks that webhooks may reach, besides public addresses", "CIDR,…"
     ),
+    "title": Setting(str, "wherry hub", "the hub's name on its pages", "TEXT"),
+    "sign-up": Setting(sign_up, "closed", "who can sign up: open, invitation or closed", "MODE"),
+    "mail": Setting(str, "", "send mail: smtp://USER:PASSWORD@HOST, smtps://…, file:///DIR", "URL"),
+    "mail-from": Setting(str, "", "the sender of mail", "ADDRESS"),
+    "admin-second-factor": Setting(
+        boolean, "true", "whether administrators need a second factor on pages", "BOOL"
+    ),
+    "oidc": Setting(str, "", "issuer of another service that people can sign in with", "URL"),
+    "oidc-client": Setting(str, "", "the hub's client id there", "ID"),
+    "oidc-secret": Setting(str, "", "its secret", "SECRET"),
+    "oidc-name": Setting(str, "single sign-on", "what the button says", "TEXT"),
+    "oidc-sign-up": Setting(boolean, "true", "whether people from there can get an account", "BOOL"),
     "log-level": Setting(str, "info", "debug, info, warning or error", "LEVEL"),
     "log-format": Setting(str, "text", "text or json", "FORMAT"),
 }
@@ -237,10 +255,26 @@ def check(config: HubConfig, *, serving: bool) -> HubConfig:
             f"{host} can be reached from other machines, and passwords would be sent over plain HTTP: use"
             " --tls-cert and --tls-key, or --insecure-http true if a front proxy provides TLS"
         )
+    if "web" in config.role:
+        check_pages(config)
     config.webhook_rules()
     config.proxy_rules()
     Trusted(addresses.networks(config.trusted_proxies))
     return config
+
+
+def check_pages(config: HubConfig) -> None:
+    """:raises InvalidArgument: settings of pages that contradict each other."""
+    if config.mail and not config.url:
+        raise InvalidArgument("mail needs url: links in mails must not follow what a request says")
+    if config.mail and not config.mail.startswith(("smtp://", "smtps://", "file:///")):
+        raise InvalidArgument("mail: use smtp://[USER:PASSWORD@]HOST[:PORT], smtps://… or file:///DIRECTORY")
+    if config.url and not config.url.startswith(("https://", "http://")):
+        raise InvalidArgument("url: use https://HOST")
+    if config.sign_up == "open" and not config.mail:
+        raise InvalidArgument("sign-up open needs mail, to confirm addresses; invitation and closed do not")
+    if bool(config.oidc) != bool(config.oidc_client):
+        raise InvalidArgument("oidc and oidc-client must be used together")
 
 
 def _is_loopback(host: str) -> bool:

@@ -24,7 +24,7 @@ from wherry.hub.registry.context import Hub
 from wherry.hub.registry.flights import Flights
 from wherry.hub.registry.limits import RequestLimits
 from wherry.hub.registry.proxying import HubProxies
-from wherry.hub.registry.server import RegistryServer
+from wherry.hub.registry.server import Other, RegistryServer
 from wherry.hub.remote.issuers import Issuers
 from wherry.hub.store.objects import Objects
 from wherry.hub.store.sql import HubDatabase
@@ -81,7 +81,7 @@ async def serve(config: HubConfig) -> None:
         try:
             if "worker" in config.role:
                 _work(config, rounds, db, objects)
-            if "registry" in config.role:
+            if config.role & {"registry", "web"}:
                 await _answer(config, rounds, db, objects, context, stopping, began)
             else:
                 log.info("wherry-hub %s runs background work on %s", __version__, db.describe())
@@ -96,6 +96,7 @@ def _work(config: HubConfig, rounds: Rounds, db: HubDatabase, objects: Objects) 
     from wherry.hub.worker import retention
     from wherry.hub.worker.collector import HubCollector
     from wherry.hub.worker.deliveries import Deliveries
+    from wherry.hub.worker.facts import ImageFacts, sum_up
     from wherry.hub.worker.replication import Replication
 
     collector = HubCollector(db, objects, config.settings())
@@ -107,6 +108,8 @@ def _work(config: HubConfig, rounds: Rounds, db: HubDatabase, objects: Objects) 
     rounds.every(
         max(1, config.collect_every), "delete expired tags", lambda: retention.expire(db, config.settings())
     )
+    rounds.every(max(1, config.collect_every), "read the platforms of images", ImageFacts(db, objects).run)
+    rounds.every(900, "sum up pulls", lambda: sum_up(db))
     rounds.every(600, "delete old copies", lambda: collector.forget_copies())
     rounds.every(60, "delete old revocations", lambda: collector.forget(time.time() - 4 * LIFE))
 
@@ -116,7 +119,8 @@ async def _answer(
     stopping: asyncio.Event, began: float,
 ) -> None:  # fmt: skip
     hub = await assemble(config, db, objects)
-    registry = RegistryServer(hub)
+    api, pages = await _for_people(config, rounds, hub) if "web" in config.role else (None, None)
+    registry = RegistryServer(hub, registry="registry" in config.role, api=api, pages=pages)
     rounds.every(_REVOCATIONS, "read revocations", lambda: hub.tokens.refresh(db))
     rounds.every(_PULLS, "count pulls", lambda: hub.counters.flush(db))
     listening = _listen(config)
@@ -136,6 +140,14 @@ async def _answer(
         await hub.flights.close()
         await hub.proxies.close()
         await hub.counters.flush(db)
+
+
+async def _for_people(config: HubConfig, rounds: Rounds, hub: Hub) -> tuple[Other, Other]:
+    # A process that serves no pages does not load Django.
+    from wherry.hub.api.server import JsonApi
+    from wherry.hub.cli import pages
+
+    return JsonApi(hub, config.webhook_rules()), await pages.assemble(config, rounds, hub)
 
 
 async def assemble(config: HubConfig, db: HubDatabase, objects: Objects) -> Hub:

@@ -46,10 +46,13 @@ async def _events(given: argparse.Namespace, settings: HubConfig) -> int:
 async def _migrate(given: argparse.Namespace, settings: HubConfig) -> int:
     db = stores.open_database(settings)
     try:
-        ran = await schema.migrate(db)
+        ran = [str(number) for number in await schema.migrate(db)]
+        from wherry.hub.cli import pages
+
+        ran += await pages.migrate(settings, db)
     finally:
         await db.close()
-    print(f"migrations applied: {', '.join(map(str, ran))}" if ran else "the database is up to date")
+    print(f"migrations applied: {', '.join(ran)}" if ran else "the database is up to date")
     return 0
 
 

@@ -9,9 +9,24 @@ from __future__ import annotations
 
 from collections import Counter
 
+from wherry.hub.store import insights
+from wherry.hub.store.insights import PullKey
 from wherry.hub.store.sql import HubDatabase, Tx, now
 
 _BUCKETS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+
+_CLIENTS = (
+    ("podman", "podman"), ("buildah", "podman"), ("libpod", "podman"), ("skopeo", "skopeo"),
+    ("containerd", "containerd"), ("cri-o", "cri-o"), ("buildkit", "buildkit"), ("wherry", "wherry"),
+    ("docker", "docker"), ("containers/", "podman"), ("crane", "crane"), ("oras", "oras"),
+    ("mozilla", "browser"),
+)  # fmt: skip
+
+
+def client_of(agent: str) -> str:
+    """The class of a client, by its ``User-Agent``: one of a few words, so that rows stay few."""
+    lower = agent[:200].lower()
+    return next((name for part, name in _CLIENTS if part in lower), "other")
 
 
 class Counters:
@@ -23,7 +38,7 @@ class Counters:
         self.seconds: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self.running = 0
-        self._pulls: Counter[int] = Counter()
+        self._pulls: Counter[PullKey] = Counter()
         self._tags: dict[tuple[int, str], int] = {}
 
     def answered(self, kind: str, method: str, status: int, seconds: float) -> None:
@@ -33,8 +48,9 @@ class Counters:
             if seconds <= bound:
                 self.took[kind, bound] += 1
 
-    def pulled(self, repository: int, tag: str) -> None:
-        self._pulls[repository] += 1
+    def pulled(self, repository: int, tag: str, digest: str, agent: str) -> None:
+        """:param tag: empty for a pull by digest. :param agent: the client's ``User-Agent``."""
+        self._pulls[PullKey(repository, tag, digest, client_of(agent))] += 1
         if tag:
             self._tags[repository, tag] = now()
 
@@ -46,8 +62,12 @@ class Counters:
 
         def write(tx: Tx) -> None:
             # All replicas use the same order, so that they never deadlock.
-            for repository, count in sorted(pulls.items()):
+            sums: Counter[int] = Counter()
+            for key, count in pulls.items():
+                sums[key.repository] += count
+            for repository, count in sorted(sums.items()):
                 tx.run("UPDATE repository SET pulls = pulls + ? WHERE id = ?", count, repository)
+            insights.count(tx, pulls)
             for (repository, tag), moment in sorted(tags.items()):
                 tx.run(
                     "UPDATE tag SET last_pulled = ? WHERE repository_id = ? AND name = ?"

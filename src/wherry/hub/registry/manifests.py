@@ -52,7 +52,10 @@ async def get(ask: Ask) -> web.StreamResponse:
     }
     if ask.request.method == "HEAD":
         return web.Response(headers={**headers, "Content-Length": str(len(found.body))})
-    ask.hub.counters.pulled(found.repository, "" if ":" in ask.reference else ask.reference)
+    agent = ask.request.headers.get("User-Agent", "")
+    ask.hub.counters.pulled(
+        found.repository, "" if ":" in ask.reference else ask.reference, found.digest, agent
+    )
     if f'"{found.digest}"' in ask.request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=headers)
     return web.Response(body=found.body, headers=headers)

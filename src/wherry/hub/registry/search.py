@@ -9,7 +9,8 @@ from wherry.hub.registry import access
 from wherry.hub.registry.answers import document
 from wherry.hub.registry.bodies import number
 from wherry.hub.registry.context import Hub
-from wherry.hub.store import repositories
+from wherry.hub.store import cards
+from wherry.hub.store.cards import Search
 
 _PAGE_MAX = 100
 
@@ -23,11 +24,13 @@ async def handle(hub: Hub, request: web.BaseRequest) -> web.StreamResponse:
     size, page = (
         number(request, "n", 25, _PAGE_MAX), number(request, "page", 1, 100),
     )  # fmt: skip
-    found = await hub.db.scan(lambda tx: repositories.search(tx, caller, words, size + 1, (page - 1) * size))
+    asked = Search(words=tuple(words))
+    found = await hub.db.scan(lambda tx: cards.find(tx, caller, asked, size + 1, (page - 1) * size))
     results = [
         {
-            "name": one.name, "description": one.description, "star_count": 0, "pull_count": one.pulls,
-            "is_official": one.name.startswith("library/"), "is_automated": False,
+            "name": one.name, "description": one.description, "star_count": one.stars,
+            "pull_count": one.pulls,
+            "is_official": one.official, "is_automated": False,
         }
         for one in found[:size]
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -28,11 +29,13 @@ from wherry.hub.registry import (
     watching,
 )  # fmt: skip
 from wherry.hub.registry.context import Ask, Hub
+from wherry.hub.store import repositories
 from wherry.hub.store.objects import Full
 from wherry.hub.store.sql import DatabaseAway
 
 log = logging.getLogger(__name__)
 Handler = Callable[[Ask], Awaitable[web.StreamResponse]]
+Other = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Plain = Callable[[Hub, web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _READ, _WRITE, _DELETE = rights.PULL, rights.PUSH, rights.DELETE
@@ -68,6 +71,7 @@ PLAIN: dict[str, Plain] = {
     "/readyz": watching.ready,
     "/metrics": watching.metrics,
 }
+WATCHED = ("/healthz", "/readyz", "/metrics")
 
 
 _http_log = logging.getLogger("wherry.hub.http")
@@ -87,8 +91,15 @@ _http_log.addFilter(_is_ours)
 class RegistryServer:
     """Answers requests. :meth:`http` is the protocol factory of listening sockets."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(
+        self, hub: Hub, *, registry: bool = True, api: Other | None = None, pages: Other | None = None
+    ) -> None:
+        """:param registry: whether it serves clients; always what monitoring asks.
+        :param api: answers paths below ``/api/``. :param pages: answers all other paths.
+        """
         self._hub = hub
+        self._plain = PLAIN if registry else {path: PLAIN[path] for path in WATCHED}
+        self._registry, self._api, self._pages = registry, api, pages
         self._new: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
         self.server = web.Server(
             self._answer,
@@ -155,8 +166,14 @@ class RegistryServer:
     async def _routed(self, request: web.BaseRequest) -> tuple[str, web.StreamResponse]:
         path = request.path
         if path.startswith("/v2/") or path == "/v2":
+            if not self._registry:
+                raise Refusal("NAME_UNKNOWN", "this process serves pages only")
             return await self._v2(request, path)
-        plain = PLAIN.get(path)
+        plain = self._plain.get(path)
+        if self._api is not None and path.startswith("/api/"):
+            return "api", await self._api(request)
+        if plain is None and self._pages is not None:
+            return "pages", await self._pages(request)
         if plain is None:
             raise Refusal("NAME_UNKNOWN", "no such page")
         return path[1:], await plain(self._hub, request)
@@ -193,4 +210,13 @@ class RegistryServer:
             # Only now: a client without the right is refused before it sends gigabytes.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        return place.kind, await handler(Ask(hub, request, caller, place.name, place.reference))
+        ask = Ask(hub, request, caller, place.name, place.reference)
+        try:
+            return place.kind, await handler(ask)
+        except Refusal as e:
+            if e.status != 404 or action != _READ:
+                raise
+            after = await hub.db.read(lambda tx: repositories.renamed(tx, place.name))
+            if after is None:
+                raise
+        return place.kind, await handler(replace(ask, name=after))

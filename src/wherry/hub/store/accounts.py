@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wherry.errors import Conflict, NotFound
 from wherry.hub.core import names
-from wherry.hub.store.sql import Broken, Tx, now
+from wherry.hub.store.sql import Broken, Row, Tx, now
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Account:
     password: str
     admin: bool
     active: bool
+    second_factor: bool = False
+    """Whether a password alone is not enough for it; programs use tokens then."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class TokenLine:
     last_used: int | None
 
 
-_ACCOUNT = "a.id, a.name, a.password, a.admin, a.active"
+_ACCOUNT = "a.id, a.name, a.password, a.admin, a.active, a.second_factor"
 
 
 def add(tx: Tx, name: str, password: str, *, admin: bool, email: str | None = None) -> int:
@@ -69,12 +71,25 @@ def add(tx: Tx, name: str, password: str, *, admin: bool, email: str | None = No
 
 def by_name(tx: Tx, name: str) -> Account | None:
     row = tx.one(f"SELECT {_ACCOUNT} FROM account a WHERE a.name = ?", name)
-    return Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4])) if row else None
+    return _account(row) if row else None
+
+
+def _account(row: Row) -> Account:
+    return Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4]), bool(row[5]))
+
+
+def is_taken(tx: Tx, name: str) -> bool:
+    """Whether a name, or one that looks like it, belongs to an account or a namespace."""
+    row = tx.one(
+        "SELECT 1 FROM account WHERE folded = ? UNION ALL SELECT 1 FROM namespace WHERE name = ?",
+        names.folded(name), name,
+    )  # fmt: skip
+    return row is not None
 
 
 def by_id(tx: Tx, account: int) -> Account | None:
     row = tx.one(f"SELECT {_ACCOUNT} FROM account a WHERE a.id = ?", account)
-    return Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4])) if row else None
+    return _account(row) if row else None
 
 
 def needed(tx: Tx, name: str) -> Account:
@@ -115,6 +130,44 @@ def set_admin(tx: Tx, name: str, admin: bool) -> None:
     revoke(tx, f"account:{account.id}")
 
 
+def set_second_factor(tx: Tx, account: int, needed: bool) -> None:
+    """Note whether the account has a second factor. If it has one now, bearer tokens that were issued for the
+    password alone become invalid."""
+    tx.run("UPDATE account SET second_factor = ? WHERE id = ?", needed, account)
+    if needed:
+        revoke(tx, f"account:{account}")
+
+
+def close(tx: Tx, account: int) -> None:
+    """The person leaves: nothing personal stays but the name, which nobody else can take.
+
+    :raises Conflict: the account is the only owner of an organisation.
+    """
+    sole = tx.one(
+        "SELECT n.name FROM org_member m JOIN namespace n ON n.id = m.namespace_id WHERE m.account_id = ?"
+        " AND m.role = 'owner' AND NOT EXISTS (SELECT 1 FROM org_member o WHERE"
+        " o.namespace_id = m.namespace_id AND o.role = 'owner' AND o.account_id <> m.account_id)",
+        account,
+    )
+    if sole is not None:
+        raise Conflict(f"you are the only owner of {sole[0]}: make somebody else an owner, or delete it")
+    for table in ("token", "access_grant", "org_member", "team_member"):
+        tx.run(f"DELETE FROM {table} WHERE account_id = ?", account)
+    tx.run(
+        "UPDATE account SET email = NULL, password = '', active = FALSE, admin = FALSE, second_factor ="
+        " FALSE,"
+        " deleted = ? WHERE id = ?",
+        now(), account,
+    )  # fmt: skip
+    tx.run("UPDATE namespace SET title = '', about = '', link = '' WHERE owner_id = ?", account)
+    tx.run(
+        "UPDATE repository SET deleted = ? WHERE deleted IS NULL AND namespace_id IN"
+        " (SELECT id FROM namespace WHERE owner_id = ?)",
+        now(), account,
+    )  # fmt: skip
+    revoke(tx, f"account:{account}")
+
+
 def add_token(
     tx: Tx, account: int, *, kind: str, name: str, hashed: str, prefix: str, scope: str,
     patterns: tuple[str, ...] = (), expires: int | None = None, address: str = "",
@@ -138,8 +191,7 @@ def token_by_hash(tx: Tx, hashed: str) -> Token | None:
     )  # fmt: skip
     if row is None:
         return None
-    account = Account(int(row[0]), row[1], row[2], bool(row[3]), bool(row[4]))
-    return Token(int(row[5]), account, row[6], row[7], tuple(row[8].split()), row[9])
+    return Token(int(row[6]), _account(row), row[7], row[8], tuple(row[9].split()), row[10])
 
 
 def tokens_of(tx: Tx, account: int, kind: str = "personal") -> list[TokenLine]:

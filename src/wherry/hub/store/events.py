@@ -11,12 +11,17 @@ from wherry.hub.store import webhooks
 from wherry.hub.store.sql import Tx, now
 
 
-def note(tx: Tx, actor: str, address: str, action: str, repository: str = "", **detail: Any) -> None:
-    """Record an event. Call it in the transaction of the change, so that both are committed or neither."""
+def note(
+    tx: Tx, actor: str, address: str, action: str, repository: str = "", namespace: str = "", **detail: Any
+) -> None:
+    """Record an event. Call it in the transaction of the change, so that both are committed or neither.
+
+    :param namespace: for events that concern no repository; otherwise it is that of the repository.
+    """
     row = tx.one(
         "INSERT INTO event (at, actor, address, action, namespace, repository, detail)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        now(), actor, address, action, names.namespace_of(repository), repository,
+        now(), actor, address, action, namespace or names.namespace_of(repository), repository,
         json.dumps(detail) if detail else "",
     )  # fmt: skip
     assert row is not None
@@ -34,11 +39,30 @@ class HubEvent:
     detail: str
 
 
-def page(tx: Tx, *, repository: str = "", before: int = 2**62, count: int = 100) -> list[HubEvent]:
-    """Events of one repository or of all, newest first."""
+def page(
+    tx: Tx, *, repository: str = "", namespace: str = "", actor: str = "", action: str = "",
+    since: int = 0, until: int = 2**62, before: int = 2**62, count: int = 100,
+) -> list[HubEvent]:  # fmt: skip
+    """Events, newest first; what is empty does not limit them.
+
+    :param action: the beginning of it: ``tag.``.
+    :param since, until: seconds. :param before: the id of an event.
+    """
+    where, values = ["id < ?"], list[object]([before])
+    for condition, value, given in (
+        ("repository = ?", repository, bool(repository)),
+        ("namespace = ?", namespace, bool(namespace)),
+        ("actor = ?", actor, bool(actor)),
+        ("substr(action, 1, ?) = ?", action, bool(action)),
+        ("at >= ?", since, since > 0),
+        ("at <= ?", until, until < 2**62),
+    ):
+        if given:
+            where.append(condition)
+            values += [len(action), value] if condition.startswith("substr") else [value]
     rows = tx.all(
         "SELECT id, at, actor, address, action, repository, detail FROM event"
-        " WHERE id < ? AND (? = '' OR repository = ?) ORDER BY id DESC LIMIT ?",
-        before, repository, repository, count,
+        f" WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",
+        *values, count,
     )  # fmt: skip
     return [HubEvent(int(row[0]), int(row[1]), *row[2:]) for row in rows]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from wherry.hub.core.manifests import ParsedManifest
 from wherry.hub.core.refusals import Refusal
-from wherry.hub.store import repositories, tags
+from wherry.hub.store import profiles, repositories, tags
 from wherry.hub.store.repositories import RepositoryRow
 from wherry.hub.store.settings import HubSettings
 from wherry.hub.store.sql import Tx, now
@@ -75,6 +75,7 @@ def put(tx: Tx, push: Push, settings: HubSettings) -> None:
     :raises Broken: content was deleted meanwhile. A second call raises the error that names it.
     """
     repository = repositories.ensure(tx, push.repository, settings)
+    profiles.check_open(tx, repository.id)
     manifest = push.manifest
     moment = now()
     until = None  # a tag keeps it, or it is kept for ever

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wherry.errors import NotFound
@@ -44,10 +43,21 @@ def unknown(name: str) -> Refusal:
     return Refusal("NAME_UNKNOWN", f"repository name not known to registry: {name}", detail={"name": name})
 
 
+def renamed(tx: Tx, name: str) -> str | None:
+    """The present name of the repository that had this one before (see :mod:`wherry.hub.store.aliases`); None
+    if there is none."""
+    row = tx.one(
+        "SELECT r.name FROM repository_alias a JOIN repository r ON r.id = a.repository_id"
+        " WHERE a.name = ? AND r.deleted IS NULL",
+        name,
+    )
+    return str(row[0]) if row is not None else None
+
+
 def allowed(tx: Tx, caller: Principal, name: str) -> Actions:
     """The rights of ``caller`` in ``name`` according to rows, whether the repository exists or not."""
     row = tx.one(
-        "SELECT r.public, n.owner_id, m.role, g.level, r.proxy_id FROM repository r"
+        "SELECT r.public, n.owner_id, m.role, g.level, r.proxy_id, r.archived FROM repository r"
         " JOIN namespace n ON n.id = r.namespace_id"
         " LEFT JOIN org_member m ON m.namespace_id = n.id AND m.account_id = ?"
         " LEFT JOIN access_grant g ON g.repository_id = r.id AND g.account_id = ?"
@@ -55,16 +65,21 @@ def allowed(tx: Tx, caller: Principal, name: str) -> Actions:
         caller.account, caller.account, name,
     )  # fmt: skip
     if row is None:
+        after = renamed(tx, name)
+        if after is not None:
+            return allowed(tx, caller, after) & rights.READ
         # Only callers who can create the repository may learn that it does not exist.
         row = tx.one(
-            "SELECT FALSE, n.owner_id, m.role, NULL, NULL FROM namespace n"
+            "SELECT FALSE, n.owner_id, m.role, NULL, NULL, FALSE FROM namespace n"
             " LEFT JOIN org_member m ON m.namespace_id = n.id AND m.account_id = ? WHERE n.name = ?",
             caller.account, names.namespace_of(name),
         )  # fmt: skip
         through = _proxy_for(tx, name)
     else:
         through = None
-    public, owner, role, level, copied = row if row is not None else (False, None, None, None, None)
+    public, owner, role, level, copied, archived = (
+        row if row is not None else (False, None, None, None, None, None)
+    )
     if through is not None:
         public = bool(through[1])
         # The namespace of a proxy contains only copies. A mirror does not affect the namespaces of accounts.
@@ -77,7 +92,7 @@ def allowed(tx: Tx, caller: Principal, name: str) -> Actions:
         given |= _by_teams(tx, caller, name)
         if through is not None or copied is not None:
             given |= rights.READ
-        if copied is not None:
+        if copied is not None or archived:
             given -= {rights.PUSH}
     return rights.limited(caller, name, given, public=bool(public))
 
@@ -125,6 +140,9 @@ def ensure(tx: Tx, name: str, settings: HubSettings) -> RepositoryRow:
     found = find(tx, name)
     if found is not None:
         return found
+    after = renamed(tx, name)
+    if after is not None:
+        raise Refusal("DENIED", f"{name} was renamed to {after}", detail={"name": after})
     space = names.namespace_of(name)
     tx.run("INSERT INTO namespace (name, created) VALUES (?, ?) ON CONFLICT DO NOTHING", space, now())
     row = tx.one("SELECT id FROM namespace WHERE name = ?", space)
@@ -156,6 +174,16 @@ def grant(tx: Tx, name: str, account: int, level: str | None) -> None:
             "INSERT INTO access_grant (account_id, repository_id, level) VALUES (?, ?, ?)",
             account, repository.id, level,
         )  # fmt: skip
+
+
+def grants(tx: Tx, repository: int) -> list[tuple[str, str]]:
+    """The account and the level of each grant in a repository."""
+    rows = tx.all(
+        "SELECT a.name, g.level FROM access_grant g JOIN account a ON a.id = g.account_id"
+        " WHERE g.repository_id = ? ORDER BY a.name",
+        repository,
+    )
+    return [(row[0], row[1]) for row in rows]
 
 
 VISIBLE = (
@@ -224,35 +252,6 @@ def over_quota(tx: Tx, repository: RepositoryRow, size: int) -> Refusal:
         f"quota exceeded: namespace {row[0]!r} uses {row[2]} of {row[1]} bytes, {size} more are needed",
         detail={"quota": row[1], "used": row[2], "wanted": size},
     )
-
-
-@dataclass(frozen=True)
-class Hit:
-    name: str
-    description: str
-    pulls: int
-
-
-def search(tx: Tx, caller: Principal, words: Sequence[str], count: int, skip: int) -> list[Hit]:
-    """Repositories that the caller can read and that have all ``words`` in their name or description, in
-    descending order of pulls."""
-    condition, values = "", list[str]()
-    for word in words:
-        literal = word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        # Most repositories have no description, and lower() takes longer than the rest.
-        condition += " AND (r.name LIKE ? ESCAPE '\\' OR (r.description <> ''"
-        condition += " AND lower(r.description) LIKE ? ESCAPE '\\'))"
-        values += [f"%{literal}%", f"%{literal}%"]
-    rows = tx.all(
-        "SELECT r.name, r.description, r.pulls, r.public FROM repository r"
-        f" WHERE r.deleted IS NULL AND {VISIBLE}{condition} ORDER BY r.pulls DESC, r.name LIMIT ? OFFSET ?",
-        *viewer(caller), *values, count, skip,
-    )  # fmt: skip
-    return [
-        Hit(row[0], row[1], int(row[2]))
-        for row in rows
-        if rights.PULL in rights.limited(caller, row[0], rights.READ, public=bool(row[3]))
-    ]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wherry.errors import NotFound
@@ -111,6 +112,12 @@ def leaving(tx: Tx) -> list[Leaving]:
         if mine:
             found += _leaving(tx, int(number), name, mine, fixed)
     return found
+
+
+def leaving_of(tx: Tx, repository: int, name: str, more: Sequence[RetentionRule] = ()) -> list[Leaving]:
+    """The same for one repository, with ``more`` rules than there are: for dry runs."""
+    mine = [rule for rule in (*all_of(tx, RETAIN), *more) if globs.matches(rule.repository, name)]
+    return _leaving(tx, repository, name, mine, all_of(tx, IMMUTABLE)) if mine else []
 
 
 def _leaving(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wherry.hub.core.refusals import Refusal
-from wherry.hub.store import repositories, rules
+from wherry.hub.store import profiles, repositories, rules
 from wherry.hub.store.repositories import RepositoryRow
 from wherry.hub.store.settings import HubSettings
 from wherry.hub.store.sql import Row, Tx, now
@@ -19,6 +19,7 @@ def move(
 
     :raises Refusal: ``DENIED``: a rule makes the tag immutable.
     """
+    profiles.check_open(tx, repository.id)
     before = tx.one("SELECT manifest_id FROM tag WHERE repository_id = ? AND name = ?", repository.id, tag)
     if before is not None and before[0] == manifest:
         return
@@ -55,6 +56,7 @@ def _note(tx: Tx, repository: RepositoryRow, tag: str, digest: str | None, actor
 
 def remove(tx: Tx, repository: RepositoryRow, tag: str, actor: str, cause: str) -> None:
     """:raises Refusal: ``DENIED``: a rule makes the tag immutable."""
+    profiles.check_open(tx, repository.id)
     rules.check_mutable(tx, repository.name, tag)
     tx.run("DELETE FROM tag WHERE repository_id = ? AND name = ?", repository.id, tag)
     _note(tx, repository, tag, None, actor, cause)
@@ -167,8 +169,9 @@ class Shown:
 
 
 _SHOWN = (
-    "SELECT m.id, t.name, m.digest, m.media_type, m.total_size, t.updated, t.last_pulled, a.name FROM tag t"
-    " JOIN manifest m ON m.id = t.manifest_id LEFT JOIN account a ON a.id = t.updated_by"
+    "SELECT m.id, t.name, m.digest, m.media_type, m.total_size, t.updated, t.last_pulled, a.name,"
+    " f.os, f.architecture, f.variant FROM tag t JOIN manifest m ON m.id = t.manifest_id"
+    " LEFT JOIN account a ON a.id = t.updated_by LEFT JOIN image_fact f ON f.manifest_id = m.id"
 )
 
 
@@ -181,7 +184,7 @@ def _shown(tx: Tx, row: Row) -> Shown:
     images = [TagPlatform(one[0], one[1], one[2], one[3], int(one[4])) for one in members]
     return Shown(
         int(row[0]), row[1], row[2], row[3], int(row[4]), int(row[5]), row[6], row[7] or "",
-        images or [TagPlatform("", "", "", row[2], int(row[4]))],
+        images or [TagPlatform(row[8] or "", row[9] or "", row[10] or "", row[2], int(row[4]))],
     )  # fmt: skip
 
 

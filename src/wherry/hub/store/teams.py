@@ -49,6 +49,16 @@ def set_member(tx: Tx, org: str, team: str, account: str, member: bool) -> None:
     accounts.revoke(tx, f"account:{one.id}")
 
 
+def leave(tx: Tx, org: str, account: str) -> None:
+    """Take an account out of all teams of an organisation. :raises NotFound:"""
+    one = accounts.needed(tx, account)
+    tx.run(
+        "DELETE FROM team_member WHERE account_id = ? AND team_id IN"
+        " (SELECT id FROM team WHERE namespace_id = ?)",
+        one.id, orgs.namespace(tx, org),
+    )  # fmt: skip
+
+
 def grant(tx: Tx, org: str, team: str, repository: str, level: str | None) -> None:
     """Grant a team a level in a repository of its organisation, or in all (``*``); None revokes the grant.
 

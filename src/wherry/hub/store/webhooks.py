@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from wherry.errors import NotFound
-from wherry.hub.core import globs
+from wherry.hub.core import globs, names
 from wherry.hub.store.sql import Tx, now
 
 TRIES_MAX = 8
@@ -58,6 +58,20 @@ def tell(tx: Tx, event: int, action: str, repository: str) -> None:
                 "INSERT INTO delivery (webhook_id, event_id, state, next_at) VALUES (?, ?, 'due', ?)",
                 hook.id, event, now(),
             )  # fmt: skip
+
+
+def test(tx: Tx, webhook: int, actor: str, address: str, repository: str) -> None:
+    """Send an event of kind ``webhook.test`` to one webhook only."""
+    row = tx.one(
+        "INSERT INTO event (at, actor, address, action, namespace, repository, detail)"
+        " VALUES (?, ?, ?, 'webhook.test', ?, ?, '') RETURNING id",
+        now(), actor, address, names.namespace_of(repository), repository,
+    )  # fmt: skip
+    assert row is not None
+    tx.run(
+        "INSERT INTO delivery (webhook_id, event_id, state, next_at) VALUES (?, ?, 'due', ?)",
+        webhook, row[0], now(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -210,11 +210,16 @@ class LabHub:
 
 
 @contextlib.contextmanager
-def hub(*more: str, admin: bool = True, env: Mapping[str, str] | None = None) -> Iterator[LabHub]:
-    """A hub on SQLite and files, where ``more`` does not say otherwise."""
+def hub(
+    *more: str, admin: bool = True, env: Mapping[str, str] | None = None, database: str = ""
+) -> Iterator[LabHub]:
+    """A hub on files and SQLite, or on a ``database`` that is still empty."""
     base = reaper.keep(Path(tempfile.mkdtemp(prefix="whh")))
     lab = LabHub(base, ["--root", str(base / "root")], list(more), dict(env or {}))
     try:
+        if database:
+            lab.stores += ["--database", database]
+            lab.command("migrate")
         if admin:
             lab.add_account(*ADMIN, "--admin")
         yield lab.start()

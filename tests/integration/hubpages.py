@@ -228,7 +228,7 @@ def browser() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def pages(*more: str, secure: bool = False) -> Iterator[LabHub]:
+def pages(*more: str, secure: bool = False, database: str = "") -> Iterator[LabHub]:
     """A hub whose address is known from the start, which sends its mail into files below :func:`mails`."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -238,7 +238,7 @@ def pages(*more: str, secure: bool = False) -> Iterator[LabHub]:
     try:
         with hub(
             "--listen", f"127.0.0.1:{port}", "--url", address, "--mail", f"file://{mail}",
-            "--admin-second-factor", "false", "--collect-every", "1", *more,
+            "--admin-second-factor", "false", "--collect-every", "1", *more, database=database,
         ) as lab:  # fmt: skip
             MAILS[lab.port] = Path(mail)
             yield lab

@@ -3,10 +3,12 @@ it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
 
+import hubstores
 import pytest
 from hublab import ADMIN, LabHub, hub
 from hubpages import PASSWORD, Visitor, fill, image, mails, pages, routes
@@ -17,9 +19,25 @@ EVIL = "<script>alert(1)</script>"
 DIGEST = "sha256:" + "0" * 64
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[LabHub]:
-    with pages("--sign-up", "open") as found:
+@pytest.fixture(
+    scope="module",
+    params=[
+        "sqlite",
+        pytest.param(
+            "postgres",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not hubstores.HAVE_POSTGRES, reason="no PostgreSQL here, or not root"),
+            ],
+        ),
+    ],
+)
+def lab(request: pytest.FixtureRequest) -> Iterator[LabHub]:
+    with contextlib.ExitStack() as stack:
+        database = ""
+        if request.param == "postgres":
+            database = stack.enter_context(hubstores.postgres()).database()
+        found = stack.enter_context(pages("--sign-up", "open", database=database))
         fill(found)
         yield found
 

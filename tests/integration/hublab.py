@@ -82,9 +82,11 @@ class LabHub:
     def start(self) -> LabHub:
         path = self.base / f"hub-{id(self)}.log"
         path.unlink(missing_ok=True)
+        # Only tests of pages pay for pages.
+        roles = [] if "--role" in self.more else ["--role", "registry,worker"]
         with path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*PROGRAM, "serve", *self.stores, "--listen", f"127.0.0.1:{self.port}", *self.more],
+                [*PROGRAM, "serve", *self.stores, "--listen", f"127.0.0.1:{self.port}", *roles, *self.more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

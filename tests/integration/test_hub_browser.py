@@ -225,7 +225,7 @@ def _code(secret: str) -> str:
 
 
 def test_a_passkey_logs_in(chromium: Any) -> None:
-    with hub() as lab:
+    with hub("--role", "registry,web") as lab:
         lab.add_account("peggy", PASSWORD)
         _passkey(chromium, lab)
 

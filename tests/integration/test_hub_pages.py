@@ -532,7 +532,7 @@ def test_by_invitation_only() -> None:
 
 
 def test_administration_needs_a_second_factor() -> None:
-    with hub() as lab:
+    with hub("--role", "registry,web") as lab:
         admin = Visitor(lab).log_in(*ADMIN)
         assert admin.ask("/admin/").status == 403
         lab.add_account("bob", PASSWORD)

@@ -37,7 +37,7 @@ def public(response: HttpResponse, request: HttpRequest) -> HttpResponse:
 def home(request: HttpRequest) -> HttpResponse:
     def rows(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         who = caller.principal
-        usual = Search(archived=False)
+        usual = Search(archived=False, public=True)
         found: dict[str, Any] = {
             "official": cards.find(tx, who, replace(usual, official=True), 12),
             "trending": cards.find(tx, who, replace(usual, sort="recent"), 6),

@@ -73,6 +73,14 @@ def cached(lab: Lab, side: str) -> Iterator[Once]:
 
 
 @contextlib.contextmanager
+def cached_legacy(lab: Lab, side: str) -> Iterator[Once]:
+    """By the docker CLI on both sides, which sends its whole context each time."""
+    context, engine = make_context(lab, "small", FILES), lab.engines[side]
+    _legacy(engine, "-q", str(context))
+    yield lambda: _legacy(engine, "-q", str(context))
+
+
+@contextlib.contextmanager
 def large_context(lab: Lab, side: str) -> Iterator[Once]:
     """One file changes before each build; what is built needs another: the scan is what is measured."""
     context, engine = make_context(lab, "large", MANY), lab.engines[side]

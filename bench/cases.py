@@ -13,22 +13,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal
 
 import archive
 import builds
 import commands
 import copies
+import daily
 import networks
 import plugins
 import registries
 import volumes
+from case import Case, Function, Once, ratio, value
 from commands import Failed
 from engines import BIN, Engine, Lab, memory
-
-Once = Callable[[], float]
-Function = Callable[[Lab, str], AbstractContextManager[Once]]
 
 QUIET = 3.0
 """Seconds that a daemon has been left alone before it is called idle."""
@@ -38,37 +35,6 @@ BESIDE = 100
 STREAM = 64 * 1024 * 1024
 SLEEP = ("busybox", "sleep", "100000")
 _BULK_TIMEOUT = 180.0
-
-
-@dataclass(frozen=True)
-class Aim:
-    """``ratio``: at most that part of Docker's value. ``value``: at most that much."""
-
-    kind: Literal["ratio", "value"]
-    most: float
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    work: str
-    function: Function
-    unit: str = "ms"
-    aim: Aim | None = None
-    rounds: int = 10
-    quick_rounds: int = 3
-    warm_up: bool = True
-    against_docker: bool = True
-    """False: both sides are clients of wherry's daemon, and Docker's daemon is not needed."""
-    in_quick: bool = True
-
-
-def ratio(most: float) -> Aim:
-    return Aim("ratio", most)
-
-
-def value(most: float) -> Aim:
-    return Aim("value", most)
 
 
 def _ms(seconds: float) -> float:
@@ -265,25 +231,37 @@ def _copy(how: Callable[[Lab, str, str], AbstractContextManager[Once]], name: st
 
 
 CASES: Sequence[Case] = (
-    Case("run", "`docker run --rm busybox true`, bridge", run_bridge, aim=ratio(0.25)),
+    Case("run", "`docker run --rm busybox true`, bridge", run_bridge, aim=ratio(0.15), loaded=ratio(0.18)),
     Case("run-none", "`docker run --rm --network none busybox true`", run_none, aim=ratio(0.25)),
-    Case("exec", "`docker exec c true`", exec_true, aim=ratio(0.5)),
+    Case("exec", "`docker exec c true`", exec_true, aim=ratio(0.4), loaded=ratio(0.45)),
     Case(
         "clients",
         "40 containers started by 8 clients, per container",
         many_clients,
-        aim=ratio(0.5),
+        aim=ratio(0.18),
+        loaded=ratio(0.22),
         rounds=5,
         quick_rounds=1,
     ),
-    Case("lines", "64 MiB of stdout through an attached run, lines", stream_lines, aim=ratio(1), rounds=5),
-    Case("bytes", "64 MiB of stdout through an attached run, zeros", stream_bytes, aim=ratio(1), rounds=5),
+    *daily.CASES,
+    *(
+        Case(
+            name,
+            f"64 MiB of stdout through an attached run, {what}",
+            work,
+            "ms",
+            ratio(0.2),
+            5,
+            loaded=ratio(0.3),
+        )
+        for name, what, work in (("lines", "lines", stream_lines), ("bytes", "zeros", stream_bytes))
+    ),
     Case(
         "idle",
         "idle daemon, PSS",
         idle_memory,
         unit="MiB",
-        aim=value(60),
+        aim=value(38),
         rounds=5,
         quick_rounds=1,
         warm_up=False,
@@ -414,6 +392,13 @@ CASES: Sequence[Case] = (
         rounds=5,
     ),
     Case("build-cached", "the same, all cached, with `wherry build -q`", builds.cached, aim=value(100)),
+    Case(
+        "build-legacy",
+        "the same, all cached, by the docker CLI with `DOCKER_BUILDKIT=0`",
+        builds.cached_legacy,
+        aim=ratio(0.5),
+        rounds=9,
+    ),
     Case(
         "build-context",
         "build from a context of 20,000 files of which one changed, with `wherry build -q`",

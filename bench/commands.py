@@ -27,6 +27,8 @@ def environment(home: str, **extra: str) -> dict[str, str]:
 def wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
     """Whether it ended within ``timeout`` seconds. ``Popen.wait`` with a timeout sleeps up to 50 ms too
     long; a pidfd wakes at once."""
+    if process.poll() is not None:
+        return True
     fd = os.pidfd_open(process.pid)
     try:
         poll = select.poll()

@@ -1,7 +1,9 @@
 """The engines under test, each alone in a room: namespaces, directories and cgroups that nobody else has.
 
     <base>/<name>-<n>/root       state (dockerd: --data-root), on the disk that is measured
-    <base>/<name>-<n>/exec       sockets, bundles (dockerd: --exec-root)
+    /run/<name>-<n>              sockets, bundles (dockerd: --exec-root): in memory, as where they are
+    installed; each
+                                 room has a /run of its own
     <base>/<name>-<n>/api.sock   the API
     <base>/<name>-<n>/log        the daemon's own words
 
@@ -42,7 +44,7 @@ class Engine:
         """:param cli: the docker CLI, the same for every engine."""
         self.directory = directory
         self.cli = cli
-        self.root, self.exec = directory / "root", directory / "exec"
+        self.root, self.exec = directory / "root", Path("/run") / directory.name
         self.socket = directory / "api.sock"
         self.url = f"unix://{self.socket}"
         self.cgroup = f"bench-{os.getpid()}-{directory.name}"
@@ -54,7 +56,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the daemon and wait for its first answer. :raises Failed: there is none."""
-        for directory in (self.root, self.exec, self._home):
+        for directory in (self.root, self._home):
             directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "daemon.json").write_text(json.dumps(self.options))
         self.socket.unlink(missing_ok=True)
@@ -163,7 +165,8 @@ class Docker(Engine):
             "dockerd",
             *("--data-root", str(self.root), "--exec-root", str(self.exec), "-H", self.url),
             *("--pidfile", str(self.directory / "pid"), "--config-file", str(self.directory / "daemon.json")),
-            *("--storage-driver", "overlay2", "--iptables=true", "--log-level", "error"),
+            *(() if "features" in self.options else ("--storage-driver", "overlay2")),
+            *("--iptables=true", "--log-level", "error"),
             *("--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self.cgroup}"),
         ]
 

@@ -9,29 +9,30 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import commands
-from cases import Case
+from case import Aim, Case
 from commands import Failed
 from engines import BIN, Lab
 
 _HEAD = ("work", "wherry: median (min to max)", "Docker: median (min to max)", "ratio", "aim", "")
+_LOADED = ("loaded: wherry", "loaded: Docker", "loaded: ratio", "aim", "")
 _PROGRAMS = {"wherry": ("crun", "conmon"), "docker": ("containerd", "runc")}
 
 
 @dataclass(frozen=True)
-class Row:
-    """Values of one case by side (``wherry``, ``docker``), or the reason why there are none."""
+class Figures:
+    """Values of one case by side (``wherry``, ``docker``) under one load, and what they should be."""
 
-    case: Case
+    unit: str
+    aim: Aim | None
     values: Mapping[str, Sequence[float]]
-    failure: str = ""
 
     def median(self, side: str) -> float | None:
         values = self.values.get(side)
-        return statistics.median(values) if values and not self.failure else None
+        return statistics.median(values) if values else None
 
     @property
     def ratio(self) -> float | None:
@@ -41,26 +42,18 @@ class Row:
     @property
     def verdict(self) -> str:
         """``met``, ``missed``, or why that cannot be said."""
-        if self.failure:
-            return f"FAILED: {self.failure}"
-        aim = self.case.aim
-        if aim is None:
+        if self.aim is None:
             return ""
-        figure = self.median("wherry") if aim.kind == "value" else self.ratio
+        figure = self.ratio if self.aim.kind == "ratio" else self.median("wherry")
         if figure is None:
             return "nothing to compare with"
-        return "met" if figure <= aim.most else "**missed**"
+        met = figure >= self.aim.most if self.aim.kind == "least" else figure <= self.aim.most
+        return "met" if met else "**missed**"
 
     def cells(self) -> tuple[str, ...]:
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        return (
-            self.case.work,
-            self._figure("wherry"),
-            self._figure("docker"),
-            ratio,
-            self._aim(),
-            self.verdict,
-        )
+        aim = "" if self.aim is None else self.aim.text(self.unit)
+        return self._figure("wherry"), self._figure("docker"), ratio, aim, self.verdict
 
     def _figure(self, side: str) -> str:
         median, values = self.median(side), self.values.get(side, ())
@@ -68,31 +61,64 @@ class Row:
             return ""
         digits = 2 if max(values) < 10 else 1 if max(values) < 1000 else 0
         spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
-        return f"{median:.{digits}f} {self.case.unit}{spread}"
+        return f"{median:.{digits}f} {self.unit}{spread}"
 
-    def _aim(self) -> str:
-        aim = self.case.aim
-        if aim is None:
-            return ""
-        return f"≤ {aim.most:g}" + (" x" if aim.kind == "ratio" else f" {self.case.unit}")
+
+@dataclass(frozen=True)
+class Row:
+    """What a case measured, or the reason why there is nothing.
+
+    :ivar loaded: the same with busy processors, empty where that was not asked for.
+    """
+
+    case: Case
+    values: Mapping[str, Sequence[float]]
+    failure: str = ""
+    loaded: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def calm(self) -> Figures:
+        return Figures(self.case.unit, self.case.aim, {} if self.failure else self.values)
+
+    @property
+    def busy(self) -> Figures | None:
+        if not self.loaded or self.failure:
+            return None
+        return Figures(self.case.unit, self.case.loaded, self.loaded)
+
+    @property
+    def verdict(self) -> str:
+        return f"FAILED: {self.failure}" if self.failure else self.calm.verdict
+
+    def cells(self, *, loaded: bool = False) -> tuple[str, ...]:
+        """:param loaded: whether the table has these columns."""
+        calm = (self.case.work, *self.calm.cells()[:-1], self.verdict)
+        if not loaded:
+            return calm
+        return calm + (self.busy.cells() if self.busy is not None else ("",) * len(_LOADED))
 
 
 def line(row: Row) -> str:
     """One row for a terminal."""
-    work, ours, theirs, ratio, aim, verdict = (
-        cell.replace("`", "").replace("**", "") for cell in row.cells()
-    )
-    figures = [f"wherry {ours}"] if ours else []
-    figures += [f"Docker {theirs}"] if theirs else []
-    figures += [f"ratio {ratio}"] if ratio else []
-    figures += [f"aim {aim}"] if aim else []
-    return f"{row.case.name:<10} {work}\n{'':<10}   {'; '.join([*figures, verdict]).rstrip('; ')}"
+    lines = [f"{row.case.name:<10} {row.case.work.replace('`', '')}", _figures("", row.cells()[1:])]
+    if row.busy is not None:
+        lines.append(_figures("loaded: ", row.busy.cells()))
+    return "\n".join(lines)
+
+
+def _figures(prefix: str, cells: Sequence[str]) -> str:
+    ours, theirs, ratio, aim, verdict = (cell.replace("*", "") for cell in cells)
+    named = (("wherry", ours), ("Docker", theirs), ("ratio", ratio), ("aim", aim), ("", verdict))
+    return f"{'':<10}   {prefix}{'; '.join(f'{name} {text}'.strip() for name, text in named if text)}"
 
 
 def markdown(rows: Sequence[Row], facts: Mapping[str, str], notes: Sequence[str]) -> str:
     """The whole page that ``docs/performance.md`` is."""
-    table = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in rows)]
+    loaded = any(row.busy is not None for row in rows)
+    head = _HEAD + (_LOADED if loaded else ())
+    table = [head, ("---",) * len(head), *(row.cells(loaded=loaded) for row in rows)]
     missed = [row.case.work for row in rows if "missed" in row.verdict]
+    missed += [f"{r.case.work} (loaded)" for r in rows if r.busy is not None and "missed" in r.busy.verdict]
     failed = [row.case.work for row in rows if row.failure]
     return "\n".join(
         [
@@ -146,7 +172,8 @@ def as_json(rows: Sequence[Row], facts: Mapping[str, str], notes: Sequence[str])
                     "work": row.case.work,
                     "unit": row.case.unit,
                     "values": {side: list(values) for side, values in row.values.items()},
-                    "ratio": row.ratio,
+                    "loaded": {side: list(values) for side, values in row.loaded.items()},
+                    "ratio": row.calm.ratio,
                     "aim": None if row.case.aim is None else [row.case.aim.kind, row.case.aim.most],
                     "verdict": row.verdict.replace("**", ""),
                 }

@@ -9,21 +9,24 @@ import argparse
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
 import report
-from cases import CASES, Case, Once
+from case import Case, Once
+from cases import CASES
 from commands import Failed
 from engines import Lab
 from report import Row
 
 CLI = ("/usr/local/bin/docker", "docker")
 """The same binary for both engines; a newer one beside the distribution's is preferred."""
+_LOOP = "while True: pass"
 _IN_MEMORY = ("tmpfs", "ramfs", "overlay")
 
 
@@ -68,6 +71,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="wherry and Docker Engine side by side")
     parser.add_argument("--quick", action="store_true", help="few rounds; without the row of 100 containers")
     parser.add_argument("--only", action="append", metavar="NAME", choices=names, help=", ".join(names))
+    parser.add_argument("--loaded", action="store_true", help="every row twice: also with busy processors")
     parser.add_argument("--rounds", type=int, metavar="N", help="of every row")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every value there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page there")
@@ -116,15 +120,31 @@ def _row(case: Case, lab: Lab, options: argparse.Namespace) -> Row:
     sides = list(lab.engines) if case.against_docker else ["wherry", "docker"]
     rounds = options.rounds or (case.quick_rounds if options.quick else case.rounds)
     values: dict[str, list[float]] = {side: [] for side in sides}
+    loaded: dict[str, list[float]] = {side: [] for side in sides} if options.loaded else {}
     failure = ""
     try:
         with ExitStack() as stack:
             once = {side: stack.enter_context(case.function(lab, side)) for side in sides}
             _measure(once, rounds, values, warm_up=case.warm_up)
+            if loaded:
+                with _busy():
+                    _measure(once, rounds, loaded, warm_up=case.warm_up)
     except (Failed, OSError) as e:
         failure = str(e).replace("\n", " ")
     lab.tidy()
-    return Row(case, values, failure)
+    return Row(case, values, failure, loaded)
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """A loop on each processor that competes with what is measured, at the same priority."""
+    loops = [subprocess.Popen([sys.executable, "-c", _LOOP]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def _measure(once: dict[str, Once], rounds: int, values: dict[str, list[float]], *, warm_up: bool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     settle()
+    # The fork server would go on after the test that began it; who tests with it makes one.
+    if (children := sys.modules.get("wherry.storage.confined.children")) is not None:
+        children.SERVER = None  # type: ignore[attr-defined]
 
 
 @pytest.hookimpl(wrapper=True)

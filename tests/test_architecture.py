@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"engine", "state", "model"},
     "client": {"wire", "model"},
     "compose": {"client", "wire", "model"},
-    "cli": {"compose", "client", "wire", "model"},
+    "migrate": {"client", "model"},
+    "cli": {"compose", "migrate", "client", "wire", "model"},
     "doctor": {"network", "runtime", "state", "linux", "model"},
     "daemon": {
         "doctor", "api", "buildkit", "metrics",

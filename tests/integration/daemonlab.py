@@ -35,7 +35,7 @@ from wherry.state.schema import MIGRATIONS
 DOCKER = shutil.which("docker") or "docker"
 WATCHED = [sys.executable, str(Path(__file__).parent / "watched_daemon.py")]
 """The daemon that says so when its event loop stands still."""
-_DAEMONS = (b"wherry.daemon", b"wherryd", b"watched_daemon.py", b"failing_daemon.py")
+_DAEMONS = (b"wherry.daemon", b"wherryd", b"watched_daemon.py", b"failing_daemon.py", b"unforked_daemon.py")
 STALL = "the loop stood still"
 _LOADED = Path(__file__).parents[1] / "suites" / "watched"
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], Any], what: str = "", *, timeout: float =
 
 
 WATCHING = {
-    "PYTHONPATH": str(_LOADED),
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(_LOADED), os.environ.get("PYTHONPATH", "")))),
     "PYTHONWARNINGS": "default,always::ResourceWarning,always::RuntimeWarning",
     "PYTHONFAULTHANDLER": "1",
 }
@@ -515,6 +515,8 @@ class LabDaemon:
                     target = "/proc/" + kind.rpartition("/")[2]
                 if target != f"socket {hosttraces.RELAY}":
                     counts[target] = counts.get(target, 0) + 1
+        if hosttraces.fork_server(self.pid) is not None:
+            counts["socket unix"] -= 1  # its channel: it goes after a minute without jobs
         return {f"descriptors {kind} {count}" for kind, count in counts.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,27 @@ def command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:120]
     except OSError:
         return ""
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, by any of its threads."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def fork_server(daemon: int) -> int | None:
+    """The daemon's fork server, if it has one that has come up."""
+    for pid in children(daemon):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            # Its standard error is a pipe until then.
+            if b"forkserver_main" in words and os.readlink(f"/proc/{pid}/fd/2") == os.devnull:
+                return pid
+    return None
 
 
 def links(instance: Instance) -> list[str]:

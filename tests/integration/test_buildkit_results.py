@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from buildkitlab import VERSIONS, BuildClient, step
 from buildlab import cat, write
 from daemonlab import LabDaemon
 from registrylab import LabRegistry, registry, skopeo
+
+from wherry.buildkit.proto import content_pb2, control_pb2
+from wherry.model import digest as digests
 
 pytestmark = [pytest.mark.kernel, pytest.mark.xdist_group("buildkit-results")]
 
@@ -273,6 +277,42 @@ def test_provenance_is_in_the_history(newest: BuildClient, context: Path) -> Non
     reference = newest.history()[0]["ID"]
     shown = newest.docker("buildx", "history", "inspect", "attachment", reference, "--type", "provenance")
     assert "buildType" in shown.ok()
+
+
+def test_a_builds_trace_is_in_the_history(newest: BuildClient, context: Path) -> None:
+    """As ``buildx history trace`` reads it: the record names the trace, the content store has it."""
+    write(context, {"Dockerfile": "FROM busybox\nRUN echo of the trace\nRUN exit 7\n"})
+    assert newest.build(context).code == 1
+    row = newest.history()[0]
+    with grpc.insecure_channel(f"unix://{newest.daemon.socket}") as channel:
+        listen = channel.unary_stream(
+            "/moby.buildkit.v1.Control/ListenBuildHistory",
+            request_serializer=control_pb2.BuildHistoryRequest.SerializeToString,
+            response_deserializer=control_pb2.BuildHistoryEvent.FromString,
+        )
+        (event,) = listen(control_pb2.BuildHistoryRequest(Ref=row["ID"], EarlyExit=True), timeout=60)
+        trace = event.record.trace
+        read = channel.unary_stream(
+            "/containerd.services.content.v1.Content/Read",
+            request_serializer=content_pb2.ReadContentRequest.SerializeToString,
+            response_deserializer=content_pb2.ReadContentResponse.FromString,
+        )
+        pieces = read(content_pb2.ReadContentRequest(digest=trace.digest), timeout=60)
+        text = b"".join(piece.data for piece in pieces)
+    assert trace.media_type == "application/vnd.buildkit.otlp.json.v0" and trace.size == len(text)
+    assert digests.of(text) == trace.digest
+    whole, *steps = map(json.loads, text.splitlines())
+    assert whole["Status"]["Code"] == "Error" and whole["ChildSpanCount"] == len(steps)
+    assert whole["Parent"]["SpanID"] == "0" * 16
+    by_name = {span["Name"].partition("] ")[2]: span for span in steps}
+    good, bad = by_name["RUN echo of the trace"], by_name["RUN exit 7"]
+    assert (good["Status"]["Code"], bad["Status"]["Code"]) == ("Unset", "Error")
+    assert "a non-zero code: 7" in bad["Status"]["Description"]
+    assert len({span["SpanContext"]["SpanID"] for span in (whole, *steps)}) == 1 + len(steps)
+    for span in steps:
+        assert span["Parent"] == whole["SpanContext"]
+        assert span["SpanContext"]["TraceID"] == whole["SpanContext"]["TraceID"]
+        assert whole["StartTime"] <= span["StartTime"] <= span["EndTime"] <= whole["EndTime"]
 
 
 def test_disk_usage_and_prune(client: BuildClient, context: Path, name: str) -> None:

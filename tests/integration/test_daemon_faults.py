@@ -36,9 +36,11 @@ START_STEPS = [
     "wherry.network.sandboxes:SandboxManager._record",
     "wherry.network.firewall:Firewall.change",
     "wherry.runtime.task:Runtime.create",
-    "wherry.runtime.task:_spawn",
-    "wherry.runtime.task:_read_sync",
+    "wherry.runtime.monitor:_launched",
+    "wherry.runtime.monitor:Monitor.go",
+    "wherry.runtime.monitor:_read_sync",
     "wherry.runtime.task:Runtime.start",
+    "wherry.runtime.crun:let_run",
     "wherry.state.containers:Containers.set_state",
     "wherry.engine.events:EventBus.publish",
 ]
@@ -51,6 +53,8 @@ CREATE_STEPS = [
 ]
 REMOVE_STEPS = [
     "wherry.runtime.task:Runtime.delete",
+    "wherry.runtime.crun:forget",
+    "wherry.engine.containers.bundle:let_go",
     "wherry.engine.containers.bundle:release",
     "wherry.network.sandboxes:SandboxManager.delete",
     "wherry.state.containers:Containers.set_state",

@@ -17,9 +17,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import hosttraces
 import pytest
 from buildlab import archive, post
-from daemonlab import LabDaemon, wait_until
+from daemonlab import LabDaemon, new_base, wait_until
 
 from wherry.storage.confined.child.lockdown import FINDS, WRITES
 
@@ -60,7 +61,7 @@ def look_for_changes(daemon: LabDaemon, name: str) -> None:
 
 
 def copy_in_a_build(daemon: LabDaemon, name: str) -> None:
-    files = {f"many/{number}": "" for number in range(FILES)}
+    files = {f"many/{number}": name for number in range(FILES)}  # built by no test before
     answer = post(daemon, archive({**files, "Dockerfile": "FROM busybox\nCOPY many /many\n"}), t=name)
     assert answer.status == 200 and b'"error"' not in answer.body, answer.body
 
@@ -71,7 +72,12 @@ def unpack_a_layer(daemon: LabDaemon, name: str) -> None:
 
 @contextlib.contextmanager
 def caught(
-    daemon: LabDaemon, name: str, work: Work, module: str, role: str, keep: Sequence[int] = WRITES
+    daemon: LabDaemon,
+    name: str,
+    work: Work,
+    module: str,
+    role: str,
+    keep: Sequence[int] = WRITES,
 ) -> Iterator[int]:
     """A child of the daemon's that has shut itself in, stopped. Afterwards the work must get done."""
     failures: list[BaseException] = []
@@ -92,19 +98,59 @@ def caught(
     assert not failures, failures
 
 
+def _warm(daemon: LabDaemon) -> int:
+    """Have a fork server that is ready; its process id."""
+    if (server := hosttraces.fork_server(daemon.pid)) is None:
+        answer = post(daemon, archive({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}), t="to-warm-up")
+        assert answer.status == 200, answer.body
+        wait_until(lambda: hosttraces.fork_server(daemon.pid) is not None, "a fork server")
+        server = hosttraces.fork_server(daemon.pid)
+    assert server is not None
+    return server
+
+
+@pytest.fixture(scope="module")
+def _unforked() -> Iterator[LabDaemon]:
+    daemon = LabDaemon(
+        new_base(), program=[sys.executable, str(Path(__file__).with_name("unforked_daemon.py"))]
+    )
+    try:
+        daemon.start()
+        daemon.bootstrap()
+        yield daemon
+    finally:
+        daemon.destroy()
+
+
+@pytest.fixture(params=["alone", "forked"])
+def either(request: pytest.FixtureRequest) -> LabDaemon:
+    """A daemon whose children are interpreters of their own, and one whose children are forks."""
+    if request.param == "alone":
+        found: LabDaemon = request.getfixturevalue("_unforked")
+        return found
+    found = request.getfixturevalue("daemon")
+    _warm(found)
+    return found
+
+
 @contextlib.contextmanager
 def _stopped(daemon: LabDaemon, module: str, role: str, keep: Sequence[int]) -> Iterator[int]:
     held: list[int] = []
+    server = hosttraces.fork_server(daemon.pid)
+
+    def is_it(pid: int) -> bool:
+        if server is not None:
+            return Path(f"/proc/{pid}/comm").read_text().strip() == role
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return module.encode() in b" ".join(words) and role.encode() in words
 
     def catch() -> bool:
-        for thread in Path(f"/proc/{daemon.pid}/task").iterdir():
+        for pid in hosttraces.children(server or daemon.pid):
             with contextlib.suppress(OSError):
-                for pid in map(int, (thread / "children").read_text().split()):
-                    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                    if module.encode() in b" ".join(words) and role.encode() in words and _shut_in(pid, keep):
-                        os.kill(pid, signal.SIGSTOP)
-                        held.append(pid)
-                        return True
+                if is_it(pid) and _shut_in(pid, keep):
+                    os.kill(pid, signal.SIGSTOP)
+                    held.append(pid)
+                    return True
         return False
 
     try:
@@ -139,11 +185,18 @@ def open_doors(daemon: LabDaemon, name: str, pid: int) -> list[str]:
     ],
 )
 def test_root_in_a_container_with_the_hosts_processes_does_not_get_at_it(
-    daemon: LabDaemon, name: str, work: Work, module: str, role: str
+    either: LabDaemon, name: str, work: Work, module: str, role: str
+) -> None:
+    either.docker("run", "-d", "--pid", "host", "--name", name, "busybox", "sleep", "1000").ok()
+    with caught(either, name, work, module, role) as pid:
+        assert open_doors(either, name, pid) == []
+
+
+def test_root_in_a_container_with_the_hosts_processes_does_not_get_at_the_fork_server(
+    daemon: LabDaemon, name: str
 ) -> None:
     daemon.docker("run", "-d", "--pid", "host", "--name", name, "busybox", "sleep", "1000").ok()
-    with caught(daemon, name, work, module, role) as pid:
-        assert open_doors(daemon, name, pid) == []
+    assert open_doors(daemon, name, _warm(daemon)) == []
 
 
 def test_what_has_no_more_than_a_container_is_open_to_it_otherwise(daemon: LabDaemon, name: str) -> None:
@@ -167,10 +220,10 @@ def test_what_has_no_more_than_a_container_is_open_to_it_otherwise(daemon: LabDa
     ],
 )
 def test_nothing_it_holds_leads_up_to_the_hosts_files(
-    daemon: LabDaemon, name: str, work: Work, module: str, role: str, keep: Sequence[int]
+    either: LabDaemon, name: str, work: Work, module: str, role: str, keep: Sequence[int]
 ) -> None:
     """Otherwise whoever takes a child over climbs from ``/proc/self/fd`` to what is in ``/proc/sys``."""
-    with caught(daemon, name, work, module, role, keep) as pid:
+    with caught(either, name, work, module, role, keep) as pid:
         held = [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_dir()]
         ends = [os.stat(f"/proc/{pid}/root/"), *(path.stat() for path in held)]
         for path in held:

@@ -1,4 +1,9 @@
-"""Wrong lines on purpose: every small change to a file of which a test should notice.
+"""Wrong lines on purpose: what guards data and isolation is left out, one thing at a time.
+
+- a refusal: a ``raise`` that does not come, or the condition before it (or before an early end) turned round;
+- a flag that is forgotten, of those joined by ``|``: ``O_NOFOLLOW``, ``MS_RDONLY``, ``CLONE_NEWNET``;
+- a step that is left out: a call whose value nobody uses, such as an fsync, a removal, a close, a lock's end;
+- a fixed ``True`` or ``False`` that is the other one.
 
 A change replaces one expression or statement, where it stands, so that all other lines keep their numbers.
 """
@@ -6,32 +11,10 @@ A change replaces one expression or statement, where it stands, so that all othe
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-}
-_CALCULATED: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.FloorDiv,
-    ast.FloorDiv: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.LShift: ast.RShift,
-    ast.Mod: ast.Mult,
-}
 _TOLD = ("log", "_log", "logger", "warnings")
 """Objects whose calls tell somebody something: words, which tests do not hold."""
 
@@ -72,6 +55,8 @@ def wrong_lines(path: Path, name: str) -> Iterator[Wrong]:
     tree = ast.parse(source)
     for node in _code(tree):
         for changed in _changes(node):
+            if isinstance(node, ast.If):  # what is replaced is its condition alone
+                node = node.test
             assert isinstance(node, ast.expr | ast.stmt)
             text = ast.unparse(changed)
             if isinstance(node, ast.expr):
@@ -126,43 +111,20 @@ def _changes(node: ast.AST) -> list[ast.AST]:
     return change(node) if change is not None else []
 
 
-def _with(node: ast.AST, **fields: object) -> ast.AST:
-    made = copy.deepcopy(node)
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
+def _condition(node: ast.If) -> list[ast.AST]:
+    """The condition of a refusal or an early end, turned round."""
+    if not isinstance(node.body[-1], ast.Raise | ast.Return | ast.Continue | ast.Break):
+        return []
+    return [ast.UnaryOp(ast.Not(), node.test)]
 
 
-def _compare(node: ast.Compare) -> list[ast.AST]:
-    first, *rest = node.ops
-    return [_with(node, ops=[_COMPARED[type(first)](), *rest])]
+def _flags(node: ast.BinOp) -> list[ast.AST]:
+    """The last of those that are joined is forgotten."""
+    return [node.left] if isinstance(node.op, ast.BitOr) else []
 
 
-def _both(node: ast.BoolOp) -> list[ast.AST]:
-    return [_with(node, op=ast.And() if isinstance(node.op, ast.Or) else ast.Or())]
-
-
-def _not(node: ast.UnaryOp) -> list[ast.AST]:
-    return [node.operand] if isinstance(node.op, ast.Not) else []
-
-
-def _calculated(node: ast.BinOp) -> list[ast.AST]:
-    if isinstance(node.op, ast.BitOr):  # a flag, or another part of a set, is forgotten
-        return [node.left]
-    if isinstance(node.left, ast.JoinedStr) or (
-        isinstance(node.left, ast.Constant) and not isinstance(node.left.value, int | float)
-    ):
-        return []  # text
-    other = _CALCULATED.get(type(node.op))
-    return [_with(node, op=other())] if other is not None else []
-
-
-def _constant(node: ast.Constant) -> list[ast.AST]:
-    if isinstance(node.value, bool):
-        return [ast.Constant(not node.value)]
-    if isinstance(node.value, int | float):
-        return [ast.Constant(node.value + 1)]
-    return []
+def _truth(node: ast.Constant) -> list[ast.AST]:
+    return [ast.Constant(not node.value)] if isinstance(node.value, bool) else []
 
 
 def _statement(node: ast.Expr) -> list[ast.AST]:
@@ -173,21 +135,14 @@ def _statement(node: ast.Expr) -> list[ast.AST]:
 
 
 def _augmented(node: ast.AugAssign) -> list[ast.AST]:
-    if isinstance(node.op, ast.BitOr):
-        return [ast.Pass()]
-    other = _CALCULATED.get(type(node.op))
-    return [_with(node, op=other())] if other is not None else []
+    return [ast.Pass()] if isinstance(node.op, ast.BitOr) else []
 
 
 _BY_KIND: dict[type[ast.AST], Callable[..., list[ast.AST]]] = {
-    ast.Compare: _compare,
-    ast.BoolOp: _both,
-    ast.UnaryOp: _not,
-    ast.BinOp: _calculated,
-    ast.Constant: _constant,
+    ast.If: _condition,
+    ast.BinOp: _flags,
+    ast.Constant: _truth,
     ast.Expr: _statement,
     ast.AugAssign: _augmented,
     ast.Raise: lambda _node: [ast.Pass()],
-    ast.Break: lambda _node: [ast.Continue()],
-    ast.Continue: lambda _node: [ast.Break()],
 }

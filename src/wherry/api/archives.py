@@ -44,8 +44,7 @@ async def send_archive(
     try:
         response = await begin_stream(ctx.request, "application/x-tar")
         producers.append(asyncio.create_task(produce()))
-        async for chunk in out.chunks():
-            await response.write(chunk)
+        await out.send(ctx.request, response)
         # If this fails now, break the connection: otherwise the client would take half an archive for a
         # complete one.
         await producers[0]

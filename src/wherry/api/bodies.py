@@ -16,6 +16,8 @@ from typing import BinaryIO
 
 from aiohttp import web
 
+from wherry.api.pouring import pour, socket_of
+
 _CHUNK = 1 << 18
 _PIPE_SIZE = 1 << 20
 _WIDE_MAX = 16
@@ -99,6 +101,21 @@ class ResponseFile:
         self._read_end, write_end, self._wide = _pipe()
         os.set_blocking(self._read_end, False)
         self.file: BinaryIO = os.fdopen(write_end, "wb", buffering=_CHUNK)
+
+    async def send(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Send everything as the response's body; its head was sent, its end is the caller's.
+
+        Those with a large pipe are sent by a thread, so their number is bounded; any others by the loop.
+        """
+        target = socket_of(request, response) if self._wide else -1
+        if target < 0:
+            async for chunk in self.chunks():
+                await response.write(chunk)
+            return
+        try:
+            await pour(self._read_end, target)
+        finally:
+            os.close(target)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()

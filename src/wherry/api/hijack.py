@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import termios
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import WSMsgType, web
 
@@ -148,6 +148,16 @@ class HijackedStream:
         self._writer.write(data)
         await self._writer.drain()
 
+    @property
+    def offer(self) -> Callable[[memoryview], bool] | None:
+        return self._offer
+
+    def _offer(self, data: memoryview) -> bool:
+        if self._transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        self._transport.write(data)
+        return not self._transport.get_write_buffer_size()
+
     async def receive(self) -> AsyncIterator[bytes]:
         while chunk := await self._reader.read(_CHUNK):
             yield chunk
@@ -161,6 +171,10 @@ class WebSocketStream:
 
     async def send(self, data: bytes | memoryview) -> None:
         await self._socket.send_bytes(bytes(data))
+
+    @property
+    def offer(self) -> None:
+        return None
 
     async def receive(self) -> AsyncIterator[bytes]:
         async for message in self._socket:

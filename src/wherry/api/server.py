@@ -29,8 +29,9 @@ _http_log = logging.getLogger("wherry.api.http")
 
 
 _OF_LIFE = (
-    "/start", "/stop", "/kill", "/restart", "/pause", "/unpause", "/exec", "/attach", "/wait", "/resize",
+    "/start", "/stop", "/kill", "/restart", "/pause", "/unpause",
 )  # fmt: skip
+_OF_THE_MOMENT = ("/exec", "/attach", "/wait", "/resize")
 SEQUENCE = "application/json-seq"
 _WIDE, _NARROW = 1 << 19, 1 << 16
 """Bytes of a body that may wait to be read, twice over: enough that an archive comes in few, large
@@ -223,7 +224,7 @@ class ApiServer:
         request[ROUTE] = route
         await waiting.until_adopted(self._engine.upkeep.reconciler.adoption, request.method, path, params)
         response = await handler(RequestContext(request, self._engine, params, version))
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD") and not _is_of_the_moment(path):
             await self._engine.settle(rows_only=_is_of_life(path))  # the answer's end is the promise
         return response
 
@@ -231,6 +232,12 @@ class ApiServer:
 def _is_of_life(path: str) -> bool:
     """Whether a request starts or ends what is there: it makes and removes nothing that must last."""
     return path.startswith(("/containers/", "/exec/")) and path.endswith(_OF_LIFE)
+
+
+def _is_of_the_moment(path: str) -> bool:
+    """Whether a request changes nothing that a power cut leaves: an exec and a session end with it, and their
+    only rows are events, which are worth no wait for the disk; a wait only tells."""
+    return path.startswith("/exec/") or (path.startswith("/containers/") and path.endswith(_OF_THE_MOMENT))
 
 
 def _ends_with_client(request: web.BaseRequest) -> bool:

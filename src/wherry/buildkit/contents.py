@@ -120,7 +120,7 @@ def _blobs(file: IO[bytes]) -> Iterator[tuple[Digest, int, IO[bytes]]]:
 
 
 class ContentService:
-    """Read access to the daemon's blobs: provenance, logs of the history."""
+    """Read access to the daemon's blobs, and to provenance and traces of the history."""
 
     def __init__(self, store: BlobStore, history: Callable[[str], bytes]) -> None:
         """:param history: returns a blob of the history by its digest."""

@@ -34,20 +34,13 @@ class Face:
     def __init__(self, engine: Engine) -> None:
         self._sessions, jobs, worker = ClientSessions(), Jobs(), BuildkitWorker(engine)
         bridge = Gateway(engine.builds, jobs, self._sessions, worker)
-        control = ControlService(
-            engine.builds,
-            jobs,
-            self._sessions,
-            worker,
-            bridge,
-            BuildHistory(engine.builds),
-            CacheUpkeep(engine.builds),
-        )
+        history, upkeep = BuildHistory(engine.builds), CacheUpkeep(engine.builds)
+        control = ControlService(engine.builds, jobs, self._sessions, worker, bridge, history, upkeep)
         self._server = Server(
             [
                 *control.routes(),
                 *bridge.routes(),
-                *ContentService(engine.stores.images.content, engine.builds.history_blob).routes(),
+                *ContentService(engine.stores.images.content, history.blob).routes(),
                 on(TraceService.Export, _export),
                 on(Health.Check, _check),
             ]
@@ -87,7 +80,7 @@ async def _export(
     _request: trace_pb2.ExportTraceServiceRequest,
     _call: ServerCall[trace_pb2.ExportTraceServiceRequest, trace_pb2.ExportTraceServiceResponse],
 ) -> trace_pb2.ExportTraceServiceResponse:
-    """Accept clients' trace spans and drop them."""
+    """Accept clients' own trace spans and drop them: the daemon has its own of the build (:mod:`traces`)."""
     return trace_pb2.ExportTraceServiceResponse()
 
 

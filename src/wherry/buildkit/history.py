@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from wherry import threads
-from wherry.buildkit import filters
+from wherry.buildkit import filters, traces
 from wherry.buildkit.jobs import SolveJob
 from wherry.buildkit.proto import control_pb2
 from wherry.buildkit.proto.control_rpc import Control as Methods
 from wherry.buildkit.status import StatusLog, stamp
 from wherry.engine.builds.service import BuildService, HistoryRow
 from wherry.errors import InvalidArgument, NotFound
+from wherry.model import digest as digests
 from wherry.rpc.server import Route, ServerCall, on
 from wherry.rpc.status import Code
 
@@ -72,7 +73,14 @@ class BuildHistory:
                 continue
             known[row.id] = row.status
             kind = control_pb2.COMPLETE if row.finished else control_pb2.STARTED
-            await call.send(Event(type=kind, record=record(row)))
+            await call.send(Event(type=kind, record=await threads.short(record, row)))
+
+    def blob(self, digest: str) -> bytes:
+        """A build's provenance or trace. Blocks. :raises NotFound: no build of the history has it."""
+        try:
+            return self._builds.history_blob(digest)
+        except NotFound:
+            return traces.found_in(self._builds.rows.history(), digest)
 
     async def update(
         self,
@@ -164,6 +172,10 @@ def record(row: HistoryRow) -> control_pb2.BuildHistoryRecord:
     made.numCachedSteps = sum(step["Status"] == "cached" for step in steps)
     made.numCompletedSteps = sum(step["Status"] in ("cached", "done") for step in steps)
     made.numWarnings = len(document.get("Warnings", []))
+    if row.finished:
+        trace = traces.trace_of(row)
+        made.trace.media_type, made.trace.digest = traces.MEDIA_TYPE, digests.of(trace)
+        made.trace.size = len(trace)
     for platform, found in document.get("Provenance", {}).items():
         several = len(document["Provenance"]) > 1
         into = made.Results[platform] if several else made.Result

@@ -27,6 +27,7 @@ from wherry.runtime.task import conmon_fd
 from wherry.state.containers import Containers
 from wherry.state.database import Database
 from wherry.state.schema import MIGRATIONS
+from wherry.storage.confined import children
 from wherry.storage.confined.unpack import Unpacker
 from wherry.wire import stats
 
@@ -50,6 +51,7 @@ class Daemon:
         """Release everything; containers keep running."""
         await self.http2.close()
         await self.engine.close()
+        await threads.short(children.stop_server)
         self.db.close()
 
 

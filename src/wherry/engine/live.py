@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from wherry.model.container import Health
     from wherry.storage.confined.containerfiles import Job
+
+
+_SOON = 0.1
+"""Seconds between the end of a task and the closing of its layer's file system."""
 
 
 class Waiting(Protocol):
@@ -49,6 +54,19 @@ class Task:
             if fd >= 0:
                 os.close(fd)
         self.process_fd = self.conmon_fd = -1
+
+
+class _PuttingAway:
+    def __init__(self, close: Callable[[], Future[None]]) -> None:
+        self._close = close
+        self._work: Future[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_SOON, self.begin)
+
+    def begin(self) -> Future[None]:
+        if self._work is None:
+            self._timer.cancel()
+            self._work = self._close()
+        return self._work
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,24 @@ class Live:
         self._removal_waiters: list[asyncio.Future[Exit]] = []
         self._on_exit: list[Callable[[], None]] = []
         self.last_exit = Exit(0)
+        self._putting_away: _PuttingAway | None = None
+
+    def put_away(self, close: Callable[[], Future[None]]) -> None:
+        """``close`` begins to close the layer's file system of the task that has ended.
+
+        The kernel then writes to the disk, and a removal that follows the end would wait for it. So it begins
+        a little later, unless a start is to follow.
+        """
+        self._putting_away = _PuttingAway(close)
+        if self.coming_back:
+            self._putting_away.begin()
+
+    async def until_put_away(self) -> None:
+        """Whoever mounts the layer waits for that, and has it begin."""
+        while (work := self._putting_away) is not None:
+            await asyncio.gather(asyncio.wrap_future(work.begin()), return_exceptions=True)
+            if self._putting_away is work:
+                self._putting_away = None
 
     @contextmanager
     def file_job(self, job: Job) -> Iterator[None]:

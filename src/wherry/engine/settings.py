@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from wherry.images.policy import ImageUpkeepPolicy
@@ -50,7 +51,7 @@ class Settings:
 
     def container_directory(self, container_id: str) -> Path:
         """``<root>/containers/<id>``: the log and the files bound into ``/etc``."""
-        return paths.below(self.root / "containers", container_id, what="container id")
+        return _place(self.root, "containers", container_id)
 
     def log_path(self, container_id: str) -> Path:
         return self.container_directory(container_id) / f"{container_id}.log"
@@ -70,4 +71,10 @@ class Settings:
             return False
 
     def task_directory(self, container_id: str) -> Path:
-        return paths.below(self.run / "tasks", container_id, what="container id")
+        return _place(self.run, "tasks", container_id)
+
+
+@lru_cache(4096)
+def _place(top: Path, kind: str, container_id: str) -> Path:
+    """A start asks for it twenty times, a list once for each container."""
+    return paths.below(top / kind, container_id, what="container id")

@@ -30,6 +30,10 @@ _SECOND = 1_000_000_000
 ATTESTS = "vnd.docker.reference.digest"
 
 
+_Described = dict[tuple[Digest, int], tuple[dict[str, str], int]]
+"""Labels, and when it was made in nanoseconds, by target and its row's time."""
+
+
 class ImageStore:
     """The store. Safe to use from any thread."""
 
@@ -55,6 +59,9 @@ class ImageStore:
         self._collector = collector
         self._driver = layers.snapshotter.name
         self.discards, self.who = discards, who
+        self._described: tuple[int, _Described] = (-1, {})
+        """What a list shows of targets' documents, for one generation of the content: there may be thousands
+        of targets, and each has several documents."""
 
     # finding
 
@@ -173,8 +180,10 @@ class ImageStore:
         sizes = self.rows.sizes(self._driver)
         shared = self.rows.shared_sizes(self._driver) if shared_size else {}
         found = []
-        for row in self.rows.all():
-            labels, created = self._labels_and_time(row)
+        rows = self.rows.all()
+        described = self._descriptions(rows)
+        for row in rows:
+            labels, created = described[row.target, row.created]
             found.append(
                 ImageSummary(
                     id=row.target,
@@ -189,6 +198,18 @@ class ImageStore:
                 )
             )
         return sorted(found, key=lambda image: -image.created_ns)
+
+    def _descriptions(self, rows: Sequence[ImageRow]) -> _Described:
+        generation, (at, known) = self.content.generation, self._described
+        if at != generation:
+            known = {}
+        described = {
+            key: known.get(key) or self._labels_and_time(row)
+            for row in rows
+            for key in [(row.target, row.created)]
+        }
+        self._described = generation, described
+        return described
 
     def labels(self, target: Digest) -> dict[str, str]:
         """An image's labels; empty if it has none, or is not here."""

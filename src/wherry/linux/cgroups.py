@@ -19,6 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Container, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -338,8 +339,18 @@ def remove(path: str) -> None:
     :raises OSError: EBUSY while a process is left in it.
     """
     for top in layout().directories(path):
-        for directory, _subdirectories, _files in os.walk(top, topdown=False):
-            try:
-                Path(directory).rmdir()
-            except FileNotFoundError:
-                pass
+        _remove_below(str(top))
+
+
+def _remove_below(directory: str) -> None:
+    """Remove one directory of a cgroup. Most have no children: they are not read before."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        if e.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+        for below, _subdirectories, _files in os.walk(directory, topdown=False):
+            with suppress(FileNotFoundError):
+                os.rmdir(below)

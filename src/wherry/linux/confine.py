@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from wherry.linux import syscalls as sys
 
 CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID = 0, 1, 2, 3, 4
-CAP_SYS_ADMIN, CAP_MKNOD, CAP_SETFCAP = 21, 27, 31
+CAP_SETPCAP, CAP_SYS_CHROOT, CAP_SYS_PTRACE = 8, 18, 19
+CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_MKNOD, CAP_SETFCAP = 21, 24, 27, 31
 _CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_SECUREBITS, _SECBITS_LOCKED = 28, 0x2F
@@ -33,14 +34,19 @@ _DENIED = {
     # kill, tkill, tgkill, execve, execveat, ptrace, socket, socketpair, connect, bind, mount, umount2,
     # pivot_root, chroot, setns, unshare, bpf, keyctl, add_key, init_module, process_vm_writev,
     # open_by_handle_at, userfaultfd, pidfd_open, pidfd_send_signal, pidfd_getfd, io_uring_setup,
-    # open_tree, move_mount, fsopen, mount_setattr, perf_event_open, reboot, swapon, rt_sigqueueinfo
+    # open_tree, move_mount, fsopen, mount_setattr, perf_event_open, reboot, swapon, rt_sigqueueinfo;
+    # and what root may do to root's other processes without any capability: prlimit64, setpriority,
+    # ioprio_set, sched_setaffinity, sched_setscheduler, sched_setparam, sched_setattr, setpgid, setsid,
+    # migrate_pages, move_pages, process_vm_readv, process_madvise, kcmp, rt_tgsigqueueinfo
     "x86_64": (
         *(62, 200, 234, 59, 322, 101, 41, 53, 42, 49, 165, 166, 155, 161, 308, 272, 321, 250, 248, 175, 311),
         *(304, 323, 434, 424, 438, 425, 428, 429, 430, 442, 298, 169, 167, 129),
+        *(302, 141, 251, 203, 144, 142, 314, 109, 112, 256, 279, 310, 440, 312, 297),
     ),
     "aarch64": (
         *(129, 130, 131, 221, 281, 117, 198, 199, 203, 200, 40, 39, 41, 51, 268, 97, 280, 219, 217, 105, 271),
         *(265, 282, 434, 424, 438, 425, 428, 429, 430, 442, 241, 142, 224, 138),
+        *(261, 140, 30, 122, 119, 118, 274, 154, 157, 238, 239, 270, 440, 272, 240),
     ),
 }
 

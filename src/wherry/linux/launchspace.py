@@ -98,6 +98,18 @@ class LaunchSpace:
                 space = None
             yield space
 
+    def is_wanted(self) -> bool:
+        """Whether there are so many mounts that a start uses the copy, once it is there."""
+        try:
+            return len(self._others()) >= self._least
+        except OSError:
+            return False
+
+    def _others(self) -> frozenset[int]:
+        """The mounts of tasks."""
+        hidden = [mountids.of_path(directory) for directory in self._hidden]
+        return frozenset().union(*map(mountids.below, hidden))
+
     def _space(self, needed: list[str], stack: ExitStack) -> str | None:
         copy = self._current(stack)
         if copy is None:
@@ -128,8 +140,7 @@ class LaunchSpace:
         with self._lock:
             before, self._used = self._used, time.monotonic()
             everything = mountids.below()  # first: what comes or goes from now on is not held against us
-            hidden = [mountids.of_path(directory) for directory in self._hidden]
-            others: frozenset[int] = frozenset().union(*map(mountids.below, hidden))
+            others = self._others()
             if len(others) < self._least:
                 self._drop()
                 return None

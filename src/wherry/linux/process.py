@@ -107,6 +107,7 @@ def run(
     pass_fds: Sequence[int] = (),
     check: bool = True,
     raised: bool = False,
+    executable: str | None = None,
 ) -> ProcessResult:
     """Run a program to its end and return its output.
 
@@ -115,11 +116,13 @@ def run(
 
     :param timeout: seconds.
     :param raised: the program may have as many descriptors as the daemon.
+    :param executable: what is executed under the name ``argv[0]``; for a program that is ``raised``.
     :raises CommandFailed: non-zero exit (when ``check``), timeout, or the program is not there.
     """
     try:
         process = _Process(
             list(argv) if raised else with_inherited(argv),
+            executable=executable if raised else None,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -151,46 +154,62 @@ def run(
     return ProcessResult(out, err)
 
 
-def launch(
-    argv: Sequence[str],
-    *,
-    timeout: float,
-    env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
-) -> None:
-    """Run a program that daemonizes itself; returns when its first process has ended.
+class Launch:
+    """A program that daemonizes itself: it is started, and :meth:`wait` returns when its first process has
+    ended.
 
     Its standard error is read only as far as it is available: the background process may keep it open.
-
-    :param timeout: seconds.
-    :raises CommandFailed: non-zero exit, timeout, or the program is not there.
     """
-    try:
-        process = _Process(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=environment(env),
-            cwd="/",
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-        )
-    except OSError as e:
-        raise CommandFailed(argv, 127, e.strerror or str(e), "cannot be started") from e
-    assert process.stderr is not None
-    with process.stderr as stderr:
+
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+    ) -> None:
+        """:raises CommandFailed: the program is not there."""
+        self._argv = argv
         try:
-            code = process.wait(timeout)
-        except BaseException as e:
-            process.kill()
-            process.wait()
-            if isinstance(e, subprocess.TimeoutExpired):
-                raise CommandFailed(argv, process.returncode, "", f"timed out after {timeout:g} s") from e
-            raise
-        if code != 0:
-            os.set_blocking(stderr.fileno(), False)
-            raise CommandFailed(argv, code, (stderr.read() or b"")[-_STDERR_KEEP:].decode(errors="replace"))
+            self._process = _Process(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment(env),
+                cwd="/",
+                pass_fds=tuple(pass_fds),
+                start_new_session=True,
+            )
+        except OSError as e:
+            raise CommandFailed(argv, 127, e.strerror or str(e), "cannot be started") from e
+
+    def wait(self, timeout: float) -> None:
+        """:param timeout: seconds. :raises CommandFailed: non-zero exit, or timeout, after which it is
+        killed.
+        """
+        process = self._process
+        assert process.stderr is not None
+        with process.stderr as stderr:
+            try:
+                code = process.wait(timeout)
+            except BaseException as e:
+                self._end()
+                if isinstance(e, subprocess.TimeoutExpired):
+                    reason = f"timed out after {timeout:g} s"
+                    raise CommandFailed(self._argv, process.returncode, "", reason) from e
+                raise
+            if code != 0:
+                os.set_blocking(stderr.fileno(), False)
+                text = (stderr.read() or b"")[-_STDERR_KEEP:].decode(errors="replace")
+                raise CommandFailed(self._argv, code, text)
+
+    def kill(self) -> None:
+        """End it, if its first process was not waited for."""
+        if self._process.returncode is None:
+            self._end()
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 class Child:
@@ -199,11 +218,16 @@ class Child:
     Both descriptors do not block. Whoever holds it calls :meth:`close` when it has ended, or to end it.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        """:raises CommandFailed: the program is not there."""
+    def __init__(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, *, executable: str | None = None
+    ) -> None:
+        """:param executable: what is executed under the name ``argv[0]``.
+        :raises CommandFailed: the program is not there.
+        """
         try:
             self._process = subprocess.Popen(
                 list(argv),
+                executable=executable,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

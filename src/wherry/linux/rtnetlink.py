@@ -24,6 +24,7 @@ _IFA_F_NODAD = 0x02
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 18, 20, 26, 28
+_IFLA_EXT_MASK, _SKIP_STATS = 29, 8
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER = 1
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
@@ -250,6 +251,19 @@ def link(sock: NetlinkSocket, name: str) -> Link | None:
             return None
         raise
     return _link(answers[0].payload)
+
+
+def index(sock: NetlinkSocket, name: str) -> int | None:
+    """The index alone of a link, without reading the rest of the kernel's answer."""
+    wanted = _info() + _name(name) + nl.u32(_IFLA_EXT_MASK, _SKIP_STATS)
+    try:
+        answers = sock.request(NetlinkMessage(_RTM_GETLINK, 0, wanted))
+    except NetlinkError as e:
+        if e.errno == errno.ENODEV:
+            return None
+        raise
+    found: int = _IFINFO.unpack_from(answers[0].payload)[2]
+    return found
 
 
 def _link(payload: bytes) -> Link:

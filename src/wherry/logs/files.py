@@ -140,8 +140,10 @@ class LogFiles:
         if self.is_rotating():
             self.path.unlink()
         self.path.with_name(f"{self.path.name}.tmp").unlink(missing_ok=True)
-        for entry in self.path.parent.glob(f"{self.path.name}.*.part"):
-            entry.unlink(missing_ok=True)
+        # No pattern: each log has its own name, and a new pattern is compiled anew.
+        for name in os.listdir(self.path.parent):
+            if name.startswith(f"{self.path.name}.") and name.endswith(".part"):
+                self.path.with_name(name).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError), self.path.open("r+b", buffering=0) as file:
             if file.seek(0, os.SEEK_END) and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
                 file.write(b"\n")

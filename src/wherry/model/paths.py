@@ -7,6 +7,7 @@ every name, and is repeated where the path is built.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from wherry.errors import InvalidArgument
 
 NAME_MAX = 255
 """The longest name, in bytes (limits.h)."""
+_NEVER = re.compile(r"[/\x00-\x1f\x7f]")
 _TOTAL_MAX = 2048
 _SHOWN = 80
 
@@ -29,12 +31,7 @@ def component(name: str, what: str) -> str:
         size = len(name.encode())
     except UnicodeEncodeError:
         size = 0
-    if (
-        not 0 < size <= NAME_MAX
-        or name in (".", "..")
-        or "/" in name
-        or any(ord(c) < 0x20 or ord(c) == 0x7F for c in name)
-    ):
+    if not 0 < size <= NAME_MAX or name in (".", "..") or _NEVER.search(name):
         raise InvalidArgument(f"invalid {what} {name[:_SHOWN]!r}: it is not a valid file name")
     return name
 

@@ -161,8 +161,8 @@ def _furnish(
 
 def _configure(path: Path, inside: NetlinkSocket, endpoint: Endpoint) -> None:
     """Set parameters and addresses, and bring it up."""
-    link = rt.link(inside, endpoint.ifname)
-    if link is None:
+    index = rt.index(inside, endpoint.ifname)
+    if index is None:
         raise OSError(errno.ENODEV, f"interface {endpoint.ifname} does not exist")
     if endpoint.ip6 or endpoint.sysctls or any(":" in a for a in endpoint.link_local):
         netns.inside(path, partial(_parameters, endpoint))
@@ -172,8 +172,8 @@ def _configure(path: Path, inside: NetlinkSocket, endpoint: Endpoint) -> None:
         if ip
     ]
     addresses += [f"{a}/{64 if ':' in a else 16}" for a in endpoint.link_local]
-    up = [rt.set_link(link.index, up=True)]
-    inside.transact(*up, *(rt.add_address(link.index, ip_interface(a)) for a in addresses))
+    up = [rt.set_link(index, up=True)]
+    inside.transact(*up, *(rt.add_address(index, ip_interface(a)) for a in addresses))
 
 
 def _parameters(endpoint: Endpoint) -> None:
@@ -195,11 +195,11 @@ def _route(inside: NetlinkSocket, endpoints: Sequence[Endpoint]) -> None:
     for family, number in families:
         chosen = gateway_of(endpoints, family)
         if chosen is not None:
-            link = rt.link(inside, chosen.ifname)
-            if link is None:
+            index = rt.index(inside, chosen.ifname)
+            if index is None:
                 raise OSError(errno.ENODEV, f"interface {chosen.ifname} does not exist")
             gateway = ip_address(chosen.gateway if family == 4 else chosen.gateway6)
-            inside.transact(rt.set_default_route(gateway, link.index))
+            inside.transact(rt.set_default_route(gateway, index))
         else:
             _without_default(inside, number)
 

@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 _STDIN_PACKET = 16 << 10
@@ -62,6 +63,42 @@ class AttachSocket:
                 return None
             if size:
                 return memoryview(self._buffer)[:size]
+
+    async def pump(self, send: Callable[[memoryview], bool]) -> bool:
+        """Hand output over as it comes, from the loop's own callback: a task that is woken for each of
+        conmon's packets costs more than the packet.
+
+        :param send: is given some bytes, which it must not keep; False: it can take no more for now.
+        :returns: whether there may be more (``send`` has refused), or the output has ended.
+        """
+        future: asyncio.Future[bool] = self._loop.create_future()
+        view = memoryview(self._buffer)
+        fd = self._socket.fileno()
+        if fd < 0:
+            raise ConnectionResetError
+
+        def readable() -> None:
+            if future.done():
+                return
+            try:
+                size = self._fill()
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                size = None
+            try:
+                if size is None:
+                    future.set_result(False)
+                elif size and not send(view[:size]):
+                    future.set_result(True)
+            except Exception as e:
+                future.set_exception(e)
+
+        self._loop.add_reader(fd, readable)
+        try:
+            return await future
+        finally:
+            self._loop.remove_reader(fd)
 
     def _fill(self) -> int | None:
         """Receive until the batch is full or the socket is empty; in place, so nothing is copied."""

@@ -19,33 +19,23 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import msgspec
-
 from wherry.errors import Internal, InvalidArgument
 from wherry.linux import fifo
 from wherry.linux import process as programs
-from wherry.linux.descriptors import readable
 from wherry.linux.launchspace import LaunchSpace
-from wherry.model import typed
+from wherry.linux.readonlyprogram import ReadOnlyProgram
+from wherry.runtime import crun
+from wherry.runtime.monitor import Monitor, PendingExec, Started, read_pid
 from wherry.runtime.words import explain, not_created
 
-_CREATE_TIMEOUT = 120.0
+PROCESS = "process.json"
 _COMMAND_TIMEOUT = 60.0
-
-
-@dataclass(frozen=True)
-class Started:
-    """Pids of the process and of the conmon that watches it."""
-
-    pid: int
-    conmon_pid: int
 
 
 @dataclass(frozen=True)
@@ -55,11 +45,6 @@ class Streams:
     terminal: bool = False
     stdin: bool = False
     stdin_once: bool = False
-
-
-class _SyncMessage(msgspec.Struct):
-    data: int
-    message: str = ""
 
 
 class Runtime:
@@ -72,6 +57,8 @@ class Runtime:
         self.name = name
         self._space = space
         self._program = program
+        self._executable = ReadOnlyProgram(program)
+        self._knows_crun = crun.is_crun(program)
         self._conmon = conmon
         self._state = run / "runtime" / name
         self._state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,32 +72,56 @@ class Runtime:
         log_path: Path | None,
         command: str,
         needed: Iterable[str] = (),
+        monitor: Monitor | None = None,
     ) -> Started:
         """Create the container: its process waits for :meth:`start`; the attach socket is there.
 
         :param needed: what the container uses of ``<run>/tasks`` and ``<run>/netns``: entries of these.
+        :param monitor: what :meth:`begin` returned for it, with the same streams and log.
         :raises TaskFailed: the runtime refused.
         """
         with ExitStack() as stack:
             through: list[str] = []
-            if self._space is not None and (enter := _nsenter()) is not None:
+            if monitor is None and self._space is not None and (enter := _nsenter()) is not None:
                 namespace = stack.enter_context(self._space.entered(needed))
                 # Only the runtime enters it: conmon, which stays, must not keep mounts of the host.
                 through = [enter, f"--mount={namespace}", "--"] if namespace is not None else []
-            argv = self._conmon_argv(container_id, container_id, bundle, streams, through)
-            argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
-            message = self._run_conmon(argv, {})
+            if monitor is None:
+                monitor = self._monitor(container_id, bundle, streams, log_path, through)
+            message = monitor.go()
         if message.data < 0:
             raise not_created(explain(message.message, command), self.name)
-        return Started(message.data, _read_pid(bundle / "conmon.pid"))
+        return Started(message.data, read_pid(bundle / "conmon.pid"))
+
+    def begin(
+        self, container_id: str, bundle: Path, *, streams: Streams, log_path: Path | None
+    ) -> Monitor | None:
+        """Begin the monitor that :meth:`create` needs, while the bundle is still being made: conmon looks
+        at the bundle only when it is told to go on. ``None`` where what it runs is not known yet.
+
+        The caller closes it, whatever becomes of the start.
+        """
+        if self._space is not None and self._space.is_wanted():
+            return None
+        return self._monitor(container_id, bundle, streams, log_path, ())
+
+    def _monitor(
+        self, container_id: str, bundle: Path, streams: Streams, log_path: Path | None, through: Sequence[str]
+    ) -> Monitor:
+        argv = self._conmon_argv(container_id, container_id, bundle, streams, through)
+        argv += ["-l", f"k8s-file:{log_path}" if log_path is not None else "none"]
+        return Monitor(argv, bundle, self._executable.environment())
 
     def close(self) -> None:
         """Release what starts share; containers keep running."""
+        self._executable.close()
         if self._space is not None:
             self._space.close()
 
     def start(self, container_id: str, command: str) -> None:
         """Let the created process run. :raises TaskFailed: it could not be executed."""
+        if self._knows_crun and crun.let_run(self._state / container_id):
+            return
         try:
             self._call("start", container_id)
         except programs.CommandFailed as e:
@@ -119,6 +130,8 @@ class Runtime:
     def delete(self, container_id: str) -> None:
         """Kill what is left of the container and delete its state; if it does not exist, nothing happens."""
         if not (self._state / container_id).exists():
+            return
+        if self._knows_crun and crun.forget(self._state / container_id):
             return
         try:
             self._call("delete", "--force", container_id)
@@ -142,7 +155,6 @@ class Runtime:
         container_id: str,
         exec_id: str,
         directory: Path,
-        process: bytes,
         streams: Streams,
         options: Sequence[str] = (),
         *,
@@ -150,18 +162,19 @@ class Runtime:
     ) -> PendingExec:
         """Prepare to run another process in the container; nothing runs before ``go``.
 
+        What runs is read from ``process.json`` in the new ``directory`` then: without it, nothing can run.
+
         :param options: for the runtime's ``exec``.
         :param oom_score_adj: the container's.
         """
         directory.mkdir(parents=True, mode=0o700)
-        spec = directory / "process.json"
-        spec.write_bytes(process)
+        spec = directory / PROCESS
         through = _with_oom_score(oom_score_adj) + (_hurry() if streams.terminal else [])
         argv = self._conmon_argv(container_id, exec_id, directory, streams, through)
         argv += ["-l", "none", "-e", "--exec-attach", "--exec-process-spec", str(spec)]
         for option in options:
             argv += ["--runtime-opt", option]
-        return PendingExec(argv, directory)
+        return PendingExec(argv, directory, self._executable.environment())
 
     def run_beside(
         self,
@@ -176,22 +189,23 @@ class Runtime:
 
         The program exits as the process did; ``pid_file`` is there once the process runs.
         """
-        argv = [*_with_oom_score(oom_score_adj), self._program, "--root", str(self._state)]
+        argv = [*_with_oom_score(oom_score_adj), self._executable.runnable(), "--root", str(self._state)]
         argv += ["exec", "--process", str(spec)]
         argv += ["--pid-file", str(pid_file), *options, container_id]
-        return programs.Child(argv)
+        return programs.Child(argv, self._executable.environment())
 
     def run_bundle(self, container_id: str, bundle: Path) -> programs.Child:
         """Run a container without conmon: it ends with the program that is returned, which exits as its
         process did. ``<bundle>/pid`` is there once the process is."""
         argv = [self._program, "--root", str(self._state), "run", "--bundle", str(bundle)]
-        return programs.Child([*argv, "--pid-file", str(bundle / "pid"), container_id])
+        argv += ["--pid-file", str(bundle / "pid"), container_id]
+        return programs.Child(argv, self._executable.environment(), executable=self._executable.runnable())
 
     def _conmon_argv(
         self, container_id: str, unique_id: str, bundle: Path, streams: Streams, through: Sequence[str] = ()
     ) -> list[str]:
         """:param through: a program, with its arguments, that executes the runtime."""
-        first, *rest = [*through, self._program]
+        first, *rest = [*through, self._executable.runnable()]
         argv = [self._conmon, "--api-version", "1", "-c", container_id, "-u", unique_id]
         argv += ["-r", first, "-b", str(bundle), "-0", str(bundle), "-n", unique_id[:12]]
         for word in rest:
@@ -221,76 +235,15 @@ class Runtime:
                 argv.append("--leave-stdin-open")
         return argv
 
-    def _run_conmon(self, argv: list[str], env: Mapping[str, str]) -> _SyncMessage:
-        bundle = Path(argv[argv.index("-b") + 1])
-        (bundle / "exits").mkdir(exist_ok=True)
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        try:
-            try:
-                _spawn(argv, {"_OCI_SYNCPIPE": str(write_end), **env}, (write_end,))
-            finally:
-                os.close(write_end)
-            return _read_sync(read_end)
-        finally:
-            os.close(read_end)
-
     def _call(self, *arguments: str, stdin: bytes | None = None) -> None:
         programs.run(
             [self._program, "--root", str(self._state), *arguments],
             timeout=_COMMAND_TIMEOUT,
             stdin=stdin,
+            env=self._executable.environment(),
             raised=True,
+            executable=self._executable.runnable(),
         )
-
-
-class PendingExec:
-    """An exec in two steps, so that its output is attached before it can print.
-
-    ``prepare`` starts conmon and returns when its attach socket is there; ``go`` runs the process.
-    """
-
-    def __init__(self, argv: list[str], directory: Path) -> None:
-        self._argv = argv
-        self.directory = directory
-        self._sync = -1
-        self._start = -1
-
-    def prepare(self) -> None:
-        (self.directory / "exits").mkdir(exist_ok=True)
-        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-        (self._sync, sync_w), (attach_r, attach_w), (start_r, self._start) = pipes
-        try:
-            # conmon waits for one byte before it forks, and for another before it runs the process.
-            os.write(self._start, b"\0")
-            env = {"_OCI_SYNCPIPE": sync_w, "_OCI_ATTACHPIPE": attach_w, "_OCI_STARTPIPE": start_r}
-            try:
-                _spawn(self._argv, {k: str(v) for k, v in env.items()}, (sync_w, attach_w, start_r))
-            finally:
-                for fd in (sync_w, attach_w, start_r):
-                    os.close(fd)
-            _read_sync(attach_r)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            os.close(attach_r)
-
-    def go(self, command: str) -> Started:
-        """:raises TaskFailed: the process could not be executed."""
-        try:
-            os.write(self._start, b"\0")
-            message = _read_sync(self._sync)
-        finally:
-            self.close()
-        if message.data < 0:
-            raise explain(message.message, command)
-        return Started(message.data, _read_pid(self.directory / "conmon.pid"))
-
-    def close(self) -> None:
-        for fd in (self._sync, self._start):
-            if fd >= 0:
-                os.close(fd)
-        self._sync = self._start = -1
 
 
 def _with_oom_score(score: int) -> list[str]:
@@ -320,42 +273,6 @@ def _hurry() -> list[str]:
     except programs.CommandFailed:
         return []  # no CAP_SYS_NICE, or a cgroup without real-time scheduling
     return argv
-
-
-def _spawn(argv: Sequence[str], env: Mapping[str, str], fds: tuple[int, ...]) -> None:
-    """Start conmon and reap its first process: conmon forks and its child is adopted by init."""
-    # conmon stamps log lines in local time; UTC keeps them comparable as text.
-    try:
-        programs.launch(argv, timeout=_CREATE_TIMEOUT, env={"TZ": "UTC", **env}, pass_fds=fds)
-    except programs.CommandFailed as e:
-        raise Internal(f"cannot run conmon: {e.message}") from e
-
-
-def _read_sync(fd: int) -> _SyncMessage:
-    """The first JSON line from conmon; a short exec's exit status may follow it at once.
-
-    :raises Internal: it died without a word, or took too long.
-    """
-    data = b""
-    deadline = time.monotonic() + _CREATE_TIMEOUT
-    while b"\n" not in data:
-        if not readable(fd, deadline - time.monotonic()):
-            raise Internal(f"cannot start container: conmon did not answer within {_CREATE_TIMEOUT:g} s")
-        chunk = os.read(fd, 65536)
-        if not chunk:
-            break
-        data += chunk
-    try:
-        return typed.from_json(data.partition(b"\n")[0], _SyncMessage)
-    except msgspec.DecodeError as e:
-        raise Internal(f"cannot start container: conmon ended early: {data[:200]!r}") from e
-
-
-def _read_pid(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError) as e:
-        raise Internal(f"cannot read {path}: {e}") from e
 
 
 def read_exit(bundle: Path) -> tuple[int, int] | None:

@@ -51,6 +51,7 @@ class Keys:
     def __init__(self, known: Known) -> None:
         self._known = known
         self._keys: dict[Vertex, str] = {}
+        self._sources: dict[Vertex, Mapping[int, str]] = {}
 
     def definition(self, vertex: Vertex) -> str:
         """The keys of its inputs must have been computed before (:func:`wherry.solver.graph.walk` has that
@@ -75,8 +76,16 @@ class Keys:
         parent = self.definition(vertex.parent) if vertex.parent is not None else ""
         return self.step(vertex, parent, self.sources(vertex))
 
-    def sources(self, vertex: Vertex) -> dict[int, str]:
-        """For each part of a copy or mount of a run: what is known of its source before anything runs."""
+    def sources(self, vertex: Vertex) -> Mapping[int, str]:
+        """For each part of a copy or mount of a run: what is known of its source before anything runs.
+
+        It is found out once: the checksum of a context's many files takes long.
+        """
+        if vertex not in self._sources:
+            self._sources[vertex] = self._sources_of(vertex)
+        return self._sources[vertex]
+
+    def _sources_of(self, vertex: Vertex) -> Mapping[int, str]:
         found: dict[int, str] = {}
         for number, index, path in uses(vertex.op):
             source = vertex.sources[index]

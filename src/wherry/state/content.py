@@ -57,14 +57,22 @@ class BlobRow:
 
 
 class Contents:
-    """The repository of blobs. Every method is one short transaction."""
+    """The repository of blobs. Every method is one short transaction.
+
+    :ivar generation: changes whenever a blob may have come or gone. What is concluded from which blobs
+    there are
+        holds for the generation that was read before.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.generation = 0
 
     def insert(self, digest: Digest, size: int, media_type: str, *, lease: str | None = None) -> None:
         """Record a complete blob, and lease it in the same transaction. Known blobs are kept."""
         with self._db.transaction(growing=True) as connection:
+            # Within the transaction: who reads it now waits for the end of this before it reads a row.
+            self.generation += 1
             connection.execute(
                 "INSERT INTO content VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (digest, size, media_type, time.time_ns()),
@@ -91,7 +99,7 @@ class Contents:
 
     def delete(self, digest: Digest) -> bool:
         """Delete a blob's row; ``False`` if there was none."""
-        return self._db.execute("DELETE FROM content WHERE digest = ?", (digest,)) > 0
+        return self._deleted("DELETE FROM content WHERE digest = ?", digest)
 
     def delete_unleased(self, digest: Digest) -> bool:
         """Delete a blob's row unless a lease keeps it; ``False`` if a lease does, or there was no row."""
@@ -99,7 +107,12 @@ class Contents:
             "DELETE FROM content WHERE digest = ? "
             "AND digest NOT IN (SELECT key FROM lease_items WHERE kind = 'content')"
         )
-        return self._db.execute(statement, (digest,)) > 0
+        return self._deleted(statement, digest)
+
+    def _deleted(self, statement: str, digest: Digest) -> bool:
+        with self._db.transaction() as connection:
+            self.generation += 1
+            return connection.execute(statement, (digest,)).rowcount > 0
 
     def all(self) -> list[BlobRow]:
         return [BlobRow(**dict(row)) for row in self._db.all("SELECT * FROM content ORDER BY digest")]
@@ -110,7 +123,9 @@ class Contents:
 
     def delete_unreferenced(self) -> list[Digest]:
         """Delete the rows of all blobs that no image and no lease refers to; returns those blobs."""
-        rows = self._db.all(f"DELETE FROM content {_UNREFERENCED} RETURNING digest")
+        with self._db.transaction():
+            self.generation += 1
+            rows = self._db.all(f"DELETE FROM content {_UNREFERENCED} RETURNING digest")
         return [Digest(row["digest"]) for row in rows]
 
 

@@ -120,6 +120,11 @@ class ContentStore:
         row = self._rows.get(digest)
         return row is not None and self._has_file(row)
 
+    @property
+    def generation(self) -> int:
+        """See :attr:`wherry.state.content.Contents.generation`."""
+        return self._rows.generation
+
     def knows(self, digest: Digest) -> bool:
         """Whether there is a row; the file is not checked."""
         return self._rows.get(digest) is not None

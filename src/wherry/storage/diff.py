@@ -32,6 +32,8 @@ ADDED, CHANGED, DELETED = "added", "changed", "deleted"
 _BENEATH = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS | sys.RESOLVE_NO_XDEV
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _PIECE = 1 << 20
+_SMALL = 64 << 10
+"""Files up to this size in bytes go out in one piece with their headers."""
 
 
 class Writable(Protocol):
@@ -190,6 +192,8 @@ class _Writer:
         self._hash = hashlib.sha256()
         self._size = 0
         self._kinds = Kinds()
+        self._head: bytes | None = None
+        self._above = -1
 
     def write(self, found: Iterator[PathChange]) -> Written:
         root = os.open(self._files, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -205,6 +209,7 @@ class _Writer:
                         continue  # removed meanwhile
         finally:
             os.close(root)
+            self._leave()
         self._emit(tarwriter.END)
         return Written(Digest("sha256:" + self._hash.hexdigest()), self._size)
 
@@ -239,15 +244,37 @@ class _Writer:
         if opaque:
             self._emit(tarwriter.header(TarMember(name=path + b"/" + OPAQUE, mode=0)))
 
+    def _directory_of(self, root: int, path: bytes) -> tuple[int, bytes]:
+        """The directory that a file is in, which stays open for the next one, and the file's name in it."""
+        head, _, name = path.rpartition(b"/")
+        if head != self._head:
+            self._leave()
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+            self._above = sys.openat2(root, os.fsdecode(head) or ".", flags, resolve=_BENEATH)
+            self._head = head
+        return self._above, name
+
+    def _leave(self) -> None:
+        if self._above >= 0:
+            os.close(self._above)
+        self._above, self._head = -1, None
+
     def _file(self, root: int, path: bytes, status: os.stat_result) -> None:
-        fd = sys.openat2(root, os.fsdecode(path), _OPEN, resolve=_BENEATH)
+        above, name = self._directory_of(root, path)
+        fd = os.open(name, _OPEN | os.O_CLOEXEC, dir_fd=above)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return
             parts = _data_parts(fd, status)
             size, xattrs = status.st_size, _xattrs(fd)
-            self._header(self._member(path, tf.FILE, status, size=size, xattrs=xattrs, sparse=parts))
+            head = tarwriter.header(
+                self._member(path, tf.FILE, status, size=size, xattrs=xattrs, sparse=parts)
+            )
+            if parts is None and size <= _SMALL and len(data := os.pread(fd, size, 0)) == size:
+                self._emit(b"".join((head, data, tarwriter.padding(size))))
+                return
+            self._emit(head)
             written = 0
             for offset, length in parts if parts is not None else ((0, status.st_size),):
                 self._copy(fd, offset, length)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
 from patience import patiently
 
 from wherry.runtime.attach import AttachSocket
@@ -33,5 +34,62 @@ def test_what_was_printed_before_the_end_is_read(tmp_path: Path) -> None:
 
     try:
         assert asyncio.run(asyncio.wait_for(run(), patiently(20))) == b"one two"
+    finally:
+        listener.close()
+
+
+def test_output_is_handed_over_until_it_is_refused_and_to_the_end(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "attach"))
+    listener.listen()
+    taken: list[bytes] = []
+
+    def take(data: memoryview) -> bool:
+        taken.append(bytes(data))
+        return b"stop" not in taken[-1]
+
+    async def run() -> list[bool]:
+        attached = AttachSocket.connect(tmp_path, framed=True)
+        conmon, _ = listener.accept()
+        pumping = asyncio.create_task(attached.pump(take))
+        for text in (b"\x02one", b"\x03stop"):
+            await asyncio.sleep(0)
+            conmon.send(text)
+        answers = [await pumping]
+        conmon.send(b"\x02last")
+        conmon.close()
+        answers += [await attached.pump(take)]
+        attached.close()
+        return answers
+
+    try:
+        assert asyncio.run(asyncio.wait_for(run(), patiently(20))) == [True, False]
+    finally:
+        listener.close()
+    frames = [(1, b"one"), (2, b"stop"), (1, b"last")]
+    assert b"".join(taken) == b"".join(bytes([n, 0, 0, 0, 0, 0, 0, len(t)]) + t for n, t in frames)
+
+
+def test_what_the_client_raises_ends_the_handing_over(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "attach"))
+    listener.listen()
+
+    def gone(_data: memoryview) -> bool:
+        raise ConnectionResetError("the client has gone")
+
+    async def run() -> None:
+        attached = AttachSocket.connect(tmp_path, framed=False)
+        conmon, _ = listener.accept()
+        conmon.send(b"\x02text")
+        try:
+            with pytest.raises(ConnectionResetError, match="the client has gone"):
+                await attached.pump(gone)
+        finally:
+            conmon.close()
+            attached.close()
+
+    try:
+        asyncio.run(asyncio.wait_for(run(), patiently(20)))
     finally:
         listener.close()

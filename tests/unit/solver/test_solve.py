@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from wherry.errors import Internal
 from wherry.model import digest as digests
 from wherry.model.oci import ImageConfig, ImageRunConfig, RootFS
-from wherry.solver.graph import BaseImage, CopyOp, CopyPart, FetchOp, ImageOp, RunOp, Vertex
+from wherry.solver.graph import BaseImage, CopyOp, CopyPart, FetchOp, ImageOp, LocalOp, RunOp, Vertex
 from wherry.solver.solve import Inflight, Log, Result, Solver
 
 
@@ -146,6 +147,21 @@ def test_independent_steps_run_at_once_and_only_once() -> None:
         assert len(worker.made) == 4 and all(line.startswith("cached") for line in again.lines)
 
     asyncio.run(scenario())
+
+
+def test_the_files_of_a_context_are_looked_at_once_and_not_on_the_loop() -> None:
+    """There may be a million."""
+    looked: list[bool] = []
+
+    class Watched(Worker):
+        def local(self, name: str, op: CopyOp, part: int) -> str:
+            looked.append(threading.current_thread() is threading.main_thread())
+            return super().local(name, op, part)
+
+    context = Vertex(LocalOp(""), text="context")
+    copy = Vertex(CopyOp((CopyPart(0, ("/",)),), "/x", into=False), image(), (context,), text="COPY . /x")
+    asyncio.run(solved(copy, Watched()))
+    assert looked == [False]
 
 
 def test_a_source_that_came_out_the_same_keeps_what_stands_on_it() -> None:

@@ -82,8 +82,7 @@ async def stream_archive(
                 await producer
             headers = stat_header(ready.result())
         response = await begin_stream(ctx.request, content_type, headers)
-        async for chunk in out.chunks():
-            await response.write(chunk)
+        await out.send(ctx.request, response)
         # The response has begun, so break the stream off: the client must not take it for complete.
         await producer
     finally:

@@ -46,6 +46,7 @@ GROUPS = {
     "secret": "Manage secrets",
     "context": "Manage contexts",
     "system": "Manage wherry",
+    "migrate": "Take over what another engine has kept",
     "daemon": "Run the daemon of this machine",
     "completion": "Write the completion script for a shell",
 }
@@ -258,6 +259,8 @@ TABLE = (
     TableEntry("fsck", "FSCK", "Check the store of images, and mend it", "system fsck"),
     TableEntry("backup", "BACKUP", "Write everything of the daemon to one archive", "system backup"),
     TableEntry("backup", "RESTORE", "Put a backup below the empty root of a daemon", "system restore"),
+    TableEntry("migrate", "DOCKER", "Take over what a stopped Docker has kept", "migrate docker"),
+    TableEntry("migrate", "EXPORT_ALL", "Write everything out as archives for Docker", "export-all"),
     TableEntry("lost", "LS", "List what no row knew and was set aside", "system lost ls"),
     TableEntry("lost", "RESTORE", "Make a volume of what was set aside", "system lost restore"),
     TableEntry("lost", "RM", "Delete what was set aside", "system lost rm"),

@@ -57,7 +57,7 @@ class Assembled:
 
 class Assembler:
     def __init__(self, images: ImageStore, cache: BuildCache, layers: Layers) -> None:
-        self._images, self.cache, self._layers = images, cache, layers
+        self._images, self.cache, self.layers = images, cache, layers
 
     def assemble(
         self,
@@ -88,7 +88,7 @@ class Assembler:
         image = bases[base.digest] if base is not None else None
         below = image.chain_ids[-1] if image is not None and image.chain_ids else None
         snapshots, has_layer = self._snapshots(chain, results)
-        made = self._layers.make(snapshots, below, form.layers, lease)
+        made = self.layers.make(snapshots, below, form.layers, lease)
         if form.squash and len(made) > 1:
             made = self._squash(made, below, form, lease)
         old = list(image.manifest.layers) if image is not None else []
@@ -138,7 +138,7 @@ class Assembler:
         except BaseException:
             self.cache.discard(key)
             raise
-        return self._layers.make([name], below, form.layers, lease)
+        return self.layers.make([name], below, form.layers, lease)
 
     def _write(
         self,

@@ -165,9 +165,8 @@ class BuildCache:
         """
         name = _PREFIX + secrets.token_hex(10)
         keep(name)
-        size = self.snapshotter.usage(key).bytes
-        self.snapshotter.commit(name, key)
-        return self._insert(name, parent, keys, description, size)
+        self.snapshotter.commit(name, key)  # measures it as well
+        return self._insert(name, parent, keys, description, self.snapshotter.usage(name).bytes)
 
     def adopt(
         self,

@@ -10,14 +10,14 @@ the snapshot stays as it is.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from wherry import threads
 from wherry.engine.builds.cache import BuildCache
-from wherry.errors import Internal, InvalidArgument
+from wherry.errors import Internal, InvalidArgument, NotFound
 from wherry.images.store import ImageStore
 from wherry.model import digest as digests
 from wherry.model import oci
@@ -27,6 +27,7 @@ from wherry.state.builds import LayerRow
 from wherry.storage import diff
 from wherry.storage.content import Writer
 from wherry.storage.leases import Lease
+from wherry.storage.snapshots import Snapshotter
 
 PLAIN, GZIP, ZSTD = "uncompressed", "gzip", "zstd"
 _TYPES = {PLAIN: oci.LAYER, GZIP: oci.LAYER_GZIP, ZSTD: oci.LAYER_ZSTD}
@@ -120,11 +121,57 @@ def _all(jobs: Sequence[Future[LayerRow]]) -> list[LayerRow]:
     return [job.result() for job in jobs]
 
 
+class EarlyLayer:
+    """The description of a step's layer, found out while the step's files are made durable and the next steps
+    run: most results become images, which have plain layers.
+    """
+
+    def __init__(self, snapshotter: Snapshotter, key: str) -> None:
+        """:param key: of a snapshot that nobody writes to any more; its name may change meanwhile."""
+        self._wanted = True
+        self._work = threads.disk.submit(self._describe, snapshotter, key)
+
+    def _describe(self, snapshotter: Snapshotter, key: str) -> LayerRow:
+        def skip(_change: diff.PathChange) -> bool:
+            if not self._wanted:
+                raise CancelledError
+            return False
+
+        written = diff.write_layer(snapshotter, key, diff.Nowhere(), skip=skip)
+        return LayerRow(written.diff_id, written.diff_id, written.size, oci.LAYER)
+
+    def result(self) -> LayerRow | None:
+        """Waits for it. ``None``: it could not be found out, so whoever needs it does it anew."""
+        try:
+            return self._work.result()
+        except (CancelledError, OSError, NotFound):
+            return None
+
+    def drop(self) -> None:
+        """Nobody needs it; it ends soon. From any thread."""
+        self._wanted = False
+        self._work.cancel()
+
+
 class Layers:
     """Safe to use from any thread."""
 
     def __init__(self, cache: BuildCache, images: ImageStore) -> None:
         self._cache, self._images = cache, images
+        self._early: dict[str, EarlyLayer] = {}
+
+    def begin(self, key: str) -> EarlyLayer:
+        """Begin to describe the layer of a snapshot that is about to be committed."""
+        return EarlyLayer(self._cache.snapshotter, key)
+
+    def expect(self, snapshot: str, early: EarlyLayer) -> None:
+        """It is the layer of ``snapshot``, until :meth:`forget`."""
+        self._early[snapshot] = early
+
+    def forget(self, snapshots: Iterable[str]) -> None:
+        for snapshot in snapshots:
+            if (early := self._early.pop(snapshot, None)) is not None:
+                early.drop()
 
     def make(
         self, snapshots: Sequence[str], below: Digest | None, form: Form, lease: Lease
@@ -133,7 +180,14 @@ class Layers:
 
         :raises Unavailable: the disk is full.
         """
-        written = _all([threads.disk.submit(self._written, one, form, lease) for one in snapshots])
+        known = dict(self._early) if form.is_remade else {}
+        early = {one: known[one] for one in snapshots if one in known}
+        jobs = [threads.disk.submit(self._written, s, form, lease) for s in snapshots if s not in early]
+        others = iter(_all(jobs))
+        written = [
+            early[one].result() or self._written(one, form, lease) if one in early else next(others)
+            for one in snapshots
+        ]
         found: list[NewLayer] = []
         chain = below
         for snapshot, row in zip(snapshots, written, strict=True):

@@ -41,7 +41,7 @@ from wherry.engine.builds.held import HeldResults, Solved
 from wherry.engine.builds.ignored import ignored_of
 from wherry.engine.builds.remote import from_archive, is_archive, remote_context, remote_operation
 from wherry.engine.builds.reports import Report
-from wherry.engine.builds.requests import BuildRequest
+from wherry.engine.builds.requests import DOCKER, IMAGE, OCI, BuildRequest
 from wherry.engine.builds.results import PlatformResult
 from wherry.engine.builds.runner import NamespacePool, Runner
 from wherry.engine.builds.trees import CachedTree
@@ -166,7 +166,13 @@ class Build:
         cgroups.check_parent(request.limits.host.cgroup_parent)
         self.request = self.request or request
         client = client or self.client
-        inputs = Inputs(client, self._agents, limits=request.limits, epoch=_epoch(request))
+        inputs = Inputs(
+            client,
+            self._agents,
+            limits=request.limits,
+            epoch=_epoch(request),
+            layered=any(one.kind in (IMAGE, OCI, DOCKER) and one.form.is_remade for one in request.outputs),
+        )
         found = await self.read(request, client)
         request, dockerfile = found.request, found.dockerfile
         inputs.hidden[""] = found.hidden
@@ -290,6 +296,7 @@ class Build:
         assert self._lease is not None
         return BuildWorker(
             cache=self._parts.cache,
+            layers=self._parts.finisher.assembler.layers,
             runner=self._parts.runner,
             mounts=self._parts.mounts,
             fetcher=self._parts.fetcher,

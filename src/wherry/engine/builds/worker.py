@@ -17,6 +17,7 @@ from wherry.engine.builds.cache import BuildCache
 from wherry.engine.builds.cachemounts import CacheMounts
 from wherry.engine.builds.clients import BuildClient, Source
 from wherry.engine.builds.fetching import Fetched, SourceFetcher
+from wherry.engine.builds.layers import Layers
 from wherry.engine.builds.mounts import MountMaker, scratch_overlay
 from wherry.engine.builds.runner import BuildLimits, NamespacePool, Runner
 from wherry.errors import InvalidArgument, NotFound
@@ -48,6 +49,7 @@ class Inputs:
     """What one solve works with: the contexts that have arrived, and the client to ask for others.
 
     :ivar hidden: files that were sent but are hidden from COPY, by the context's name.
+    :ivar layered: the result becomes an image with plain layers.
     """
 
     client: BuildClient
@@ -56,6 +58,7 @@ class Inputs:
     hidden: dict[str, Sequence[str]] = field(default_factory=dict)
     limits: BuildLimits = field(default_factory=BuildLimits)
     epoch: int | None = None
+    layered: bool = False
 
 
 T = TypeVar("T")
@@ -68,6 +71,7 @@ class BuildWorker:
         self,
         *,
         cache: BuildCache,
+        layers: Layers,
         runner: Runner,
         mounts: CacheMounts,
         fetcher: SourceFetcher,
@@ -77,11 +81,13 @@ class BuildWorker:
     ) -> None:
         self._cache, self._runner, self._mounts, self._fetcher = cache, runner, mounts, fetcher
         self._inputs, self._lease, self._networks = inputs, lease, networks
+        self._layers, self._described = layers, list[str]()
         self._fetched: dict[FetchOp, Fetched] = {}
         self._held: list[str] = []
 
     def close(self) -> None:
         """Release what the build held. Blocks."""
+        self._layers.forget(self._described)
         self._cache.release(self._held)
         self._cache.rows.touch(self._held)
 
@@ -209,8 +215,17 @@ class BuildWorker:
             self._held.append(result.record)
             self._cache.discard(key)
             return result
-        result = self._cache.commit(key, parent, keys, description, self._lease.keep_snapshot)
+        early = self._layers.begin(key) if self._inputs.layered else None
+        try:
+            result = self._cache.commit(key, parent, keys, description, self._lease.keep_snapshot)
+        except BaseException:
+            if early is not None:
+                early.drop()
+            raise
         self._held.append(result.record)
+        if early is not None and (snapshot := self._cache.snapshot_of(result)) is not None:
+            self._layers.expect(snapshot, early)
+            self._described.append(snapshot)
         return result
 
     def _drop(self, key: str) -> None:

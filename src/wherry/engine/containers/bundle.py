@@ -304,13 +304,23 @@ def first_workdir(record: Container, settings: Settings, snapshotter: Snapshotte
         files.remove_tree(place)
 
 
-def unmount(record: Container, settings: Settings) -> None:
-    """Unmount the task's file systems; its layer can be removed after that."""
+def let_go(record: Container, settings: Settings) -> int:
+    """Unmount the task's file systems; its layer can be removed after that.
+
+    :returns: a descriptor of the layer's, or -1: see :func:`wherry.linux.mounts.let_go`. The layer is mounted
+        again only after it was closed.
+    """
     bundle = settings.task_directory(record.id)
-    mounts.unmount(bundle / "rootfs")
-    mounts.unmount(bundle / "shm")
-    unstage_mounts(bundle)
-    unstage_secrets(bundle)
+    loose = mounts.let_go(bundle / "rootfs")
+    try:
+        mounts.unmount(bundle / "shm")
+        unstage_mounts(bundle)
+        unstage_secrets(bundle)
+    except BaseException:
+        if loose >= 0:
+            os.close(loose)
+        raise
+    return loose
 
 
 def release(record: Container, settings: Settings) -> None:
@@ -318,6 +328,7 @@ def release(record: Container, settings: Settings) -> None:
 
     The task's directory is removed last: if it still exists, the next start of the daemon cleans up.
     """
-    unmount(record, settings)
+    if (loose := let_go(record, settings)) >= 0:
+        os.close(loose)
     cgroups.remove(cgroup_path(record, settings))
     files.remove_tree(settings.task_directory(record.id))

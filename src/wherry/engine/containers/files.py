@@ -144,7 +144,9 @@ class FileService:
         work = partial(
             containerfiles.changes, self._snapshotter, row.id, job, what=f"cannot compare {wanted}"
         )
-        with self._live.get(row.id).file_job(job):
+        live = self._live.get(row.id)
+        await live.until_put_away()
+        with live.file_job(job):
             return await threads.child.until(job.end, work)
 
     # ---- how -----------------------------------------------------------------------------------------------
@@ -184,8 +186,10 @@ class FileService:
 
         :raises NotFound: the container was removed while this waited for its turn.
         """
+        live = self._live.get(row.id)
+        await live.until_put_away()
         self._containers.find(row.id)
-        with self._live.get(row.id).file_job(job):
+        with live.file_job(job):
             await threads.waits.until(job.end, work)
 
     def _mounted_root(self, task: Task, row: ContainerRow) -> os.stat_result:

@@ -18,6 +18,7 @@ import signal
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from wherry import threads
@@ -25,6 +26,7 @@ from wherry.engine.attributes import event_attributes
 from wherry.engine.containers import bundle, endings, etcfiles
 from wherry.engine.containers.devices import Devices
 from wherry.engine.containers.endings import AfterExit, Asked, ExitStep
+from wherry.engine.containers.launching import Launching
 from wherry.engine.containers.observers import Observers
 from wherry.engine.containers.oom import OomReports
 from wherry.engine.containers.sandboxes import Sandboxes
@@ -33,12 +35,11 @@ from wherry.engine.ground import Ground, Stores
 from wherry.engine.live import Exit, Live, Task
 from wherry.engine.logs.keeping import LogKeeping
 from wherry.errors import Internal, Unavailable, WherryError
-from wherry.linux import cgroups, descriptors, execgroups
-from wherry.logs import options as log_options
+from wherry.linux import cgroups, descriptors
 from wherry.mishaps import contained, reason_of
 from wherry.model.container import ContainerState
 from wherry.runtime import task as tasks
-from wherry.runtime.task import Runtime, Streams
+from wherry.runtime.monitor import Started
 from wherry.runtime.words import EXIT_FAILED
 from wherry.state.containers import ContainerRow
 from wherry.volumes.mounted import user_of
@@ -61,11 +62,9 @@ class Lifecycle:
     ) -> None:
         self._settings = ground.settings
         self._containers = ground.containers
-        self._snapshotter = stores.snapshotter
         self._volumes = stores.volumes
-        self._secrets = stores.secrets
         self._sandboxes = sandboxes
-        self._devices = devices
+        self._launching = Launching(ground, stores, devices=devices, logs=logs)
         self._runtimes = stores.runtimes
         self._logs = logs
         self._events = ground.events
@@ -95,6 +94,7 @@ class Lifecycle:
         self, row: ContainerRow, live: Live, *, restart_count: int, standby: bool = False
     ) -> None:
         async with live.files:  # whoever writes to the layer from outside finishes first
+            await live.until_put_away()
             await self._start_alone(row, live, restart_count, standby)
 
     async def _start_alone(self, row: ContainerRow, live: Live, restart_count: int, standby: bool) -> None:
@@ -127,18 +127,7 @@ class Lifecycle:
         sandbox_undo, bundle_undo = ExitStack(), ExitStack()
         undo.push(bundle_undo)
         undo.push(sandbox_undo)
-        prepare = threads.runtime(
-            lambda: bundle.prepare(
-                record,
-                joined,
-                devices=self._devices.resolve(record.host_config.device_requests or ()),
-                settings=self._settings,
-                snapshotter=self._snapshotter,
-                volumes=self._volumes,
-                secrets=self._secrets,
-                undo=bundle_undo,
-            )
-        )
+        prepare = threads.runtime(self._launching.prepare, row, joined, bundle_undo)
         if needs_sandbox:
             prepared, sandbox = await threads.both(
                 prepare, threads.runtime(lambda: self._sandboxes.create(row, sandbox_undo, standby=standby))
@@ -149,34 +138,19 @@ class Lifecycle:
             prepared = await prepare
         undo.callback(cgroups.remove, bundle.cgroup_path(record, self._settings))
         undo.callback(runtime.delete, record.id)
-        started = await threads.runtime(lambda: self._create(row, runtime, prepared))
+        started = await threads.runtime(self._launching.create, row, prepared)
         task = self._open_task(row, started)
         undo.callback(task.close)
         for session in live.pending:
-            session.connect(prepared.directory)
+            session.connect(prepared.bundle.directory)
         live.pending.clear()
         # Taken before the process can print: clients read the log of this run with StartedAt as ``since``.
         started_at = time.time_ns()
-        await threads.runtime(lambda: runtime.start(record.id, prepared.command))
+        await threads.runtime(lambda: runtime.start(record.id, prepared.bundle.command))
         self._adopt_started(row, live, task, started_at, restart_count)
         undo.pop_all()
 
-    def _create(self, row: ContainerRow, runtime: Runtime, prepared: bundle.PreparedBundle) -> tasks.Started:
-        config = row.record.config
-        self._logs.prepare(row)
-        kept = log_options.is_kept(row.record.host_config.log_config)
-        started = runtime.create(
-            row.id,
-            prepared.directory,
-            streams=Streams(config.tty, config.open_stdin, config.stdin_once),
-            log_path=self._settings.log_path(row.id) if kept else None,
-            command=prepared.command,
-            needed=prepared.needed,
-        )
-        _shelter(bundle.cgroup_path(row.record, self._settings), started.pid)
-        return started
-
-    def _open_task(self, row: ContainerRow, started: tasks.Started) -> Task:
+    def _open_task(self, row: ContainerRow, started: Started) -> Task:
         directory = self._settings.task_directory(row.id)
         conmon_fd = tasks.conmon_fd(directory, started.conmon_pid)
         process_fd = tasks.process_fd(started.pid)
@@ -380,6 +354,9 @@ class Lifecycle:
             return_exceptions=True,
         )
         self._log_failures(row, results)
+        if isinstance(results[0], int) and results[0] >= 0:
+            # Nobody waits for the disk but the next start: the answer and a removal need not.
+            self._live.get(row.id).put_away(partial(threads.disk.submit, _put_away, results[0]))
         self._tell_networks(row, "disconnect")
         self._tell_volumes(row, "unmount")
 
@@ -398,9 +375,16 @@ class Lifecycle:
             attributes = {"container": row.id, "name": network.name, "type": network.driver}
             self._events.publish("network", action, network.id, attributes)
 
-    def _unmount(self, row: ContainerRow) -> None:
-        bundle.unmount(row.record, self._settings)
-        self._volumes.mounts.give_all_back(row.id)
+    def _unmount(self, row: ContainerRow) -> int:
+        """:returns: see :func:`bundle.let_go`."""
+        loose = bundle.let_go(row.record, self._settings)
+        try:
+            self._volumes.mounts.give_all_back(row.id)
+        except BaseException:
+            if loose >= 0:
+                os.close(loose)
+            raise
+        return loose
 
     async def _forget_task(self, row: ContainerRow) -> None:
         """Remove what only the ended task used: the runtime's state, its cgroup, its bundle."""
@@ -468,9 +452,9 @@ class Lifecycle:
         self._oom.close()
 
 
-def _shelter(cgroup: str, pid: int) -> None:
-    """Move the first process into its own group. If this fails, execs are only harder to tell from it."""
+def _put_away(layer: int) -> None:
+    """Close an ended task's layer; it takes as long as the disk below it needs to write."""
     try:
-        execgroups.shelter(cgroup, pid)
+        os.close(layer)
     except OSError as e:
-        log.warning("cannot set process %d apart from execs: %s", pid, e)
+        log.warning("an ended container's files may not all be on the disk: %s", e)

@@ -283,16 +283,25 @@ class ContainerService:
     async def measured(self, views: Sequence[ContainerView]) -> list[ContainerView]:
         """The same containers with their sizes. One that is removed meanwhile has none."""
         layers = [(view.record.id, view.record.chain_id) for view in views]
-        sizes = await threads.disk(lambda: [self._sizes(*layer) for layer in layers])
+        images: dict[str | None, int] = {}  # most containers share theirs
+        sizes = await threads.disk(lambda: [self._sizes(*layer, images) for layer in layers])
         return [
             dataclasses.replace(view, size_rw=own, size_root_fs=None if own is None else own + image)
             for view, (own, image) in zip(views, sizes, strict=True)
         ]
 
-    def _sizes(self, container_id: str, image: str | None) -> tuple[int | None, int]:
-        """Bytes of a container's own files, and of its image's. Blocks: it walks the files."""
+    def _sizes(
+        self, container_id: str, image: str | None, images: dict[str | None, int]
+    ) -> tuple[int | None, int]:
+        """Bytes of a container's own files, and of its image's. Blocks: it walks the files.
+
+        :param images: sizes of images that are known already.
+        """
         try:
-            return self._snapshotter.usage(container_id).bytes, self._image_size(image)
+            own = self._snapshotter.usage(container_id).bytes
+            if image not in images:
+                images[image] = self._image_size(image)
+            return own, images[image]
         except NotFound:
             return None, 0
 

@@ -26,6 +26,14 @@ class AttachStream(Protocol):
     async def send(self, data: bytes | memoryview) -> None:
         """Send data; waits while the client is slow. :raises ConnectionError: the client is gone."""
 
+    @property
+    def offer(self) -> Callable[[memoryview], bool] | None:
+        """Sends data without waiting, after the first :meth:`send`; ``None`` where that is not possible.
+
+        False: the data is taken, but the client is slow; nothing more may follow before the next
+        :meth:`send`, of nothing if need be. It raises as that does.
+        """
+
     def receive(self) -> AsyncIterator[bytes]:
         """The client's input until it ends or the client disconnects."""
 
@@ -107,8 +115,13 @@ class AttachSession:
             await asyncio.gather(output, *pumps, return_exceptions=True)
 
     async def _output(self, client: AttachStream, source: AttachSocket) -> None:
-        while (data := await source.read()) is not None:
+        data: bytes | memoryview | None = await source.read()
+        while data is not None:
             await client.send(data)
+            if client.offer is None:
+                data = await source.read()
+            else:
+                data = b"" if await source.pump(client.offer) else None
 
     async def _input(self, client: AttachStream, target: AttachSocket) -> None:
         scanner = _DetachScanner(self._options.detach_keys)

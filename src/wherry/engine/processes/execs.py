@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from wherry import threads
@@ -17,9 +18,10 @@ from wherry.engine.containers.bundle import cgroup_path
 from wherry.engine.containers.names import new_id
 from wherry.engine.containers.warmup import expect_start
 from wherry.engine.ground import Ground
-from wherry.engine.live import Live
+from wherry.engine.live import Live, Task
 from wherry.engine.processes import execkeeping
 from wherry.engine.processes.attach import AttachOptions, AttachSession, AttachStream
+from wherry.engine.processes.execmonitors import Monitors
 from wherry.engine.processes.execspec import check_user, process_document
 from wherry.errors import Conflict, Internal, InvalidArgument, NotFound, WherryError
 from wherry.linux import descriptors, files
@@ -28,7 +30,8 @@ from wherry.model.base import Value, decode, encode
 from wherry.model.exec import ExecConfig
 from wherry.model.views import ExecView
 from wherry.runtime import task as tasks
-from wherry.runtime.task import PendingExec, Runtime, Started, Streams
+from wherry.runtime.monitor import PendingExec, Started
+from wherry.runtime.task import Runtime, Streams
 from wherry.runtime.words import TaskFailed, not_executed
 from wherry.state.containers import ContainerRow
 
@@ -115,6 +118,7 @@ class ExecService:
         self._live = ground.live
         self._execs: dict[str, Exec] = {}
         self._watches: dict[int, int] = {}
+        self._monitors = Monitors()
 
     async def create(self, wanted: str, config: ExecConfig, detach_keys: bytes) -> str:
         """:raises Conflict: the container does not run, or is paused.
@@ -136,6 +140,8 @@ class ExecService:
         execution = Exec(new_id(), row, config, detach_keys, size=len(encode(config)))
         self._keep(live, execution)
         self._forget_old(live)
+        assert live.task is not None
+        self._monitors.expect(execution.id, partial(self._monitor, execution, live.task))
         command = _words(config.cmd or [])
         self._events.publish(
             "container", f"exec_create: {command}", row.id, event_attributes(row, execID=execution.id)
@@ -156,11 +162,13 @@ class ExecService:
             live.exec_ids.remove(exec_id)
             live.open_execs.pop(exec_id, None)
             self._execs.pop(exec_id, None)
+            self._monitors.drop(exec_id)
 
     def _forget(self, live: Live, execution: Exec) -> None:
         execution.close()
         if execution.id in live.exec_ids:
             live.exec_ids.remove(execution.id)
+        self._monitors.drop(execution.id)
         if not execution.started:
             self._execs.pop(execution.id, None)
             return
@@ -266,39 +274,49 @@ class ExecService:
         descriptors.require("exec")
         execution.started = True
         execution.started_at = time.time_ns()
-        runtime = self._runtimes[execution.row.record.host_config.runtime]
-        config = execution.config
-        directory = live.task.directory / "execs" / execution.id
-        execution.directory = directory
-        rootfs = live.task.directory / "rootfs"
-        streams = Streams(config.tty, config.attach_stdin, stdin_once=True)
+        config, task = execution.config, live.task
+        execution.directory = directory = task.directory / "execs" / execution.id
 
-        def work() -> PendingExec:
-            spec = process_document(
-                execution.row.record,
-                config,
-                rootfs,
-                self._settings.security,
-                console_size or config.console_size,
-            )
-            pending = runtime.prepare_exec(
-                execution.row.id,
-                execution.id,
-                directory,
-                spec,
-                streams,
-                runtime_option(execution.group),
-                oom_score_adj=execution.row.record.host_config.oom_score_adj,
-            )
-            files.write_atomic(directory / _RECORD, encode(_Record.of(execution)), durable=False)
-            pending.prepare()
+        def work(waiting: PendingExec | None) -> PendingExec:
+            pending = waiting or self._monitor(execution, task)
+            try:
+                spec = process_document(
+                    execution.row.record,
+                    config,
+                    task.directory / "rootfs",
+                    self._settings.security,
+                    console_size or config.console_size,
+                )
+                (directory / tasks.PROCESS).write_bytes(spec)
+                files.write_atomic(directory / _RECORD, encode(_Record.of(execution)), durable=False)
+            except BaseException:
+                pending.close()
+                raise
             return pending
 
         try:
-            return await threads.runtime(work)
+            return await threads.runtime(work, await self._monitors.take(execution.id))
         except BaseException:
             await self._failed(execution, execkeeping.EXIT_FAILED)
             raise
+
+    def _monitor(self, execution: Exec, task: Task) -> PendingExec:
+        """Start the conmon that will watch it."""
+        host, config = execution.row.record.host_config, execution.config
+        pending = self._runtimes[host.runtime].prepare_exec(
+            execution.row.id,
+            execution.id,
+            task.directory / "execs" / execution.id,
+            Streams(config.tty, config.attach_stdin, stdin_once=True),
+            runtime_option(execution.group),
+            oom_score_adj=host.oom_score_adj,
+        )
+        try:
+            pending.prepare()
+        except BaseException:
+            files.remove_tree(pending.directory)
+            raise
+        return pending
 
     async def _go(self, execution: Exec, pending: PendingExec, session: AttachSession | None) -> None:
         if session is not None:
@@ -438,6 +456,7 @@ class ExecService:
             loop.remove_reader(fd)
             os.close(fd)
         self._watches.clear()
+        self._monitors.close()
 
 
 def _words(command: Sequence[str]) -> str:

@@ -25,7 +25,8 @@ from wherry.volumes.store import VolumeStore
 from wherry.volumes.types import Volume
 
 T = TypeVar("T")
-_PIECE = 1 << 20
+_PIPE = 1 << 20
+_READ = 128 << 10
 COMPRESSIONS = ("none", "gzip", "zstd")
 
 
@@ -164,7 +165,7 @@ def _what(path: str) -> str:
 
 
 class _Stream(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: bytes | memoryview, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
@@ -183,8 +184,8 @@ class _Compressor:
     def __enter__(self) -> _Compressor:
         if self._stream is not None:
             read_end, self._write_end = os.pipe2(os.O_CLOEXEC)
-            with suppress(OSError):  # each piece of the pipe's size is compressed separately
-                fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, _PIECE)
+            with suppress(OSError):  # the fewer changes of the process, the better
+                fcntl.fcntl(read_end, fcntl.F_SETPIPE_SZ, _PIPE)
             self._done = threads.pump.submit(self._pump, read_end, self._stream)
         return self
 
@@ -192,9 +193,12 @@ class _Compressor:
         return self._target.fileno() if self._stream is None else self._write_end
 
     def _pump(self, read_end: int, stream: _Stream) -> None:
+        # One buffer for all pieces, and small ones: memory for a megabyte is new from the kernel each time.
+        buffer = memoryview(bytearray(_READ))
         with os.fdopen(read_end, "rb", buffering=0) as source:
-            while piece := source.read(_PIECE):
-                self._target.write(stream.compress(piece))
+            while size := source.readinto(buffer):
+                if data := stream.compress(buffer[:size]):
+                    self._target.write(data)
             self._target.write(stream.flush())
             self._target.flush()
 

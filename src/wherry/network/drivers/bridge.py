@@ -167,14 +167,14 @@ class BridgeDriver(SingleHostDriver):
             mtu=self.mtu(network),
         )
         with NetlinkSocket() as sock:
-            bridge = rt.link(sock, network.bridge_name)
+            bridge = rt.index(sock, network.bridge_name)
             if bridge is None:
                 raise OSError(errno.ENODEV, f"interface {network.bridge_name} does not exist")
             sock.transact(
                 rt.create_veth(veth),
                 rt.set_link(
                     endpoint.host_ifname,
-                    master=bridge.index,
+                    master=bridge,
                     alias=self._instance.alias(endpoint.container_id),
                     link_local=False,
                     up=True,

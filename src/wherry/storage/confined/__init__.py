@@ -29,10 +29,19 @@ WRITES CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP
 FINDS  DAC_READ_SEARCH, and SYS_ADMIN, without which ``trusted.overlay.opaque`` is not shown
 ====== =======================================================================================
 
+A child is a new Python process, or, if one ran within the last minute, a fork of the fork server
+(:mod:`wherry.linux.forkserver`), which has imported the same modules already. A fork has the same
+descriptors, and does the same steps in the same order. The server itself reads no hostile byte and shares no
+memory with its jobs. Once a job is shut in, it can neither signal nor inspect the server, nor change its
+limits, priority or processors. One thing is weaker: forks of one server have the same addresses and the same
+hash seed, so what somebody found out about one child's memory would be true of the next one's. No result
+contains addresses.
+
 The following is true for each child (:mod:`wherry.linux.confine`) before it reads hostile bytes, except for
 the six bytes that identify a compression:
 
-- It ends with the thread that started it, and only a process with CAP_SYS_PTRACE can inspect it.
+- It ends with the thread that started it, or with the fork server, which ends with its thread. Only a
+  process with CAP_SYS_PTRACE can inspect it.
 - It has its own mount, network and IPC namespaces. One exception: ``stat``, ``read`` and ``write`` join the
   mount namespace of a running container and stay in the daemon's network namespace, where the filter below
   forbids all sockets.
@@ -41,8 +50,10 @@ the six bytes that identify a compression:
 - It has imported everything that it will need, and gets no new code: Python finds nothing to import, and no
   memory can become executable. So no library of a container is ever loaded.
 - It has no_new_privs and limits: 1 GiB of memory, 32 to 256 descriptors, no core dump.
-- A filter (seccomp) forbids what no child needs: programs, signals, sockets, mounts, namespaces, tracing.
+- A filter (seccomp) forbids what no child needs: programs, signals, sockets, mounts, namespaces, tracing, and
+  what root may do to root's other processes without any capability (limits, priorities, processors).
 
 ``tests/integration/test_security_children.py`` tries to break in from outside,
-``tests/unit/storage/confined`` to break out from inside.
+``tests/unit/storage/confined`` to break out from inside, both with and without the fork server;
+``tests/unit/linux/test_forkserver.py`` tries to get at the server from a job.
 """

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from wherry.errors import Forbidden, Internal, InvalidArgument, Unavailable
 from wherry.linux import descriptors
+from wherry.linux.forkserver import ForkServer
 from wherry.linux.pychild import DEVNULL, PythonChild
 
 
@@ -41,6 +42,15 @@ class Ending:
                 child.kill()
 
 
+def start(
+    module: str, arguments: Sequence[str], *, stdin: int, stdout: int, fds: Sequence[int] = ()
+) -> PythonChild:
+    """A running child; see :class:`PythonChild`."""
+    return PythonChild(
+        module, arguments, paths=child_paths(), stdin=stdin, stdout=stdout, fds=fds, server=SERVER
+    )
+
+
 def run(
     module: str,
     arguments: Sequence[str],
@@ -60,7 +70,7 @@ def run(
     """
     descriptors.require("work on files")
     last: list[bytes] | None = None
-    with PythonChild(module, arguments, paths=child_paths(), stdin=stdin, stdout=stdout, fds=fds) as child:
+    with start(module, arguments, stdin=stdin, stdout=stdout, fds=fds) as child:
         ending.hold(child)
         try:
             while (frame := child.frame()) is not None:
@@ -116,3 +126,22 @@ def child_paths() -> tuple[str, ...]:
         if spec is not None and spec.origin is not None:
             found[str(Path(spec.origin).parent.parent)] = None
     return tuple(found)
+
+
+_CHILD = "wherry.storage.confined.child"
+
+
+def new_server() -> ForkServer:
+    modules = ("loaded", "build_files", "containerfiles", "unpack")
+    return ForkServer([f"{_CHILD}.{name}" for name in modules], child_paths)
+
+
+SERVER: ForkServer | None = new_server()
+"""The first child is a new interpreter, and the server starts beside it; children that come within a minute
+are forks of it. ``None``: all are new interpreters."""
+
+
+def stop_server() -> None:
+    """Call this at the daemon's end. Blocks until the server has gone."""
+    if SERVER is not None:
+        SERVER.stop()

@@ -23,7 +23,6 @@ from wherry.model.mount import Mount
 from wherry.model.tarformat import TarLimits
 from wherry.storage import streams
 from wherry.storage.confined import children
-from wherry.storage.confined.children import child_paths
 from wherry.storage.layerformat import OVERLAY
 from wherry.storage.streams import Readable
 
@@ -89,7 +88,7 @@ class Unpacker:
             role = ("unpack", directory, whiteouts, compression, str(int(hashed)), limits, data)
             with (
                 self._slots,
-                PythonChild(_MODULE, role, paths=child_paths(), stdin=fd, stdout=DEVNULL) as child,
+                children.start(_MODULE, role, stdin=fd, stdout=DEVNULL) as child,
             ):
                 fields = _checked(child, f"cannot unpack layer {digest}")
         finally:
@@ -114,7 +113,7 @@ class Unpacker:
             yield streams.Rejoined(head, stream)
             return
         role = ("decompress", compression, str(self.limits.unpacked_max))
-        with PythonChild(_MODULE, role, paths=child_paths(), stdin=PIPE, stdout=PIPE) as child:
+        with children.start(_MODULE, role, stdin=PIPE, stdout=PIPE) as child:
             feeder = threading.Thread(target=_feed, args=(head, stream, child), daemon=True)
             feeder.start()
             assert child.process.stdout is not None

@@ -97,6 +97,8 @@ class CopyTarget:
         self._base = -1
         self._linked: dict[tuple[int, int], bytes] = {}
         self._times: dict[bytes, tuple[int, int]] = {}
+        self._plain: set[bytes] = set()
+        """Directories (as items' paths) that this copy has made, whose files need fewer calls."""
         self.changed = False
 
     # directories
@@ -192,9 +194,11 @@ class CopyTarget:
         """Copy the selected files. :raises Refused: kinds that cannot replace each other."""
         here = -1
         within: tuple[bytes, int] = (b"", -1)
+        self._plain.clear()
         try:
             for item in items:
                 if not item.path and not item.top:
+                    self._plain.clear()  # names of the source before may be there
                     if here < 0:
                         here = self._destination(tree, item, destination, into=into)
                     continue
@@ -247,10 +251,8 @@ class CopyTarget:
     def _item(self, tree: DirectoryTree, item: Item, directory: int, name: bytes, path: bytes) -> None:
         node = item.node
         self.changed = True
-        try:
-            existing = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            existing = 0
+        plain = bool(item.path) and not item.top and item.path.rpartition(b"/")[0] in self._plain
+        existing = 0 if plain else _mode_at(directory, name)
         if node.kind == DIRECTORY:
             if existing and not stat.S_ISDIR(existing):
                 if not self._strict:
@@ -259,14 +261,16 @@ class CopyTarget:
                 existing = 0
             if not existing:
                 os.mkdir(name, 0o700, dir_fd=directory)
-            self._directory(tree, item, directory, name)
+            self._plain.discard(item.path)
+            if self._directory(tree, item, directory, name) and not existing:
+                self._plain.add(item.path)
             return
         if existing and stat.S_ISDIR(existing):
             raise Refused(f"cannot replace to directory /{_show(path)} with file")
         if existing:
             os.unlink(name, dir_fd=directory)
         if node.kind == FILE:
-            self._file(tree, item, directory, name)
+            self._file(tree, item, directory, name, plain=plain)
         elif node.kind == LINK:
             os.symlink(node.target, name, dir_fd=directory)
             self._give(node, directory, name)
@@ -274,31 +278,40 @@ class CopyTarget:
             os.mknod(name, stat.S_IFMT(node.mode) | 0o600, node.device, dir_fd=directory)
             self._give(node, directory, name)
 
-    def _directory(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> None:
+    def _directory(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> bool:
+        """Returns whether it is plain: a new file in it belongs to root, and has the mode it is made with.
+        So it has no default ACL (acl(5)), and its group, which it could pass on, is root's."""
         fd = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
-            os.fchown(fd, *self._owner_of(item.node))
-            os.fchmod(fd, self._mode_of(item.node))
+            owner, mode = self._owner_of(item.node), self._mode_of(item.node)
+            os.fchown(fd, *owner)
+            os.fchmod(fd, mode)
             set_xattrs(fd, xattrs_of(tree.directory(item.source)))
+            plain = owner[1] == 0 and not os.listxattr(fd)
         finally:
             os.close(fd)
         self._times[item.path] = (item.node.mtime, item.node.mtime)
+        return plain
 
-    def _file(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> None:
-        source = tree.open(item.source)
+    def _file(self, tree: DirectoryTree, item: Item, directory: int, name: bytes, *, plain: bool) -> None:
+        """:param plain: the directory is (:meth:`_directory`)."""
+        source, status = tree.open_file(item.source)
         try:
-            status = os.fstat(source)
             inode = (status.st_dev, status.st_ino)
             if status.st_nlink > 1 and inode in self._linked and self._link(inode, directory, name):
                 return
-            made = os.open(name, _CREATE, 0o600, dir_fd=directory)
+            owner, mode = self._owner_of(item.node), self._mode_of(item.node)
+            made = os.open(name, _CREATE, mode & 0o777 if plain else 0o600, dir_fd=directory)
             try:
                 if status.st_size <= _SMALL:
                     os.write(made, os.read(source, _SMALL + 1))
                 else:
                     kernel_copy.copy_bytes(source, made, status.st_size)
-                os.fchown(made, *self._owner_of(item.node))
-                os.fchmod(made, self._mode_of(item.node))
+                # Each of these calls costs as much as a write.
+                if not plain or owner != (0, 0):
+                    os.fchown(made, *owner)
+                if not plain or mode & ~0o777:
+                    os.fchmod(made, mode)
                 set_xattrs(made, xattrs_of(source))
                 os.utime(made, ns=(item.node.mtime, item.node.mtime))
             finally:
@@ -382,6 +395,14 @@ class CopyTarget:
             finally:
                 os.close(fd)
         self._times.clear()
+
+
+def _mode_at(directory: int, name: bytes) -> int:
+    """0: nothing is there."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _split(destination: str) -> tuple[str, bytes]:

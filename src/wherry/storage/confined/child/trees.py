@@ -92,12 +92,17 @@ class DirectoryTree:
 
     def open(self, path: bytes) -> int:
         """A regular file's descriptor. :raises OSError: it is not a regular file any more."""
+        return self.open_file(path)[0]
+
+    def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
+        """As :meth:`open`, with the file's status."""
         head, _, name = path.rpartition(b"/")
         fd = os.open(name, _READ | os.O_CLOEXEC, dir_fd=self.directory(head))
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise OSError(errno.EAGAIN, "it changed while it was read")
-        return fd
+        return fd, status
 
     def digest(self, path: bytes) -> bytes:
         fd = self.open(path)

@@ -425,6 +425,19 @@ def test_a_foreign_account_gets_nothing_from_the_api(lab: LabHub) -> None:
         lab.ask("GET", path, user=("carol", PASSWORD)).expect(403)
 
 
+def test_who_has_access_is_for_those_who_manage(lab: LabHub, members: dict[str, Visitor]) -> None:
+    bob, carol = members["bob"], members["carol"]
+    image(lab, "bob/shown", "latest", seed="shown", user=("bob", PASSWORD))
+    bob.post("/r/bob/shown/-/settings", {"action": "publish"})
+    bob.post("/r/bob/shown/-/settings/access", {"account": "carol", "level": "read"})
+    assert "changed who has access" in bob.get("/r/bob/shown/-/activity").text
+    assert "changed who has access" not in carol.get("/r/bob/shown/-/activity").text
+    for user, seen in ((("bob", PASSWORD), True), (("carol", PASSWORD), False), (None, False)):
+        found = lab.ask("GET", "/api/v1/repositories/bob/shown/-/events", user=user).expect(200).json
+        assert ("repository.grant" in {one["action"] for one in found["events"]}) == seen
+        assert all("address" not in one for one in found["events"])
+
+
 def test_redirects_stay_here(lab: LabHub) -> None:
     for target in ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"):
         visitor = Visitor(lab)

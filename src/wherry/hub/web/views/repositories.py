@@ -20,6 +20,7 @@ from wherry.hub.store import events, manifests, profiles, reports, rules, stars
 from wherry.hub.store import insights as pulls
 from wherry.hub.store import repositories as repository_rows
 from wherry.hub.store import tags as rows
+from wherry.hub.store.events import EventFilter
 from wherry.hub.store.profiles import RepositoryProfile
 from wherry.hub.store.sql import Tx
 from wherry.hub.web import images, plots
@@ -192,7 +193,8 @@ def activity(request: HttpRequest, name: str) -> HttpResponse:
 
     def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "activity")
-        lines = events.page(tx, repository=name, before=before, count=PAGE + 1)
+        wanted = EventFilter(repository=name, everything=found["can_manage"])
+        lines = events.page(tx, wanted, before=before, count=PAGE + 1)
         more = lines[PAGE - 1].id if len(lines) > PAGE else None
         return found | {"lines": lines[:PAGE], "more": more, "later": before < 2**62}
 

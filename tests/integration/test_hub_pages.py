@@ -438,6 +438,16 @@ def test_who_has_access_is_for_those_who_manage(lab: LabHub, members: dict[str, 
         assert all("address" not in one for one in found["events"])
 
 
+def test_signed_tags_are_marked(lab: LabHub, members: dict[str, Visitor]) -> None:
+    user = {"user": ("bob", PASSWORD)}
+    signed = image(lab, "bob/seals", "signed", seed="signed", **user)
+    image(lab, "bob/seals", "plain", seed="plain", **user)
+    image(lab, "bob/seals", signed.replace(":", "-") + ".sig", seed="signature", **user)
+    text = members["bob"].get("/r/bob/seals/-/tags").text
+    rows = {re.findall(r"<code>([^<]+)</code>", row)[0]: row for row in text.split("<tr>")[2:]}
+    assert 'title="signed"' in rows["signed"] and 'title="signed"' not in rows["plain"]
+
+
 def test_redirects_stay_here(lab: LabHub) -> None:
     for target in ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"):
         visitor = Visitor(lab)

@@ -34,6 +34,7 @@ test: setup-tests ## the suite, against the real kernel, conmon and crun (as roo
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not thorough" tests
 
 test-all: setup-tests ## the same, and the thorough tests: matrices, attacks, kills (tests/thorough.txt)
+	scripts/fetch-axe || [ $$? = 75 ]
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests
 
 test-faults: setup-tests ## the long fault and load runs, and what belongs to them; one table at the end

@@ -267,3 +267,9 @@ def test_host_and_none_list_their_containers(daemon: LabDaemon, name: str) -> No
         daemon.docker("kill", container).ok()
         daemon.docker("wait", container).ok()
         assert container not in daemon.api("GET", f"/networks/{network}").json["Containers"]
+
+
+def test_options_that_an_ipam_driver_does_not_have_are_refused(daemon: LabDaemon, name: str) -> None:
+    refused = daemon.docker("network", "create", "--ipam-opt", "colour=blue", name)
+    assert refused.code and "invalid IPAM option 'colour'" in refused.errors
+    assert name not in daemon.networks()

@@ -106,3 +106,11 @@ def test_counts_survive_the_daemon(mortal: LabDaemon, name: str) -> None:
     assert mortal.docker("exec", f"{name}-stays", "ls", "/m").ok() == "f"
     mortal.docker("rm", "-f", f"{name}-stays").ok()
     wait_until(lambda: mounted_below(mortal) == [])
+
+
+def test_listing_by_driver(daemon: LabDaemon, name: str) -> None:
+    daemon.docker("volume", "create", name).ok()
+    listed = ("volume", "ls", "-q", "--filter", f"name={name}", "--filter")
+    assert daemon.docker(*listed, "driver=local").ok() == name
+    assert daemon.docker(*listed, "driver=other").ok() == ""
+    assert daemon.docker(*listed, "driver=other", "--filter", "driver=local").ok() == name

@@ -18,6 +18,7 @@ from wherry.linux import syscalls
 from wherry.model import digest as digests
 from wherry.model.tarformat import TarLimits
 from wherry.model.tarwriter import TarMember
+from wherry.storage.confined.child.decompress import BadTar, Mapped
 from wherry.storage.confined.unpack import NeedsParent, Unpacker
 
 pytestmark = pytest.mark.kernel
@@ -485,3 +486,35 @@ def test_the_same_layer_gives_the_same_tree_as_gnu_tar(target: Path, tmp_path: P
     other.mkdir()
     subprocess.run(["tar", "-xp", "-C", other], input=made.stdout, check=True)
     assert listing(target) == listing(other)
+
+
+def test_a_hard_link_to_a_directory_is_refused(target: Path) -> None:
+    with pytest.raises(InvalidArgument, match="hard link to the directory"):
+        unpack(layer(directory("d"), link("l", "d")), target)
+
+
+def test_a_type_that_nobody_knows_is_refused(target: Path) -> None:
+    header = bytearray(layer(file("a", b""))[:512])
+    header[156:157] = b"Z"
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    with pytest.raises(InvalidArgument):
+        unpack(bytes(header) + bytes(1024), target)
+    assert os.listdir(target) == []
+
+
+def test_the_reading_of_a_file_that_is_mapped_ends_where_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    with path.open("rb") as opened:
+        source = Mapped(opened.fileno())
+        assert source.take(5) == b"12345" and source.take_or_end(1) == b""
+        with pytest.raises(BadTar, match="ends too early"):
+            source.take(1)
+    with path.open("rb") as opened:
+        source = Mapped(opened.fileno())
+        source.skip(3)
+        for past in (lambda: source.take(3), lambda: list(source.chunks(3)), lambda: source.skip(3)):
+            with pytest.raises(BadTar, match="ends too early"):
+                past()
+        assert source.take(2) == b"45"

@@ -21,9 +21,9 @@ def test_what_a_power_cut_ends_anyway_does_not_wait(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/containers/create", "/containers/c/start", "/containers/c/stop", "/containers/c/kill", "/containers/c",
-        "/containers/c/rename", "/containers/c/update", "/volumes/create", "/volumes/exec", "/images/create",
-        "/networks/wait", "/containers/wait", "/containers/exec", "/exec/e",
+        "/containers/create", "/containers/c/start", "/containers/c/stop", "/containers/c/kill",
+        "/containers/c", "/containers/c/rename", "/containers/c/update", "/volumes/create", "/volumes/exec",
+        "/images/create", "/networks/wait", "/containers/wait", "/containers/exec", "/exec/e",
     ],
 )  # fmt: skip
 def test_what_it_must_not_undo_waits(path: str) -> None:

@@ -28,10 +28,8 @@ log = logging.getLogger(__name__)
 _http_log = logging.getLogger("wherry.api.http")
 
 
-_OF_LIFE = (
-    "/start", "/stop", "/kill", "/restart", "/pause", "/unpause",
-)  # fmt: skip
-_OF_THE_MOMENT = ("/exec", "/attach", "/wait", "/resize")
+_OF_LIFE = frozenset({"start", "stop", "kill", "restart", "pause", "unpause"})
+_OF_THE_MOMENT = frozenset({"exec", "attach", "wait", "resize"})
 SEQUENCE = "application/json-seq"
 _WIDE, _NARROW = 1 << 19, 1 << 16
 """Bytes of a body that may wait to be read, twice over: enough that an archive comes in few, large
@@ -236,13 +234,22 @@ class ApiServer:
 
 def _is_of_life(path: str) -> bool:
     """Whether a request starts or ends what is there: it makes and removes nothing that must last."""
-    return path.startswith(("/containers/", "/exec/")) and path.endswith(_OF_LIFE)
+    noun, action = _action(path)
+    return noun == "containers" and action in _OF_LIFE
 
 
 def _is_of_the_moment(path: str) -> bool:
     """Whether a request changes nothing that a power cut leaves: an exec and a session end with it, and their
     only rows are events, which are worth no wait for the disk; a wait only tells."""
-    return path.startswith("/exec/") or (path.startswith("/containers/") and path.endswith(_OF_THE_MOMENT))
+    noun, action = _action(path)
+    return (noun == "exec" and bool(action)) or (noun == "containers" and action in _OF_THE_MOMENT)
+
+
+def _action(path: str) -> tuple[str, str]:
+    """A noun and what is done to one of them: of ``/containers/c/stop``, "containers" and "stop". A container
+    may itself be called ``stop``, so its place in the path counts."""
+    parts = path.split("/")
+    return (parts[1], parts[3]) if len(parts) == 4 else ("", "")
 
 
 def _ends_with_client(request: web.BaseRequest) -> bool:

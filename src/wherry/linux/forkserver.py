@@ -255,7 +255,8 @@ class ForkServer:
                 with self._lock:
                     self._ready = True
             elif kind == STARTED:
-                self._jobs[int(numbers[0])].begun(rights[0])
+                if rights:  # else the daemon has no descriptor left: it ends, but cannot be ended
+                    self._jobs[int(numbers[0])].begun(rights[0])
             elif kind == ENDED:
                 with self._lock:
                     job = self._jobs.pop(int(numbers[0]))

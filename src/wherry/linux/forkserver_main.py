@@ -102,7 +102,7 @@ class _Server:
         self._channel.send(_ENDED % (number, status))
 
     def _take(self) -> int | None:
-        """One request; the pidfd of its job."""
+        """One request; the pidfd of its job, or ``None`` if that could not be started."""
         message, rights, _, _ = socket.recv_fds(
             self._channel, _REQUEST_MAX, _RIGHTS_MAX, socket.MSG_CMSG_CLOEXEC
         )
@@ -110,11 +110,16 @@ class _Server:
             os._exit(0)  # the daemon wants no more; jobs that still run end by their death signal
         number, module, arguments, places = loads(message)
         server = os.getpid()
-        pid = os.fork()
-        if not pid:
-            _job(server, module, arguments, rights, places)
-        for fd in rights:
-            os.close(fd)
+        try:
+            pid = os.fork()
+            if not pid:
+                _job(server, module, arguments, rights, places)
+        except OSError:  # no memory, or too many processes
+            self._channel.send(_ENDED % (number, 1))
+            return None
+        finally:
+            for fd in rights:
+                os.close(fd)
         pidfd = os.pidfd_open(pid)
         self._jobs[pidfd] = number, pid
         socket.send_fds(self._channel, [_STARTED % number], [pidfd])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -205,6 +208,22 @@ def test_what_cannot_come_up_is_not_tried_again_at_once(caplog: pytest.LogCaptur
     with job(server, "status", "6") as child:
         assert child.result()[1] == 6
     assert server._thread is None
+
+
+def test_a_fork_that_fails_is_a_job_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise OSError(errno.EAGAIN, "too many processes")
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading, writing = os.pipe()
+    monkeypatch.setattr(os, "fork", fork)
+    with ours, theirs:
+        socket.send_fds(ours, [json.dumps([7, "forkjobs", ["status", "0"], [5]]).encode()], [writing])
+        os.close(writing)
+        assert forkserver_main._Server(theirs)._take() is None
+        assert ours.recv(100) == b"E 7 1"
+        assert os.read(reading, 1) == b""  # nobody holds its descriptors
+    os.close(reading)
 
 
 _DAEMON = """

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,8 +82,11 @@ class BuildService:
         self.sessions = BuildSessions(cache)
         self.outputs = OutputStore(cache, store)
         self._running: dict[str, asyncio.Task[Any]] = {}
+        self._releasing: set[asyncio.Future[None]] = set()
         self.begun, self.ended = 0, Counter[str]()
         """Builds since the daemon started: all, and by how they ended."""
+        self.closed: list[Callable[[HistoryRow], None]] = []
+        """Called with the row of each build that has ended."""
         assembler = Assembler(store, cache, Layers(cache, store))
         self.held = HeldResults(assembler)
         exchange = Exchange(
@@ -135,7 +138,10 @@ class BuildService:
             await receive_archive(context, stream)
             yield Given(contexts={"": context}, known=known)
         finally:
-            await asyncio.shield(threads.disk(context.release))
+            # Nobody waits for it: removing the files takes as long as a cached build.
+            task = asyncio.ensure_future(threads.disk.surely(context.release))
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
 
     # ---- building ------------------------------------------------------------------------------------------
 
@@ -269,6 +275,8 @@ class BuildService:
             log.warning("cannot note a build: %s", e.message)
 
         self.noted.publish()
+        for told in self.closed if finished else ():
+            told(row)
 
     def _keep_said(self, build: Build) -> None:
         try:
@@ -311,6 +319,7 @@ class BuildService:
     async def close(self) -> None:
         for task in list(self._running.values()):
             task.cancel()
+        await asyncio.gather(*self._releasing, return_exceptions=True)
         if self._trimming is not None:
             await asyncio.gather(self._trimming, return_exceptions=True)
         await self.outputs.close()

@@ -37,6 +37,9 @@ limits, priority or processors. One thing is weaker: forks of one server have th
 hash seed, so what somebody found out about one child's memory would be true of the next one's. No result
 contains addresses.
 
+A copy of many files is shared with forks of the child itself, at most one for each further processor: they
+are shut in as it is, and end with it (:mod:`wherry.storage.confined.child.helpers`).
+
 The following is true for each child (:mod:`wherry.linux.confine`) before it reads hostile bytes, except for
 the six bytes that identify a compression:
 

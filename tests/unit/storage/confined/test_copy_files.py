@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from wherry.errors import Unavailable
+from wherry.linux import syscalls
 from wherry.model.mount import Mount
 from wherry.storage.confined import build_files
 from wherry.storage.confined.build_files import CopyJob, Part
@@ -166,3 +168,45 @@ def test_large_and_sparse_files(source: Path, target: Path) -> None:
     assert (target / "to/large").read_bytes() == data
     subprocess.run(["cmp", source / "a/sparse", target / "to/sparse"], check=True)
     assert (target / "to/sparse").stat().st_blocks * 512 < 1 << 20
+
+
+MANY = 2500
+"""More than one helper's part, so that forks of the child take some."""
+
+
+def put_many(top: Path) -> None:
+    for number in range(MANY):
+        put(top / f"d{number // 100}" / f"f{number}", f"text {number}", 0o600 + number % 8)
+
+
+def test_many_files_are_copied_by_helpers(source: Path, target: Path) -> None:
+    put_many(source / "a")
+    for number in range(100):  # of several directories, so that no helper has all names of one
+        os.link(source / f"a/d0/f{number}", source / f"a/d{20 + number % 5}/h{number}")
+    put(source / "b/d3/f300", "of the second source", 0o777)
+    copy(source, target, "/to/", ["/a", "/b"])
+    found = facts(target / "to")
+    for number in range(MANY):
+        expected = (0o600 + number % 8, 0, 0, f"text {number}")
+        if number == 300:
+            expected = (0o777, 0, 0, "of the second source")
+        assert found[f"d{number // 100}/f{number}"] == expected
+    for number in range(100):
+        first, second = target / f"to/d0/f{number}", target / f"to/d{20 + number % 5}/h{number}"
+        assert first.stat().st_ino == second.stat().st_ino
+    for directory in range(25):
+        status = (source / f"a/d{directory}").stat()
+        if directory != 3:
+            assert (target / f"to/d{directory}").stat().st_mtime_ns == status.st_mtime_ns
+
+
+def test_what_stops_a_helper_stops_the_copy(source: Path, tmp_path: Path) -> None:
+    put_many(source / "a")
+    small = tmp_path / "small"
+    small.mkdir()
+    syscalls.mount("none", str(small), "tmpfs", 0, "size=4m")
+    try:
+        with pytest.raises(Unavailable, match="no space left on device"):
+            copy(source, small, "/to/", ["/a"])
+    finally:
+        syscalls.umount(str(small))

@@ -332,6 +332,54 @@ def test_limits_on_entries_names_and_headers(target: Path) -> None:
         unpack(layer(file("f", xattrs={b"user.x": bytes(70_000)})), target)
 
 
+def test_what_new_files_would_inherit_is_undone(target: Path) -> None:
+    """A group by setgid, a default ACL; also of a directory that gets them after its first files."""
+    masking = b"".join(
+        tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + b"\xff\xff\xff\xff"
+        for tag, rights in ((0x01, 7), (0x04, 0), (0x20, 0))
+    )
+    acl = {b"system.posix_acl_default": (2).to_bytes(4, "little") + masking}
+    special = TarMember(name=b"late/", type=b"5", mode=0o2777, gid=55)
+    unpack(
+        layer(
+            directory("plain/", 0o755),
+            file("plain/s", b"x", 0o4711),
+            file("plain/o", b"x", 0o640, uid=7, gid=8),
+            file("plain/n", b"x", 0o000),
+            directory("group/", 0o2775, gid=55),
+            file("group/f", b"x", 0o664),
+            directory("group/d/", 0o755),
+            file("group/d/f", b"x", 0o664),
+            (TarMember(name=b"acl/", type=b"5", mode=0o755, xattrs=acl), b""),
+            file("acl/f", b"x", 0o664),
+            file("acl/unnamed/f", b"x", 0o664),
+            directory("late/", 0o755),
+            file("late/before", b"x", 0o664),
+            (special, b""),
+            file("late/after", b"x", 0o664),
+        ),
+        target,
+    )
+    found = {
+        str(path.relative_to(target)): (
+            stat.S_IMODE(path.lstat().st_mode), path.lstat().st_uid, path.lstat().st_gid,
+        )
+        for path in target.rglob("*")
+        if path.is_file()
+    }  # fmt: skip
+    assert found == {
+        "plain/s": (0o4711, 0, 0),
+        "plain/o": (0o640, 7, 8),
+        "plain/n": (0o000, 0, 0),
+        "group/f": (0o664, 0, 0),
+        "group/d/f": (0o664, 0, 0),
+        "acl/f": (0o664, 0, 0),
+        "acl/unnamed/f": (0o664, 0, 0),
+        "late/before": (0o664, 0, 0),
+        "late/after": (0o664, 0, 0),
+    }
+
+
 # confinement
 
 

@@ -8,6 +8,7 @@
     apply extract                       an archive to files: a layer's, anybody's
     archive changes                     files to an archive, or to what differs
     copy trees                          files to files
+    helpers                             forks of a child that do parts of its work on other processors
     members                             what ``apply``, ``extract`` and ``copy`` do with each file
 
 A child is started for each layer and each copy, so these modules import only what they need.

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 
 from wherry.model import tarformat as tf
 from wherry.model.tarformat import BadTar, Entry, TarReader, clean, show
-from wherry.storage.confined.child.members import device_of, give, set_xattrs, write_data
+from wherry.storage.confined.child.members import device_of, give, is_plain, set_xattrs, write_data
 from wherry.storage.layerformat import AUFS, MERGE, OPAQUE, WHITEOUT
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,6 +43,7 @@ class Applier:
         self._reader = reader
         self._merge = whiteouts == MERGE
         self._directories: set[bytes] = {b""}
+        self._plain: set[bytes] = set()
         self._times: dict[bytes, tuple[int, int]] = {}
         self._hidden: set[bytes] = set()
         self._made: set[bytes] = set()
@@ -110,7 +111,7 @@ class Applier:
             fd = os.open(path, _CREATE, entry.mode & 0o777)
         try:
             write_data(fd, entry, self._reader)
-            give(fd, entry)
+            give(fd, entry, plain=path.rpartition(b"/")[0] in self._plain)
             os.utime(fd, ns=(entry.atime, entry.mtime))
         finally:
             os.close(fd)
@@ -135,6 +136,10 @@ class Applier:
         os.chmod(target, entry.mode)  # a directory of this layer, never a symbolic link
         if entry.xattrs:
             set_xattrs(target, entry.xattrs)
+        if is_plain(target, entry.mode, entry.gid):
+            self._plain.add(path)
+        else:
+            self._plain.discard(path)
         self._times[path] = (entry.atime, entry.mtime)
 
     def _link(self, entry: Entry, path: bytes) -> None:
@@ -300,6 +305,7 @@ class Applier:
             (os.rmdir if is_directory else os.unlink)(inner)
         below = path + b"/"
         self._directories = {d for d in self._directories if d != path and not d.startswith(below)}
+        self._plain = {d for d in self._plain if d != path and not d.startswith(below)}
         for gone in [d for d in self._times if d == path or d.startswith(below)]:
             del self._times[gone]
         self.opaque = {d for d in self.opaque if d != path and not d.startswith(below)}

@@ -13,13 +13,14 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from wherry.linux import copy as kernel_copy
 from wherry.linux import syscalls as sys
 from wherry.linux.containerroot import find
 from wherry.storage.confined.child.extract import Refused
-from wherry.storage.confined.child.members import set_xattrs, xattrs_of
+from wherry.storage.confined.child.helpers import Helpers
+from wherry.storage.confined.child.members import is_plain, set_xattrs, xattrs_of
 from wherry.storage.confined.child.trees import DirectoryTree, RootedTree
 from wherry.storage.selection import DIRECTORY, FILE, LINK, Item, Node
 
@@ -30,6 +31,8 @@ _STRICT = sys.RESOLVE_BENEATH | sys.RESOLVE_NO_SYMLINKS
 _SYMBOLIC = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*|[-+=][ugo])+)")
 _CLAUSE = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 
+_BATCH = 1000
+"""Files that are copied by one helper; so many take some 50 ms, and a fork two."""
 _LINKS_MAX = 255
 _SMALL = 64 << 10
 """Files up to this size in bytes are read and written at once, which costs less than trying a clone."""
@@ -97,6 +100,9 @@ class CopyTarget:
         self._base = -1
         self._linked: dict[tuple[int, int], bytes] = {}
         self._times: dict[bytes, tuple[int, int]] = {}
+        self._helpers = Helpers()
+        self._later: list[tuple[Item, bytes]] = []
+        """Files in new directories, with the directories' paths: they need no order."""
         self._plain: set[bytes] = set()
         """Directories (as items' paths) that this copy has made, whose files need fewer calls."""
         self.changed = False
@@ -198,11 +204,13 @@ class CopyTarget:
         try:
             for item in items:
                 if not item.path and not item.top:
+                    self._all_done(tree, here)
                     self._plain.clear()  # names of the source before may be there
                     if here < 0:
                         here = self._destination(tree, item, destination, into=into)
                     continue
                 if item.top:
+                    self._all_done(tree, here)
                     head, name = self._where(destination, item.name, into=into)
                     directory = self.make_directories(head)
                     try:
@@ -213,6 +221,11 @@ class CopyTarget:
                 if here < 0:
                     here = self.make_directories(destination)
                 head_path, _, name = item.path.rpartition(b"/")
+                if item.node.kind == FILE and head_path in self._plain:
+                    self._later.append((item, head_path))
+                    if len(self._later) >= _BATCH:
+                        self._hand_out(tree, here)
+                    continue
                 if within[1] < 0 or within[0] != head_path:
                     if within[1] >= 0:
                         os.close(within[1])
@@ -220,11 +233,57 @@ class CopyTarget:
                     opened = self._make(here, head_path) if head_path else os.dup(here)
                     within = (head_path, opened)
                 self._item(tree, item, within[1], name, item.path)
+            self._all_done(tree, here)
             self._settle(here)
         finally:
+            self._helpers.abandon()
             for fd in (here, within[1]):
                 if fd >= 0:
                     os.close(fd)
+
+    def _hand_out(self, tree: DirectoryTree, here: int) -> None:
+        """Have the files of :attr:`_later` copied, by a helper if one is free."""
+        files, self._later = self._later, []
+        if len(files) < _BATCH or not self._helpers.give(
+            lambda: self._files(tree, here, files, linked=False),
+            lambda left: self._finish(tree, here, [files[one] for one in left]),
+        ):
+            self._finish(tree, here, files)
+
+    def _finish(self, tree: DirectoryTree, here: int, files: Sequence[tuple[Item, bytes]]) -> None:
+        self._files(tree, here, files, linked=True)
+
+    def _all_done(self, tree: DirectoryTree, here: int) -> None:
+        if self._later:
+            self._hand_out(tree, here)
+        self._helpers.wait()
+
+    def _files(
+        self, tree: DirectoryTree, here: int, files: Sequence[tuple[Item, bytes]], *, linked: bool
+    ) -> list[int]:
+        """Copy files of plain directories.
+
+        :param linked: also those with several names, which only the job itself knows to be one file.
+        :return: the positions of those that were left out.
+        """
+        self.changed = True
+        left: list[int] = []
+        directory, path = -1, b""
+        try:
+            for position, (item, head) in enumerate(files):
+                if directory < 0 or head != path:
+                    if directory >= 0:
+                        os.close(directory)
+                        directory = -1
+                    directory = self._make(here, head) if head else os.dup(here)
+                    path = head
+                name = item.path.rpartition(b"/")[2]
+                if not self._file(tree, item, directory, name, plain=True, linked=linked):
+                    left.append(position)
+        finally:
+            if directory >= 0:
+                os.close(directory)
+        return left
 
     def _where(self, destination: str, name: bytes, *, into: bool) -> tuple[str, bytes]:
         """The directory and the name for a file: its own name in a directory, else the destination's name, or
@@ -251,8 +310,7 @@ class CopyTarget:
     def _item(self, tree: DirectoryTree, item: Item, directory: int, name: bytes, path: bytes) -> None:
         node = item.node
         self.changed = True
-        plain = bool(item.path) and not item.top and item.path.rpartition(b"/")[0] in self._plain
-        existing = 0 if plain else _mode_at(directory, name)
+        existing = _mode_at(directory, name)
         if node.kind == DIRECTORY:
             if existing and not stat.S_ISDIR(existing):
                 if not self._strict:
@@ -270,7 +328,7 @@ class CopyTarget:
         if existing:
             os.unlink(name, dir_fd=directory)
         if node.kind == FILE:
-            self._file(tree, item, directory, name, plain=plain)
+            self._file(tree, item, directory, name)
         elif node.kind == LINK:
             os.symlink(node.target, name, dir_fd=directory)
             self._give(node, directory, name)
@@ -279,27 +337,39 @@ class CopyTarget:
             self._give(node, directory, name)
 
     def _directory(self, tree: DirectoryTree, item: Item, directory: int, name: bytes) -> bool:
-        """Returns whether it is plain: a new file in it belongs to root, and has the mode it is made with.
-        So it has no default ACL (acl(5)), and its group, which it could pass on, is root's."""
+        """Returns whether it :func:`is_plain`."""
         fd = os.open(name, _DIRECTORY, dir_fd=directory)
         try:
             owner, mode = self._owner_of(item.node), self._mode_of(item.node)
             os.fchown(fd, *owner)
             os.fchmod(fd, mode)
             set_xattrs(fd, xattrs_of(tree.directory(item.source)))
-            plain = owner[1] == 0 and not os.listxattr(fd)
+            plain = is_plain(fd, mode, owner[1])
         finally:
             os.close(fd)
         self._times[item.path] = (item.node.mtime, item.node.mtime)
         return plain
 
-    def _file(self, tree: DirectoryTree, item: Item, directory: int, name: bytes, *, plain: bool) -> None:
-        """:param plain: the directory is (:meth:`_directory`)."""
+    def _file(
+        self,
+        tree: DirectoryTree,
+        item: Item,
+        directory: int,
+        name: bytes,
+        *,
+        plain: bool = False,
+        linked: bool = True,
+    ) -> bool:
+        """:param plain: the directory is (:meth:`_directory`).
+        :return: ``False``: it has several names, and the caller did not want such a file.
+        """
         source, status = tree.open_file(item.source)
         try:
             inode = (status.st_dev, status.st_ino)
+            if status.st_nlink > 1 and not linked:
+                return False
             if status.st_nlink > 1 and inode in self._linked and self._link(inode, directory, name):
-                return
+                return True
             owner, mode = self._owner_of(item.node), self._mode_of(item.node)
             made = os.open(name, _CREATE, mode & 0o777 if plain else 0o600, dir_fd=directory)
             try:
@@ -318,6 +388,7 @@ class CopyTarget:
                 os.close(made)
             if status.st_nlink > 1:
                 self._linked[inode] = self._path_of(directory, name)
+            return True
         finally:
             os.close(source)
 

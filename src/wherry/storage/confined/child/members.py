@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from wherry.model.tarformat import BadTar, Entry, TarReader, show
 from wherry.storage.layerformat import carries
@@ -41,12 +42,34 @@ def set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
                 raise
 
 
-def give(fd: int, entry: Entry) -> None:
-    """Set owner, mode and extended attributes of an open file or directory."""
-    os.fchown(fd, entry.uid, entry.gid)
-    os.fchmod(fd, entry.mode)
+def give(fd: int, entry: Entry, *, plain: bool = False) -> None:
+    """Set owner, mode and extended attributes of an open file or directory.
+
+    :param plain: a new file, made with its mode in a directory that :func:`is_plain`. Each of these calls
+        costs as much as a write.
+    """
+    if not plain or entry.uid or entry.gid:
+        os.fchown(fd, entry.uid, entry.gid)
+    if not plain or entry.mode & ~0o777:
+        os.fchmod(fd, entry.mode)
     if entry.xattrs:
         set_xattrs(fd, entry.xattrs)
+
+
+def is_plain(directory: int | bytes, mode: int, gid: int) -> bool:
+    """Whether a new file in a directory belongs to root, and has the mode it is made with.
+
+    So the directory has no default ACL (acl(5)), and passes on no group but root's, whatever the mount's
+    options are.
+
+    :param mode: the directory's. :param gid: its group.
+    """
+    if gid or mode & stat.S_ISGID:
+        return False
+    try:
+        return not os.listxattr(directory)
+    except OSError:
+        return False  # what kind of ACL this file system has cannot be said
 
 
 def device_of(entry: Entry, path: bytes) -> int:

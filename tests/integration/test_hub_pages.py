@@ -319,12 +319,15 @@ def test_a_log_in_is_a_new_session(lab: LabHub) -> None:
     assert all(one.has_nonstandard_attr("HttpOnly") for one in cookies)
     # A changed password ends the other sessions, and what clients got with the old one.
     bearer = {"Authorization": lab.token("repository:team/app:pull", user=("frank", PASSWORD))}
+    kept = lab.ask("GET", "/token?service=wherry-hub&offline_token=true", user=("frank", PASSWORD))
+    refresh = f"grant_type=refresh_token&service=wherry-hub&refresh_token={kept.json['refresh_token']}"
     second = Visitor(lab).log_in("frank")
     new = "quite another password 9"
     frank.post(
         "/account/password/change/", {"oldpassword": PASSWORD, "password1": new, "password2": new}, status=302
     )
     assert second.ask("/account/profile/").status == 302
+    lab.ask("POST", "/token", refresh.encode(), user=None).expect(401)
     assert "frank" in frank.get("/account/profile/").text
     until(
         lambda: lab.ask("GET", "/v2/team/app/manifests/latest", headers=bearer).status == 401, "it is revoked"

@@ -109,7 +109,14 @@ def all_of(tx: Tx) -> list[tuple[str, bool, bool, int]]:
 def set_password(tx: Tx, name: str, password: str) -> None:
     account = needed(tx, name)
     tx.run("UPDATE account SET password = ? WHERE id = ?", password, account.id)
-    revoke(tx, f"account:{account.id}")
+    end_logins(tx, account.id)
+
+
+def end_logins(tx: Tx, account: int) -> None:
+    """End what clients got for the password: bearer tokens, and the refresh tokens that they keep. Personal
+    tokens stay."""
+    tx.run("DELETE FROM token WHERE account_id = ? AND kind = 'refresh'", account)
+    revoke(tx, f"account:{account}")
 
 
 def rehash(tx: Tx, account: int, before: str, password: str) -> None:
@@ -131,11 +138,11 @@ def set_admin(tx: Tx, name: str, admin: bool) -> None:
 
 
 def set_second_factor(tx: Tx, account: int, needed: bool) -> None:
-    """Note whether the account has a second factor. If it has one now, bearer tokens that were issued for the
-    password alone become invalid."""
+    """Note whether the account has a second factor. If it has one now, what clients got for the password
+    alone becomes invalid."""
     tx.run("UPDATE account SET second_factor = ? WHERE id = ?", needed, account)
     if needed:
-        revoke(tx, f"account:{account}")
+        end_logins(tx, account)
 
 
 def close(tx: Tx, account: int) -> None:

@@ -146,7 +146,7 @@ def _note(request: HttpRequest | None, user: Person, action: str, **detail: Any)
 
 def _password(sender: object, request: HttpRequest, user: Person, **more: Any) -> None:
     """A new password: what clients got with the old one becomes invalid."""
-    write(lambda tx: accounts.revoke(tx, f"account:{user.pk}"))
+    write(lambda tx: accounts.end_logins(tx, user.pk))
     _note(request, user, "account.password")
 
 

@@ -9,7 +9,7 @@ ARCHITECTURE ?= amd64
 MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
 PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
 
-.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench bench-scale deb clean
+.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench bench-scale site deb clean
 .PHONY: ci-versions test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
 
 help:            ## this list
@@ -34,6 +34,7 @@ test: setup-tests ## the suite, against the real kernel, conmon and crun (as roo
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not thorough" tests
 
 test-all: setup-tests ## the same, and the thorough tests: matrices, attacks, kills (tests/thorough.txt)
+	scripts/fetch-axe || [ $$? = 75 ]
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests
 
 test-faults: setup-tests ## the long fault and load runs, and what belongs to them; one table at the end
@@ -87,6 +88,10 @@ bench-scale:     ## cost against number: containers, ports, networks, images, vo
 	@scripts/setup --with-bench
 	mkdir -p docs/pictures
 	$(PY) bench/scale.py --pictures docs/pictures
+
+site:            ## the pages of docs/ as a site in dist/site, with search; a broken link fails
+	@scripts/setup --with-site
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
 
 deb: setup       ## Debian packages in dist/ (SUITE=bookworm, ARCHITECTURE=amd64)
 	$(PY) packaging/deb.py --suite $(SUITE) --architecture $(ARCHITECTURE)

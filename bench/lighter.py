@@ -6,7 +6,7 @@ Size, time until the first answer, memory. The service is busybox's httpd with o
 static program everywhere. All of it runs in namespaces of its own. LXC is Debian's package ``lxc``. The
 machine is QEMU with Debian's kernel (``scripts/setup --with-kernel`` brings both); its initial file system is
 the whole system. It is emulated unless ``--accel kvm`` says otherwise, as not every host that has
-``/dev/kvm`` can run a guest. """
+``/dev/kvm`` can run a guest."""
 
 from __future__ import annotations
 

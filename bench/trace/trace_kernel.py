@@ -13,7 +13,7 @@ import contextlib
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,7 @@ _HOST = Path("/sys/kernel/tracing")
 class Process:
     """One process. Times are seconds of CLOCK_MONOTONIC.
 
+    :ivar role: what it is, of one that was there before.
     :ivar programs: what it executed, each with the time; before the first it is a copy of its parent.
     :ivar ran: the stretches in which one of its threads had a processor.
     :ivar synced: calls of fsync and fdatasync: from, to.
@@ -49,13 +50,14 @@ class Process:
     parent: int
     began: float
     ended: float | None = None
+    role: str = ""
     programs: list[tuple[float, str]] = field(default_factory=list)
     ran: list[tuple[float, float]] = field(default_factory=list)
     synced: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        return Path(self.programs[-1][1]).name if self.programs else "(fork)"
+        return self.role or (Path(self.programs[-1][1]).name if self.programs else "(fork)")
 
     @property
     def cpu(self) -> float:
@@ -95,12 +97,13 @@ class Trace:
         return (self._directory / "trace").read_text(errors="replace").splitlines()
 
 
-def processes(lines: Sequence[str], roots: Sequence[int]) -> dict[int, Process]:
+def processes(lines: Sequence[str], roots: Mapping[int, str]) -> dict[int, Process]:
     """The processes ``roots`` and all that descend from them in the trace, by pid.
 
-    :param lines: of tracefs' ``trace``. :param roots: pids, as the kernel's first pid namespace has them.
+    :param lines: of tracefs' ``trace``. :param roots: pids, as the kernel's first pid
+        namespace has them, with what they are.
     """
-    found = {pid: Process(pid, 0, 0.0) for pid in roots}
+    found = {pid: Process(pid, 0, 0.0, role=role) for pid, role in roots.items()}
     of_thread = {int(task.name): pid for pid in roots for task in _tasks(pid)}
     on_since: dict[int, float] = {}
     syncing: dict[int, float] = {}

@@ -21,6 +21,7 @@ _COLOURS = {
     "process": "#c9d6c4",
     "cpu": "#3f7a46",
 }
+_LANES = {"request": "requests", "job": "jobs of threads", "commit": "commits", "settle": "syncs"}
 _NOT_DRAWN = ("hop", "program")
 """A hop is a job as the loop sees it; a program is a process."""
 
@@ -52,7 +53,7 @@ def svg(
         wide = max(x(until) - x(since), 0.7)
         shown = f"{escape(words)}: {(since - began) * 1e3:.1f} to {(until - began) * 1e3:.1f} ms"
         place = f'x="{x(since):.1f}" y="{y:.1f}" width="{wide:.1f}" height="{thick}"'
-        return f'<rect {place} fill="{colour}"><title>{shown}</title></rect>'
+        return f'<rect {place} fill="{colour}" fill-opacity="0.75"><title>{shown}</title></rect>'
 
     drawn: list[str] = []
     lanes: list[str] = []
@@ -86,7 +87,7 @@ def _inside(notes: Iterable[Noted], began: float, ended: float) -> list[Noted]:
 
 
 def _lane(lanes: list[str], kind: str) -> int:
-    name = f"daemon: {kind}s"
+    name = f"daemon: {_LANES.get(kind, kind)}"
     if name not in lanes:
         lanes.append(name)
     return lanes.index(name)
@@ -96,8 +97,8 @@ def _named(process: Process, processes: Mapping[int, Process]) -> str:
     """Programs that are run by a descriptor have its number for a name: the OCI runtime."""
     if process.programs:
         return "OCI runtime" if process.name.isdigit() else process.name
-    if not process.began:
-        return "daemon"
+    if process.role:
+        return process.role
     parent = processes.get(process.parent)
     return f"child of {_named(parent, processes)}" if parent is not None else process.name
 

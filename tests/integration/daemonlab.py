@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], Any], what: str = "", *, timeout: float =
 
 
 WATCHING = {
-    "PYTHONPATH": str(_LOADED),
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(_LOADED), os.environ.get("PYTHONPATH", "")))),
     "PYTHONWARNINGS": "default,always::ResourceWarning,always::RuntimeWarning",
     "PYTHONFAULTHANDLER": "1",
 }

@@ -82,9 +82,11 @@ class LabHub:
     def start(self) -> LabHub:
         path = self.base / f"hub-{id(self)}.log"
         path.unlink(missing_ok=True)
+        # Only tests of pages pay for pages.
+        roles = [] if "--role" in self.more else ["--role", "registry,worker"]
         with path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*PROGRAM, "serve", *self.stores, "--listen", f"127.0.0.1:{self.port}", *self.more],
+                [*PROGRAM, "serve", *self.stores, "--listen", f"127.0.0.1:{self.port}", *roles, *self.more],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -210,11 +212,16 @@ class LabHub:
 
 
 @contextlib.contextmanager
-def hub(*more: str, admin: bool = True, env: Mapping[str, str] | None = None) -> Iterator[LabHub]:
-    """A hub on SQLite and files, where ``more`` does not say otherwise."""
+def hub(
+    *more: str, admin: bool = True, env: Mapping[str, str] | None = None, database: str = ""
+) -> Iterator[LabHub]:
+    """A hub on files and SQLite, or on a ``database`` that is still empty."""
     base = reaper.keep(Path(tempfile.mkdtemp(prefix="whh")))
     lab = LabHub(base, ["--root", str(base / "root")], list(more), dict(env or {}))
     try:
+        if database:
+            lab.stores += ["--database", database]
+            lab.command("migrate")
         if admin:
             lab.add_account(*ADMIN, "--admin")
         yield lab.start()

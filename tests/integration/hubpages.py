@@ -10,7 +10,6 @@ import http.cookiejar
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from freeports import free_port
 from hublab import ADMIN, CONFIG, INDEX, LAYER, MANIFEST, LabHub, hub, sha
 
 CHROMIUM = "/usr/bin/chromium"
@@ -228,17 +228,16 @@ def browser() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def pages(*more: str, secure: bool = False) -> Iterator[LabHub]:
+def pages(*more: str, secure: bool = False, database: str = "") -> Iterator[LabHub]:
     """A hub whose address is known from the start, which sends its mail into files below :func:`mails`."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     mail = tempfile.mkdtemp(prefix="whm")
     address = f"http{'s' if secure else ''}://127.0.0.1:{port}"
     try:
         with hub(
             "--listen", f"127.0.0.1:{port}", "--url", address, "--mail", f"file://{mail}",
-            "--admin-second-factor", "false", "--collect-every", "1", *more,
+            "--admin-second-factor", "false", "--collect-every", "1", "--role", "registry,web,worker",
+            *more, database=database,
         ) as lab:  # fmt: skip
             MAILS[lab.port] = Path(mail)
             yield lab

@@ -159,8 +159,8 @@ def test_wrong_input_is_refused(lab: LabHub, words: tuple[str, ...], said: str) 
     assert said in lab.command(*words, status=1)
 
 
-def test_a_role_of_later(lab: LabHub) -> None:
-    assert "no web pages" in lab.command("serve", "--role", "web", status=1)
+def test_an_unknown_role(lab: LabHub) -> None:
+    assert "invalid role" in lab.command("serve", "--role", "webs", status=1)
 
 
 def test_rules_for_tags(lab: LabHub, name: str) -> None:

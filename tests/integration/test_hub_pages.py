@@ -3,10 +3,12 @@ it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
 
+import hubstores
 import pytest
 from hublab import ADMIN, LabHub, hub
 from hubpages import PASSWORD, Visitor, fill, image, mails, pages, routes
@@ -17,9 +19,25 @@ EVIL = "<script>alert(1)</script>"
 DIGEST = "sha256:" + "0" * 64
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[LabHub]:
-    with pages("--sign-up", "open") as found:
+@pytest.fixture(
+    scope="module",
+    params=[
+        "sqlite",
+        pytest.param(
+            "postgres",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not hubstores.HAVE_POSTGRES, reason="no PostgreSQL here, or not root"),
+            ],
+        ),
+    ],
+)
+def lab(request: pytest.FixtureRequest) -> Iterator[LabHub]:
+    with contextlib.ExitStack() as stack:
+        database = ""
+        if request.param == "postgres":
+            database = stack.enter_context(hubstores.postgres()).database()
+        found = stack.enter_context(pages("--sign-up", "open", database=database))
         fill(found)
         yield found
 
@@ -407,6 +425,29 @@ def test_a_foreign_account_gets_nothing_from_the_api(lab: LabHub) -> None:
         lab.ask("GET", path, user=("carol", PASSWORD)).expect(403)
 
 
+def test_who_has_access_is_for_those_who_manage(lab: LabHub, members: dict[str, Visitor]) -> None:
+    bob, carol = members["bob"], members["carol"]
+    image(lab, "bob/shown", "latest", seed="shown", user=("bob", PASSWORD))
+    bob.post("/r/bob/shown/-/settings", {"action": "publish"})
+    bob.post("/r/bob/shown/-/settings/access", {"account": "carol", "level": "read"})
+    assert "changed who has access" in bob.get("/r/bob/shown/-/activity").text
+    assert "changed who has access" not in carol.get("/r/bob/shown/-/activity").text
+    for user, seen in ((("bob", PASSWORD), True), (("carol", PASSWORD), False), (None, False)):
+        found = lab.ask("GET", "/api/v1/repositories/bob/shown/-/events", user=user).expect(200).json
+        assert ("repository.grant" in {one["action"] for one in found["events"]}) == seen
+        assert all("address" not in one for one in found["events"])
+
+
+def test_signed_tags_are_marked(lab: LabHub, members: dict[str, Visitor]) -> None:
+    user = {"user": ("bob", PASSWORD)}
+    signed = image(lab, "bob/seals", "signed", seed="signed", **user)
+    image(lab, "bob/seals", "plain", seed="plain", **user)
+    image(lab, "bob/seals", signed.replace(":", "-") + ".sig", seed="signature", **user)
+    text = members["bob"].get("/r/bob/seals/-/tags").text
+    rows = {re.findall(r"<code>([^<]+)</code>", row)[0]: row for row in text.split("<tr>")[2:]}
+    assert 'title="signed"' in rows["signed"] and 'title="signed"' not in rows["plain"]
+
+
 def test_redirects_stay_here(lab: LabHub) -> None:
     for target in ("https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"):
         visitor = Visitor(lab)
@@ -514,7 +555,7 @@ def test_by_invitation_only() -> None:
 
 
 def test_administration_needs_a_second_factor() -> None:
-    with hub() as lab:
+    with hub("--role", "registry,web") as lab:
         admin = Visitor(lab).log_in(*ADMIN)
         assert admin.ask("/admin/").status == 403
         lab.add_account("bob", PASSWORD)

@@ -86,20 +86,21 @@ _http_log.addFilter(_is_ours)
 
 
 class Observer(Protocol):
-    """Wants to know of requests; :class:`wherry.metrics.counts.Counts` is one."""
+    """Wants to know of requests: ``metrics`` and ``tracing`` do."""
 
     def begun(self) -> None: ...
 
-    def ended(self, method: str, endpoint: str, code: int, seconds: float, *, stream: bool) -> None: ...
+    def ended(self, method: str, route: str, code: int, seconds: float, *, stream: bool, parent: str) -> None:
+        """:param route: as ``/containers/{id}/json``; it and ``method`` are empty if there is no such route.
+        :param parent: the client's ``traceparent`` header, or empty."""
 
 
 class ApiServer:
     """Answers requests of every listener."""
 
-    observer: Observer | None = None
-
     def __init__(self, engine: Engine, routes: Iterable[Route]) -> None:
         self._engine = engine
+        self.observers: list[Observer] = []
         self._router = Router(routes)
         self._trimming: asyncio.Task[None] | None = None
         self._most = 0
@@ -133,7 +134,7 @@ class ApiServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """A client that goes away ends what is only told to it; a change that it asked for goes on."""
-        answer = self._answer(request) if self.observer is None else self._observed(request, self.observer)
+        answer = self._observed(request) if self.observers else self._answer(request)
         work = asyncio.create_task(answer)
         self._working[work] = request
         self._most = max(self._most, len(self._working))
@@ -145,8 +146,10 @@ class ApiServer:
                 work.cancel()
             raise
 
-    async def _observed(self, request: web.BaseRequest, observer: Observer) -> web.StreamResponse:
-        observer.begun()
+    async def _observed(self, request: web.BaseRequest) -> web.StreamResponse:
+        observers = tuple(self.observers)
+        for observer in observers:
+            observer.begun()
         began, code = time.perf_counter(), 499  # as web servers log a client that has gone
         try:
             response = await self._answer(request)
@@ -158,7 +161,9 @@ class ApiServer:
             stream = STREAMING in request
             route = request.get(ROUTE, "")
             method = request.method if route else ""  # neither is what a client made up
-            observer.ended(method, route, code, seconds, stream=stream)
+            parent = request.headers.get("traceparent", "")
+            for observer in observers:
+                observer.ended(method, route, code, seconds, stream=stream, parent=parent)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         caller = Caller(initiator(request))

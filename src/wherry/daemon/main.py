@@ -16,7 +16,7 @@ import msgspec
 
 from wherry import __version__, memory, threads
 from wherry.daemon import config as configuration
-from wherry.daemon import database, listeners, logs, metering, wiring
+from wherry.daemon import database, listeners, logs, metering, telling, wiring
 from wherry.daemon.acceptor import Acceptor
 from wherry.daemon.claim import Claim
 from wherry.daemon.config import Config
@@ -96,7 +96,7 @@ async def _serve(config: Config) -> None:
     acceptors: list[Acceptor] = []
     try:
         opened = listeners.open_all(config)
-        async with metering.metered(daemon, config.metrics):
+        async with telling.traced(daemon), metering.metered(daemon, config.metrics):
             await daemon.engine.start()
             acceptors += [_listen(daemon, listener) for listener in opened]
             log.info(

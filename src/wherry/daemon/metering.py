@@ -35,13 +35,13 @@ async def metered(daemon: Daemon, config: MetricsConfig | None) -> AsyncIterator
     try:
         make = await threads.short(_imported)
         server = make(daemon, config)
+        daemon.server.observers.append(server.counts)
         await server.start([listener])
-        daemon.server.observer = server.counts
         _tell(listener)
         yield
     finally:
-        daemon.server.observer = None
         if server is not None:
+            daemon.server.observers.remove(server.counts)
             await server.close()
         listener.close()
 

@@ -76,14 +76,14 @@ class Counts:
     def begun(self) -> None:
         self._working.inc()
 
-    def ended(self, method: str, endpoint: str, code: int, seconds: float, *, stream: bool) -> None:
-        """:param endpoint: the route, as ``/containers/{id}/json``: never what a client wrote."""
+    def ended(self, method: str, route: str, code: int, seconds: float, *, stream: bool, parent: str) -> None:
+        """:param route: as ``/containers/{id}/json``: never what a client wrote."""
         self._working.dec()
         if stream:
-            self._streams.labels(method, endpoint, str(code)).inc()
+            self._streams.labels(method, route, str(code)).inc()
             return
-        self._requests.labels(method, endpoint, str(code)).observe(seconds)
-        if code < 400 and (action := _ACTIONS.get((method, endpoint))):
+        self._requests.labels(method, route, str(code)).observe(seconds)
+        if code < 400 and (action := _ACTIONS.get((method, route))):
             self._actions.labels(action).observe(seconds)
 
     # ---- while the daemon works --------------------------------------------------------------------------

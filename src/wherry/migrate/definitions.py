@@ -19,7 +19,7 @@ _OF_THE_HOST = ("MaskedPaths", "ReadonlyPaths")
 _ENDPOINT = ("IPAMConfig", "Links", "Aliases", "DriverOpts", "GwPriority")
 
 
-class Skipped(Exception):
+class LeftOut(Exception):
     """Why something is left where it is."""
 
 
@@ -29,12 +29,12 @@ class Skipped(Exception):
 def network(stored: Object) -> Object:
     """The body of ``POST /networks/create``.
 
-    :raises Skipped: every daemon has it by itself, or it belongs to swarm mode."""
+    :raises LeftOut: every daemon has it by itself, or it belongs to swarm mode."""
     name, driver = str(stored.get("name", "")), str(stored.get("networkType", ""))
     if name in PREDEFINED:
-        raise Skipped("every daemon has it")
+        raise LeftOut("every daemon has it")
     if stored.get("scope") == "swarm" or stored.get("ingress") or name == "docker_gwbridge":
-        raise Skipped("it belongs to swarm mode, which wherry does not have")
+        raise LeftOut("it belongs to swarm mode, which wherry does not have")
     generic = (stored.get("generic") or {}).get(_GENERIC) or {}
     configs = []
     for key in ("ipamV4Config", "ipamV6Config"):
@@ -99,14 +99,14 @@ class ContainerPlan:
     :ivar needs: names of containers that must be there before."""
 
     def __init__(self, stored: Object) -> None:
-        """:raises Skipped: it belongs to swarm mode."""
+        """:raises LeftOut: it belongs to swarm mode."""
         config, host = stored["config"], stored["host"]
         self.id = str(config["ID"])
         self.name = str(config["Name"]).lstrip("/")
         self.image = str(config.get("Image") or "")
         self.image_name = str((config.get("Config") or {}).get("Image") or "")
         if _SWARM_LABEL in ((config.get("Config") or {}).get("Labels") or {}):
-            raise Skipped("it is a task of a swarm service")
+            raise LeftOut("it is a task of a swarm service")
         manifest = config.get("ImageManifest") or {}
         self.manifest = str(manifest.get("digest") or "")
         self.comes_back = _comes_back(config, host)

@@ -18,7 +18,7 @@ from wherry.client.pack import Packer
 from wherry.errors import InvalidArgument, NotFound, WherryError
 from wherry.migrate import definitions
 from wherry.migrate.containerd import ContainerdStore
-from wherry.migrate.definitions import ContainerPlan, Skipped
+from wherry.migrate.definitions import ContainerPlan, LeftOut
 from wherry.migrate.graph import DRIVER, GraphStore
 
 TYPE_CHECKING = False
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 _SYSTEM_CONTAINERD = "/var/lib/containerd"
 
 
-class Item:
+class PlannedItem:
     """One thing of the plan: what it is, its name, and why it is not taken, if it is not."""
 
     def __init__(self, kind: str, name: str, size: int = 0, skipped: str = "") -> None:
         self.kind, self.name, self.size, self.skipped = kind, name, size, skipped
 
 
-class Takeover:
+class DockerTakeover:
     """Everything below a root that can be taken over. ``api`` is the daemon that gets it."""
 
     def __init__(self, root: DockerRoot, api: Api, say: Say, *, containerd: str = "") -> None:
@@ -53,7 +53,7 @@ class Takeover:
         self._root, self._api, self._say = root, api, say
         self._failed = 0
         self._there_now: dict[str, set[str]] = {}
-        self.items: list[Item] = []
+        self.items: list[PlannedItem] = []
         self.plans = self._containers()
         self._store = self._image_store(containerd)
         wanted = {plan.image for plan in self.plans} | {plan.manifest for plan in self.plans if plan.manifest}
@@ -88,8 +88,8 @@ class Takeover:
             name = str(stored["config"]["Name"]).lstrip("/")
             try:
                 plans.append(ContainerPlan(stored))
-            except Skipped as e:
-                self.items.append(Item("container", name, skipped=str(e)))
+            except LeftOut as e:
+                self.items.append(PlannedItem("container", name, skipped=str(e)))
         self._names = {plan.id: plan.name for plan in plans}
         for plan in plans:
             plan.look(self._names)
@@ -100,9 +100,9 @@ class Takeover:
         for stored in self._root.networks():
             try:
                 bodies.append(definitions.network(stored))
-            except Skipped as e:
+            except LeftOut as e:
                 if stored.get("name") not in definitions.PREDEFINED:
-                    self.items.append(Item("network", str(stored.get("name")), skipped=str(e)))
+                    self.items.append(PlannedItem("network", str(stored.get("name")), skipped=str(e)))
         return bodies
 
     def _planned_volumes(self) -> list[Object]:
@@ -112,15 +112,15 @@ class Takeover:
         there = self._there()
         for image in self._images:
             for name in image.names or [image.extra_name]:
-                self.items.append(Item("image", name))
+                self.items.append(PlannedItem("image", name))
         for kind, found in (("network", self._networks), ("volume", self._volumes)):
             for each in found:
                 skipped = "it is there already" if each["Name"] in there[kind] else ""
                 size = _size(each["Data"]) if kind == "volume" and definitions.has_own_files(each) else 0
-                self.items.append(Item(kind, each["Name"], size, skipped))
+                self.items.append(PlannedItem(kind, each["Name"], size, skipped))
         for plan in self.plans:
             skipped = "it is there already" if plan.name in there["container"] else ""
-            self.items.append(Item("container", plan.name, skipped=skipped))
+            self.items.append(PlannedItem("container", plan.name, skipped=skipped))
 
     def _there(self) -> dict[str, set[str]]:
         listed = container_api.listing(self._api, all=True)

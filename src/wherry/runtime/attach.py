@@ -16,7 +16,8 @@ from pathlib import Path
 
 _STDIN_PACKET = 16 << 10
 _PACKET_MAX = 32 << 10
-_BATCH = 512 << 10
+_FIRST, _BATCH = 32 << 10, 512 << 10
+"""Bytes that are received at once, at most: at first, and once that was not enough."""
 _HEADER = struct.Struct(">BxxxL")
 _SUN_PATH_MAX = 107
 
@@ -29,9 +30,10 @@ class AttachSocket:
         self._socket = connection
         self._framed = framed
         self._wanted = {2: stdout, 3: stderr}
-        self._buffer = bytearray(_BATCH + _PACKET_MAX)
+        self._batch = _FIRST
+        self._buffer = bytearray(_FIRST + _PACKET_MAX)
         self._loop = asyncio.get_running_loop()
-        self._was_reset = False
+        self._was_reset = self._was_full = False
 
     @classmethod
     def connect(cls, bundle: Path, *, framed: bool, stdout: bool = True, stderr: bool = True) -> AttachSocket:
@@ -72,7 +74,6 @@ class AttachSocket:
         :returns: whether there may be more (``send`` has refused), or the output has ended.
         """
         future: asyncio.Future[bool] = self._loop.create_future()
-        view = memoryview(self._buffer)
         fd = self._socket.fileno()
         if fd < 0:
             raise ConnectionResetError
@@ -89,7 +90,7 @@ class AttachSocket:
             try:
                 if size is None:
                     future.set_result(False)
-                elif size and not send(view[:size]):
+                elif size and not send(memoryview(self._buffer)[:size]):
                     future.set_result(True)
             except Exception as e:
                 future.set_exception(e)
@@ -102,9 +103,13 @@ class AttachSocket:
 
     def _fill(self) -> int | None:
         """Receive until the batch is full or the socket is empty; in place, so nothing is copied."""
+        if self._was_full and self._batch < _BATCH:
+            self._batch = _BATCH  # most streams never need it, and it costs 0.3 ms
+            self._buffer = bytearray(_BATCH + _PACKET_MAX)
+        self._was_full = False
         view = memoryview(self._buffer)
         offset = 0
-        while offset < _BATCH:
+        while offset < self._batch:
             # The packet's first byte lands at the end of the header's place, and the header then overwrites
             # it.
             start = offset + 7 if self._framed else offset
@@ -132,6 +137,7 @@ class AttachSocket:
             else:
                 self._buffer[start : start + length - 1] = self._buffer[start + 1 : start + length]
                 offset += length - 1
+        self._was_full = True
         return offset
 
     async def _readable(self) -> None:

@@ -67,6 +67,8 @@ def let_run(directory: Path) -> bool:
     try:
         fifo.unlink()  # first: where it is, crun takes the container for one that was not started
         os.write(fd, b"\0")
+    except BrokenPipeError:
+        return True  # killed in this moment: it was started, and its monitor tells how it ended
     finally:
         os.close(fd)
     return True

@@ -31,7 +31,7 @@ def test_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_server_imports_no_other_command() -> None:
     heavy = ("jwt", "tomllib", "argon2", "msgspec", "wherry.hub.cli.teams", "wherry.hub.worker.replication")
     program = (
-        "import sys; from wherry.hub.cli import commands, serve; commands._parser('serve');"
+        "import sys; from wherry.hub.cli import commands, serve; commands.make_parser('serve');"
         f" print(*(m for m in {heavy} if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -105,6 +105,19 @@ def test_moving_a_name_leaves_history_and_a_dangling_image(library: Library) -> 
         library.images.tag(reference.parse(f"app@{old}"), old, why="tag")
 
 
+def test_a_list_follows_what_is_here(library: Library) -> None:
+    """What it shows of documents is remembered, and forgotten when a document comes or goes."""
+    target = add(library, "app:1")
+    image = library.images.resolve("app:1")
+    (before,) = library.images.list()
+    assert library.images.list() == [before]
+    add(library, "other:1", a="other")
+    assert [i for i in library.images.list() if i.id == target] == [before]
+    library.images.content.delete(image.config_descriptor.digest)
+    (gone,) = (i for i in library.images.list() if i.id == target)
+    assert gone.created != before.created
+
+
 def test_sizes_count_blobs_and_snapshots(library: Library) -> None:
     base = tree(base="x" * 100_000)
     for number in range(2):

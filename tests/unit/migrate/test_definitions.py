@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from wherry.migrate import definitions
-from wherry.migrate.definitions import ContainerPlan, Skipped
+from wherry.migrate.definitions import ContainerPlan, LeftOut
 
 
 def stored(
@@ -96,14 +96,14 @@ def test_the_order_is_that_of_need_and_a_circle_does_no_harm() -> None:
 
 
 def test_swarm_is_left_out() -> None:
-    with pytest.raises(Skipped, match="swarm"):
+    with pytest.raises(LeftOut, match="swarm"):
         ContainerPlan(stored("task", Config={"Labels": {"com.docker.swarm.service.id": "x"}}))
     for network in (
         {"name": "o", "scope": "swarm"},
         {"name": "i", "ingress": True},
         {"name": "docker_gwbridge"},
     ):
-        with pytest.raises(Skipped, match="swarm"):
+        with pytest.raises(LeftOut, match="swarm"):
             definitions.network(network)
 
 

@@ -65,6 +65,22 @@ def test_a_created_process_gets_its_byte(tmp_path: Path) -> None:
         os.close(reader)
 
 
+def test_a_process_that_is_killed_in_this_moment_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = _state(tmp_path / "c")
+    reader = _with_fifo(directory)
+    unlink = Path.unlink
+
+    def dies_then(path: Path) -> None:
+        os.close(reader)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", dies_then)
+    assert crun.let_run(directory)
+    assert not (directory / crun.FIFO).exists()
+
+
 def test_a_start_that_only_crun_can_refuse(tmp_path: Path) -> None:
     directory = _state(tmp_path / "c")
     assert not crun.let_run(directory)  # started before

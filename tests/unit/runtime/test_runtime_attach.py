@@ -93,3 +93,41 @@ def test_what_the_client_raises_ends_the_handing_over(tmp_path: Path) -> None:
         asyncio.run(asyncio.wait_for(run(), patiently(20)))
     finally:
         listener.close()
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_much_output_is_whole(tmp_path: Path, framed: bool) -> None:
+    """More than is received at once, at first and later."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(tmp_path / "attach"))
+    listener.listen()
+    pieces = [bytes([65 + n % 26]) * (8192 - n) for n in range(200)]
+
+    async def run() -> bytes:
+        attached = AttachSocket.connect(tmp_path, framed=framed)
+        conmon, _ = listener.accept()
+
+        def print_all() -> None:
+            with conmon:
+                for piece in pieces:
+                    conmon.send(b"\x02" + piece)
+
+        printing = asyncio.create_task(asyncio.to_thread(print_all))
+        found = bytearray()
+
+        def take(data: memoryview) -> bool:
+            found.extend(data)
+            return len(found) % 3 > 0
+
+        while await attached.pump(take):
+            pass
+        await printing
+        attached.close()
+        return bytes(found)
+
+    try:
+        found = asyncio.run(asyncio.wait_for(run(), patiently(60)))
+    finally:
+        listener.close()
+    heads = [b"\x01\0\0\0" + len(piece).to_bytes(4, "big") if framed else b"" for piece in pieces]
+    assert found == b"".join(head + piece for head, piece in zip(heads, pieces, strict=True))

@@ -11,16 +11,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.command import Context
     from wherry.cli.grammar.flags import Options
-    from wherry.migrate.takeover import Takeover
+    from wherry.migrate.takeover import DockerTakeover
 
 
 def docker(ctx: Context, options: Options, args: list[str]) -> int:
     """The exit code is 1 if something could not be taken over."""
     from wherry.migrate.dockerroot import DockerRoot
-    from wherry.migrate.takeover import Takeover
+    from wherry.migrate.takeover import DockerTakeover
 
     root = DockerRoot(options.text("data-root"))
-    takeover = Takeover(root, ctx.api, ctx.line, containerd=options.text("containerd-root"))
+    takeover = DockerTakeover(root, ctx.api, ctx.line, containerd=options.text("containerd-root"))
     if options.on("dry-run"):
         _show(ctx, takeover)
         return 0
@@ -33,7 +33,7 @@ def docker(ctx: Context, options: Options, args: list[str]) -> int:
     return 0
 
 
-def _show(ctx: Context, takeover: Takeover) -> None:
+def _show(ctx: Context, takeover: DockerTakeover) -> None:
     for item in takeover.items:
         more = f" ({size(item.size)})" if item.size else ""
         ctx.line(f"{item.kind} {item.name}{more}" + (f": left out: {item.skipped}" if item.skipped else ""))

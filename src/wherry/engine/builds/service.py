@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +85,8 @@ class BuildService:
         self._releasing: set[asyncio.Future[None]] = set()
         self.begun, self.ended = 0, Counter[str]()
         """Builds since the daemon started: all, and by how they ended."""
+        self.closed: list[Callable[[HistoryRow], None]] = []
+        """Called with the row of each build that has ended."""
         assembler = Assembler(store, cache, Layers(cache, store))
         self.held = HeldResults(assembler)
         exchange = Exchange(
@@ -273,6 +275,8 @@ class BuildService:
             log.warning("cannot note a build: %s", e.message)
 
         self.noted.publish()
+        for told in self.closed if finished else ():
+            told(row)
 
     def _keep_said(self, build: Build) -> None:
         try:

@@ -302,7 +302,8 @@ class Lifecycle:
             case ExitStep.FORGET:
                 await self._forget_task(ended)
             case ExitStep.FIT_LOGS:
-                await self._logs.fit(ended)
+                if not live.removing:  # else its log goes as well
+                    await self._logs.fit(ended)
             case ExitStep.RESTART:
                 assert after.delay is not None
                 live.restart = self._spawn(self._restart_later(row.id, live, after.delay))

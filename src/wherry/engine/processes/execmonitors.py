@@ -59,8 +59,6 @@ class Monitors:
         if waiting is None:
             return None
         waiting.timer.cancel()
-        if waiting.work.cancel():
-            return None
         try:
             return await asyncio.shield(asyncio.wrap_future(waiting.work))
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ from typing import Any
 from wherry.hub.api.routes import ROUTES, ApiAsk
 from wherry.hub.service import accounts, who
 from wherry.hub.store import events, profiles, reports, storage
+from wherry.hub.store.events import EventFilter
 from wherry.hub.store.sql import Tx
 
 
@@ -47,13 +48,11 @@ def remove_token(tx: Tx, ask: ApiAsk) -> Any:
 def audit(tx: Tx, ask: ApiAsk) -> Any:
     """List events of the whole hub (administrators): actor, action, namespace, repository, before."""
     who.administrator(ask.caller)
-    get = ask.query
-    before = get.get("before", "")
-    found = events.page(
-        tx, actor=get.get("actor", ""), action=get.get("action", ""), namespace=get.get("namespace", ""),
-        repository=get.get("repository", ""),
-        before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else 2**62,
-    )  # fmt: skip
+    actor, action, namespace, repository = (
+        ask.query.get(name, "") for name in ("actor", "action", "namespace", "repository")
+    )
+    wanted = EventFilter(repository, namespace, actor, action)
+    found = events.page(tx, wanted, before=ask.before())
     return {"events": [asdict(one) for one in found]}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from wherry.hub.api.routes import ROUTES, ApiAsk
 from wherry.hub.service import namespaces, repositories, who
 from wherry.hub.store import events, stars
+from wherry.hub.store.events import EventFilter
 from wherry.hub.store.sql import Tx
 
 _SPACE = "/namespaces/{namespace}"
@@ -64,9 +65,9 @@ def unfollow(tx: Tx, ask: ApiAsk) -> Any:
 def audit(tx: Tx, ask: ApiAsk) -> Any:
     """List the events of a namespace (owners): actor, action."""
     found = who.owned(tx, ask.caller, ask.place("namespace"))
-    lines = events.page(
-        tx, namespace=found.name, actor=ask.query.get("actor", ""), action=ask.query.get("action", "")
-    )
+    get = ask.query.get
+    wanted = EventFilter(namespace=found.name, actor=get("actor", ""), action=get("action", ""))
+    lines = events.page(tx, wanted, before=ask.before())
     return {"events": [asdict(one) for one in lines]}
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from wherry.errors import InvalidArgument
 from wherry.hub.api.routes import ROUTES, ApiAsk
-from wherry.hub.core import categories, names
+from wherry.hub.core import categories, names, rights
 from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import automation, repositories, who
 from wherry.hub.service import tags as tagging
 from wherry.hub.store import cards, events, insights, profiles, stars
 from wherry.hub.store import tags as tag_rows
 from wherry.hub.store.cards import Search
+from wherry.hub.store.events import EventFilter
 from wherry.hub.store.sql import Tx
 from wherry.hub.store.tags import Shown
 
@@ -153,11 +154,10 @@ def report(tx: Tx, ask: ApiAsk) -> Any:
 def activity(tx: Tx, ask: ApiAsk) -> Any:
     """List what happened in a repository, newest first: before (the id of an event)."""
     who.readable(tx, ask.caller, ask.repository)
-    before = ask.query.get("before", "")
-    found = events.page(
-        tx, repository=ask.repository, count=PAGE_OF_EVENTS,
-        before=int(before) if before.isascii() and before.isdigit() and len(before) < 19 else 2**62,
-    )  # fmt: skip
+    wanted = EventFilter(
+        repository=ask.repository, everything=who.may(tx, ask.caller, ask.repository, rights.DELETE)
+    )
+    found = events.page(tx, wanted, before=ask.before(), count=PAGE_OF_EVENTS)
     return {"events": [_event(asdict(one)) for one in found]}
 
 

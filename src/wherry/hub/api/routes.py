@@ -72,6 +72,10 @@ class ApiAsk:
             raise InvalidArgument(f"{name}: use a list of texts")
         return tuple(value)
 
+    def before(self) -> int:
+        """The id of ``before`` in the query; without one, a number above all ids. :raises InvalidArgument:"""
+        return self._whole("before", 2**62, 2**62)
+
     def page(self) -> tuple[int, int]:
         """The number of lines and how many to leave out, of ``page_size`` and ``page`` of the query.
 
@@ -84,7 +88,7 @@ class ApiAsk:
         text = self.query.get(name, "")
         if not text:
             return usual
-        if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) < 1:
+        if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) < 1:
             raise InvalidArgument(f"invalid {name}: {text[:40]!r}")
         return min(int(text), most)
 

@@ -29,7 +29,7 @@ _MODULES = {
 """Module -> its commands. A process imports what its command needs: a server keeps none of the others."""
 
 
-def _parser(word: str) -> argparse.ArgumentParser:
+def make_parser(word: str) -> argparse.ArgumentParser:
     """:param word: the requested command; if it is unknown, the parser has all commands, for its help."""
     parser = argparse.ArgumentParser(prog="wherry-hub", description="A container registry.")
     parser.add_argument("--version", action="version", version=f"wherry-hub {__version__}")
@@ -53,7 +53,7 @@ async def _serve(given: argparse.Namespace, settings: HubConfig) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; the exit status."""
-    given = _parser(arguments[0] if arguments else "").parse_args(arguments)
+    given = make_parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
         settings = config.load(given, config.environment(), serving=getattr(given, "serving", False))
         status: int = asyncio.run(given.run(given, settings))

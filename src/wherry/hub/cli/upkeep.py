@@ -9,6 +9,7 @@ from wherry.hub.cli import stores
 from wherry.hub.cli.common import Commands, finish, look, moment, shown
 from wherry.hub.cli.config import HubConfig
 from wherry.hub.store import events, schema
+from wherry.hub.store.events import EventFilter
 from wherry.hub.worker.collector import HubCollector
 
 
@@ -27,7 +28,9 @@ def add(commands: Commands) -> None:
 async def _events(given: argparse.Namespace, settings: HubConfig) -> int:
     if given.count < 1:
         raise InvalidArgument("--count must be at least 1")
-    found = await look(settings, lambda tx: events.page(tx, repository=given.repository, count=given.count))
+    found = await look(
+        settings, lambda tx: events.page(tx, EventFilter(repository=given.repository), count=given.count)
+    )
     rows = [
         (
             str(one.id),

@@ -13,6 +13,7 @@ from wherry.hub.service import who
 from wherry.hub.service.who import HubCaller
 from wherry.hub.store import accounts, events, profiles, reports, repositories, site, stars
 from wherry.hub.store.accounts import TokenLine
+from wherry.hub.store.events import EventFilter
 from wherry.hub.store.sql import Tx, now
 
 TOKENS_MAX = 100
@@ -96,7 +97,7 @@ def export(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         "events": [
             {"at": _day(e.at), "action": e.action, "repository": e.repository, "address": e.address,
              "detail": e.detail}
-            for e in events.page(tx, actor=caller.name, count=10_000)
+            for e in events.page(tx, EventFilter(actor=caller.name), count=10_000)
         ],
     }  # fmt: skip
 

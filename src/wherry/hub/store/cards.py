@@ -4,7 +4,7 @@ read; the condition is a part of each query."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wherry.hub.core import categories, rights
 from wherry.hub.core.rights import Principal
@@ -59,7 +59,9 @@ class Search:
     within: int = 0
     sort: str = "pulls"
     starred_by: int | None = None
-    archived: bool = field(default=True)
+    archived: bool = True
+    public: bool = False
+    """Only what everybody can read, also for those who can read more."""
 
 
 _CARD = (
@@ -118,6 +120,8 @@ def find(tx: Tx, caller: Principal, asked: Search, count: int, skip: int = 0) ->
         add("r.recent_pulls > 0")
     if asked.sort == "updated":
         add("r.pushed IS NOT NULL")
+    if asked.public:
+        add("r.public")
     if not asked.archived:
         add("NOT r.archived")
     rows = tx.all(

@@ -28,6 +28,16 @@ def note(
     webhooks.tell(tx, int(row[0]), action, repository)
 
 
+OPEN = (
+    "manifest.push", "manifest.delete", "manifest.undelete", "tag.delete", "tag.revert", "tag.copy",
+    "repository.create", "repository.describe", "repository.readme", "repository.publish",
+    "repository.rename",
+    "repository.archive", "repository.unarchive",
+)  # fmt: skip
+"""What everybody who can read a repository may know; grants, rules and webhooks are for those who manage
+it."""
+
+
 @dataclass(frozen=True)
 class HubEvent:
     id: int
@@ -39,27 +49,44 @@ class HubEvent:
     detail: str
 
 
-def page(
-    tx: Tx, *, repository: str = "", namespace: str = "", actor: str = "", action: str = "",
-    since: int = 0, until: int = 2**62, before: int = 2**62, count: int = 100,
-) -> list[HubEvent]:  # fmt: skip
-    """Events, newest first; what is empty does not limit them.
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events; what is empty does not limit them.
 
-    :param action: the beginning of it: ``tag.``.
-    :param since, until: seconds. :param before: the id of an event.
+    :ivar action: the beginning of it: ``tag.``.
+    :ivar since, until: seconds.
+    :ivar everything: false: only those of :data:`OPEN`.
     """
+
+    repository: str = ""
+    namespace: str = ""
+    actor: str = ""
+    action: str = ""
+    since: int = 0
+    until: int = 2**62
+    everything: bool = True
+
+
+ALL = EventFilter()
+
+
+def page(tx: Tx, wanted: EventFilter = ALL, *, before: int = 2**62, count: int = 100) -> list[HubEvent]:
+    """Events, newest first. :param before: the id of an event."""
     where, values = ["id < ?"], list[object]([before])
     for condition, value, given in (
-        ("repository = ?", repository, bool(repository)),
-        ("namespace = ?", namespace, bool(namespace)),
-        ("actor = ?", actor, bool(actor)),
-        ("substr(action, 1, ?) = ?", action, bool(action)),
-        ("at >= ?", since, since > 0),
-        ("at <= ?", until, until < 2**62),
+        ("repository = ?", wanted.repository, bool(wanted.repository)),
+        ("namespace = ?", wanted.namespace, bool(wanted.namespace)),
+        ("actor = ?", wanted.actor, bool(wanted.actor)),
+        ("substr(action, 1, ?) = ?", wanted.action, bool(wanted.action)),
+        ("at >= ?", wanted.since, wanted.since > 0),
+        ("at <= ?", wanted.until, wanted.until < 2**62),
     ):
         if given:
             where.append(condition)
-            values += [len(action), value] if condition.startswith("substr") else [value]
+            values += [len(wanted.action), value] if condition.startswith("substr") else [value]
+    if not wanted.everything:
+        where.append(f"action IN ({', '.join('?' for _ in OPEN)})")
+        values += OPEN
     rows = tx.all(
         "SELECT id, at, actor, address, action, repository, detail FROM event"
         f" WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",

@@ -4,6 +4,7 @@ signed images. They are read from the images' configurations, after the push (se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wherry.hub.store.sql import Tx
@@ -55,6 +56,22 @@ def note(tx: Tx, manifest: int, os: str, architecture: str, variant: str) -> Non
         " SELECT id, ?, ?, ? FROM manifest WHERE id = ? ON CONFLICT DO NOTHING",
         os[:32], architecture[:32], variant[:32], manifest,
     )  # fmt: skip
+
+
+def signed_among(tx: Tx, repository: int, digests: Sequence[str]) -> set[str]:
+    """Those of the images that have a signature: as a referrer, or under a tag as cosign writes it. Whether
+    it is valid is another matter."""
+    if not digests:
+        return set()
+    marks, kinds = (", ".join("?" for _ in some) for some in (digests, SIGNATURES))
+    found = tx.all(
+        f"SELECT DISTINCT subject FROM manifest WHERE repository_id = ? AND subject IN ({marks})"
+        f" AND artifact_type IN ({kinds}) AND deleted IS NULL",
+        repository, *digests, *SIGNATURES,
+    )  # fmt: skip
+    tags = {f"{digest.replace(':', '-')}.sig": digest for digest in digests}
+    named = tx.all(f"SELECT name FROM tag WHERE repository_id = ? AND name IN ({marks})", repository, *tags)
+    return {row[0] for row in found} | {tags[row[0]] for row in named}
 
 
 def refresh(tx: Tx, repository: int) -> None:

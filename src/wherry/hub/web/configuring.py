@@ -8,6 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+_MIDDLEWARE = [
+    "wherry.hub.web.middleware.protect",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "wherry.hub.web.middleware.explain",
+]
+
 
 @dataclass(frozen=True)
 class Oidc:
@@ -208,17 +220,7 @@ def configure(config: WebConfig) -> None:
             "allauth.usersessions", "allauth.socialaccount",
             "allauth.socialaccount.providers.openid_connect",
         ],
-        MIDDLEWARE=[
-            "wherry.hub.web.middleware.protect",
-            "django.contrib.sessions.middleware.SessionMiddleware",
-            "django.middleware.common.CommonMiddleware",
-            "django.middleware.csrf.CsrfViewMiddleware",
-            "django.contrib.auth.middleware.AuthenticationMiddleware",
-            "django.contrib.messages.middleware.MessageMiddleware",
-            "allauth.account.middleware.AccountMiddleware",
-            "allauth.usersessions.middleware.UserSessionsMiddleware",
-            "wherry.hub.web.middleware.explain",
-        ],
+        MIDDLEWARE=_MIDDLEWARE,
         TEMPLATES=_templates(),
         DATABASES={"default": _database(config)},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

@@ -83,7 +83,6 @@ def test_a_start_takes_it_once(lab: Lab) -> None:
     async def story() -> None:
         monitors = Monitors()
         monitors.expect("a", lab.begin("a"))
-        await lab.until_made(1)
         assert await monitors.take("a") is lab.made[0]
         assert await monitors.take("a") is None
         monitors.drop("a")

@@ -14,7 +14,9 @@ ALTER TABLE repository ADD COLUMN signed BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE repository ADD COLUMN archived BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE repository ADD COLUMN stars BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE repository ADD COLUMN recent_pulls BIGINT NOT NULL DEFAULT 0;  -- of seven days
-CREATE INDEX repository_pulls ON repository (pulls, name) WHERE deleted IS NULL;
+-- What a search looks at is in the index itself, so that a word that nothing has costs no read of all rows.
+CREATE INDEX repository_pulls ON repository (pulls, name, public, namespace_id, description)
+    WHERE deleted IS NULL;
 CREATE INDEX repository_stars ON repository (stars, name) WHERE deleted IS NULL;
 CREATE INDEX repository_pushed ON repository (pushed, name) WHERE deleted IS NULL;
 CREATE INDEX repository_created ON repository (created, name) WHERE deleted IS NULL;

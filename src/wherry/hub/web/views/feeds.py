@@ -16,7 +16,7 @@ from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import who
 from wherry.hub.service.who import HubCaller
 from wherry.hub.store import cards, events, repositories, tags
-from wherry.hub.store.events import HubEvent
+from wherry.hub.store.events import EventFilter, HubEvent
 from wherry.hub.store.sql import Tx
 from wherry.hub.web.asking import look
 from wherry.hub.web.plots import short
@@ -77,7 +77,7 @@ def _entry(one: HubEvent) -> tuple[str, int, str, str]:
 def repository(request: HttpRequest, name: str) -> HttpResponse:
     def find(tx: Tx, caller: HubCaller) -> list[HubEvent]:
         who.readable(tx, caller, name)
-        return events.page(tx, repository=name, count=_ENTRIES)
+        return events.page(tx, EventFilter(repository=name), count=_ENTRIES)
 
     lines = [_entry(one) for one in look(request, find) if one.action in _SHOWN]
     return _feed(request, name, f"/r/{name}", lines)
@@ -96,7 +96,7 @@ def namespace(request: HttpRequest, name: str) -> HttpResponse:
                 )
             return seen[repository]
 
-        found = events.page(tx, namespace=name, count=_ENTRIES * 4)
+        found = events.page(tx, EventFilter(namespace=name), count=_ENTRIES * 4)
         return [one for one in found if one.action in _SHOWN and one.repository and visible(one.repository)]
 
     return _feed(request, name, f"/n/{name}", [_entry(one) for one in look(request, find)[:_ENTRIES]])

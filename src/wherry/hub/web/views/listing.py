@@ -10,7 +10,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from wherry.hub.store import events
-from wherry.hub.store.events import HubEvent
+from wherry.hub.store.events import EventFilter, HubEvent
 from wherry.hub.store.sql import Tx
 from wherry.hub.web.asking import number
 
@@ -28,17 +28,16 @@ def _day(text: str, *, end: bool = False) -> int | None:
 
 def _find(request: HttpRequest, tx: Tx, count: int, namespace: str) -> list[HubEvent]:
     get = request.GET
-    return events.page(
-        tx,
+    wanted = EventFilter(
         namespace=namespace or get.get("namespace", "")[:64].replace("\0", ""),
         repository=get.get("repository", "")[:255].replace("\0", ""),
         actor=get.get("actor", "")[:128].replace("\0", ""),
         action=get.get("action", "")[:64].replace("\0", ""),
         since=_day(get.get("since", "")) or 0,
         until=_day(get.get("until", ""), end=True) or 2**62,
-        before=number(get.get("before", ""), 2**62, 2**62) or 2**62,
-        count=count,
     )
+    before = number(get.get("before", ""), 2**62, 2**62) or 2**62
+    return events.page(tx, wanted, before=before, count=count)
 
 
 def events_of(request: HttpRequest, tx: Tx, namespace: str = "") -> dict[str, Any]:

@@ -16,10 +16,11 @@ from wherry.hub.core.refusals import Refusal
 from wherry.hub.service import repositories, who
 from wherry.hub.service import tags as tagging
 from wherry.hub.service.who import HubCaller
-from wherry.hub.store import events, manifests, profiles, reports, rules, stars
+from wherry.hub.store import events, facts, profiles, reports, rules, stars
 from wherry.hub.store import insights as pulls
 from wherry.hub.store import repositories as repository_rows
 from wherry.hub.store import tags as rows
+from wherry.hub.store.events import EventFilter
 from wherry.hub.store.profiles import RepositoryProfile
 from wherry.hub.store.sql import Tx
 from wherry.hub.web import images, plots
@@ -111,24 +112,14 @@ def tags(request: HttpRequest, name: str) -> HttpResponse:
         total, lines = rows.shown_page(tx, name, part, sort, PAGE, (page - 1) * PAGE)
         fixed = rules.all_of(tx, rules.IMMUTABLE)
         locked = {one.name for one in lines if rules.is_immutable(fixed, name, one.name) is not None}
-        signed = {one.name for one in lines if _is_signed(tx, found["repository"], one.digest)}
+        digests = facts.signed_among(tx, found["repository"].id, list({one.digest for one in lines}))
+        signed = {one.name for one in lines if one.digest in digests}
         return found | {
             "lines": lines, "total": total, "part": part, "sort": sort, "page": page, "locked": locked,
             "signed": signed, "older": page + 1 if page * PAGE < total else None, "newer": page - 1,
         }  # fmt: skip
 
     return public(render(request, "repository/tags.html", look(request, find)), request)
-
-
-def _is_signed(tx: Tx, repository: RepositoryProfile, digest: str) -> bool:
-    from wherry.hub.store.facts import SIGNATURES
-
-    if any(manifests.referrers(tx, repository.row, digest, kind, 0, 1) for kind in SIGNATURES):
-        return True
-    signature = digest.replace(":", "-") + ".sig"
-    return (
-        tx.one("SELECT 1 FROM tag WHERE repository_id = ? AND name = ?", repository.id, signature) is not None
-    )
 
 
 @require_POST
@@ -192,7 +183,8 @@ def activity(request: HttpRequest, name: str) -> HttpResponse:
 
     def find(tx: Tx, caller: HubCaller) -> dict[str, Any]:
         found = head(tx, caller, name, "activity")
-        lines = events.page(tx, repository=name, before=before, count=PAGE + 1)
+        wanted = EventFilter(repository=name, everything=found["can_manage"])
+        lines = events.page(tx, wanted, before=before, count=PAGE + 1)
         more = lines[PAGE - 1].id if len(lines) > PAGE else None
         return found | {"lines": lines[:PAGE], "more": more, "later": before < 2**62}
 

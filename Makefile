@@ -9,7 +9,7 @@ ARCHITECTURE ?= amd64
 MACHINE = WHERRY_TEST_PATIENCE=10 $(PY) tests/kernels/machine.py --
 PYTEST_THERE = $(PY) -m pytest -p no:cacheprovider -m "not slow"
 
-.PHONY: help setup setup-tests setup-kernel setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench bench-scale site deb clean
+.PHONY: help setup setup-tests setup-kernel setup-browser setup-hub run run-hub test test-all test-clients test-faults test-versions test-mutants lint types bench bench-scale site deb clean
 .PHONY: ci-versions test-kernel test-kernel-engine test-kernel-networks test-kernel-parts
 
 help:            ## this list
@@ -24,6 +24,9 @@ setup-tests:     ## what the tests need besides
 run: setup       ## build the Flask example and serve its page, from nothing (PORT=8080)
 	@scripts/demo
 
+setup-browser:   ## the same, and Chromium for the tests of the hub's pages
+	@scripts/setup --with-browser
+
 setup-hub:       ## what wherry-hub needs besides
 	@scripts/setup --with-hub
 
@@ -33,7 +36,7 @@ run-hub: setup-hub ## a registry on 127.0.0.1:5000: an account, a push, a pull; 
 test: setup-tests ## the suite, against the real kernel, conmon and crun (as root)
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not thorough" tests
 
-test-all: setup-tests ## the same, and the thorough tests: matrices, attacks, kills (tests/thorough.txt)
+test-all: setup-browser ## the same, and the thorough tests: matrices, attacks, kills (tests/thorough.txt)
 	scripts/fetch-axe || [ $$? = 75 ]
 	$(PY) -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests
 

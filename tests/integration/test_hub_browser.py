@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 from hublab import ADMIN, LabHub, hub
-from hubpages import AXE, PASSWORD, browser, fill, image, pages
+from hubpages import AXE, CHROMIUM, PASSWORD, browser, fill, image, pages
 
-pytestmark = [pytest.mark.xdist_group("hub-browser"), pytest.mark.patient(400)]
+pytestmark = [
+    pytest.mark.xdist_group("hub-browser"),
+    pytest.mark.patient(400),
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs scripts/setup --with-browser"),
+]
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
 PUBLIC = (
     "/", "/search", "/search?q=app&arch=arm64", "/search?q=nothing-of-this-name", "/r/team/app",

@@ -85,18 +85,18 @@ class Bolt:
     def broken(self, why: str) -> InvalidArgument:
         return InvalidArgument(f"cannot read {self._path}: {why}")
 
-    def page(self, number: int) -> tuple[memoryview, int, int]:
+    def page(self, number: int) -> tuple[bytes, int, int]:
         """A page with all that it runs over, its flags, and how many elements it has."""
         start = number * self._size
         if not 0 < start <= len(self._data) - _HEADER.size:
             raise self.broken(f"it has no page {number}")
         _, flags, count, over = _HEADER.unpack_from(self._data, start)
-        return memoryview(self._data)[start : start + (over + 1) * self._size], flags, count
+        return self._data[start : start + (over + 1) * self._size], flags, count
 
-    def part(self, page: memoryview, start: int, size: int) -> bytes:
+    def part(self, page: bytes, start: int, size: int) -> bytes:
         if start + size > len(page):
             raise self.broken("an element leads out of its page")
-        return bytes(page[start : start + size])
+        return page[start : start + size]
 
 
 class Bucket:
@@ -108,7 +108,7 @@ class Bucket:
     def __iter__(self) -> Iterator[tuple[bytes, bytes | Bucket]]:
         if self._inline:
             _, flags, count, _ = _HEADER.unpack_from(self._inline)
-            yield from self._elements(memoryview(self._inline), flags, count, 0)
+            yield from self._elements(self._inline, flags, count, 0)
         else:
             yield from self._walk(self._root, 0)
 
@@ -119,7 +119,7 @@ class Bucket:
         yield from self._elements(page, flags, count, depth)
 
     def _elements(
-        self, page: memoryview, flags: int, count: int, depth: int
+        self, page: bytes, flags: int, count: int, depth: int
     ) -> Iterator[tuple[bytes, bytes | Bucket]]:
         form = _LEAF if flags & _LEAF_PAGE else _BRANCH
         if not flags & (_LEAF_PAGE | _BRANCH_PAGE) or _HEADER.size + count * form.size > len(page):

@@ -19,6 +19,7 @@ from conftest import Serve
 from wherry.cli.command import Context
 from wherry.cli.daemons import several
 from wherry.cli.main import main
+from wherry.client import discovery
 from wherry.client.contexts import ContextDirectory
 from wherry.client.discovery import WantedDaemon
 
@@ -27,8 +28,11 @@ DEAD = "cannot connect to the wherry daemon at unix:///nonexistent/w.sock. Is th
 
 
 @pytest.fixture
-def ask(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Ask:
-    """Run a command line with contexts: names with daemons, or with an address."""
+def ask(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Run a command line with contexts: names with daemons, or with an address. A daemon of this host is none
+    of them."""
+    monkeypatch.setattr(discovery, "CANDIDATES", ())
+    monkeypatch.setattr(discovery, "DEFAULT_HOST", "unix:///nonexistent/default.sock")
 
     def run(contexts: dict[str, FakeDaemon | str], *argv: str) -> tuple[int, str, str]:
         store = ContextDirectory(str(tmp_path / "config"))

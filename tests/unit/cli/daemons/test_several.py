@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fakedaemon import Exchange, FakeDaemon, frame
 from patience import patiently
-from test_cli_stats import reading
+from statreadings import reading
 
 from conftest import Serve
 from wherry.cli.command import Context

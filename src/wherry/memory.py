@@ -12,18 +12,15 @@ _KEPT = 1 << 20
 _ARENAS = 2
 
 
-def settle(*, mapped: int = _LARGE) -> None:
+def settle() -> None:
     """Make glibc return memory to the system when it is freed.
-
-    :param mapped: blocks of so many bytes and more come from the system one by one and go back to it at once,
-        which costs a page fault for every 4 KiB of them; more than what is used and freed all the time.
 
     By default, glibc keeps as much free memory as the largest block that was ever freed. Every thread also
     has its own arena, which keeps the memory that was freed in it.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc's
-        libc.mallopt(_M_MMAP_THRESHOLD, mapped)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT)
         libc.mallopt(_M_ARENA_MAX, _ARENAS)
 

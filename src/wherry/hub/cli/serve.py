@@ -11,7 +11,7 @@ import ssl
 import sys
 import time
 
-from wherry import __version__, memory, threads
+from wherry import __version__, threads
 from wherry.errors import InvalidArgument, Unavailable
 from wherry.hub.auth import bearer
 from wherry.hub.auth.bearer import LIFE, Tokens
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 _REVOCATIONS = 2.0
 """Seconds between two reads of revocations."""
 _PULLS = 10.0
-_LARGE = 512 << 10
-"""Bytes of a block of memory that goes back to the system when it is freed; what is received is less."""
 _DRAIN = 30.0
 """Seconds that running requests have when the process is told to stop."""
 
@@ -66,7 +64,6 @@ def configure_logs(level: str, form: str) -> None:
 async def serve(config: HubConfig) -> None:
     """Run until SIGTERM or SIGINT."""
     began = time.monotonic()
-    memory.settle(mapped=_LARGE)
     configure_logs(config.log_level, config.log_format)
     loop = asyncio.get_running_loop()
     threads.install(loop)

@@ -57,9 +57,7 @@ def daemon(shared: Shared) -> Iterator[LabDaemon]:
             shared.replace()
 
 
-@pytest.fixture
-def fresh_daemon() -> Iterator[LabDaemon]:
-    """A daemon that the test may kill and start again, with an image."""
+def _with_an_image() -> Iterator[LabDaemon]:
     daemon = LabDaemon(new_base())
     try:
         daemon.start()
@@ -67,6 +65,18 @@ def fresh_daemon() -> Iterator[LabDaemon]:
         yield daemon
     finally:
         daemon.destroy()
+
+
+@pytest.fixture
+def fresh_daemon() -> Iterator[LabDaemon]:
+    """A daemon that the test may kill and start again, with an image."""
+    yield from _with_an_image()
+
+
+@pytest.fixture(scope="module")
+def own_daemon() -> Iterator[LabDaemon]:
+    """The same for all tests of a module."""
+    yield from _with_an_image()
 
 
 @pytest.fixture

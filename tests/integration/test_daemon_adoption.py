@@ -21,18 +21,6 @@ from patience import patiently
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture(scope="module")
-def own_daemon() -> Iterator[LabDaemon]:
-    """A daemon of this module's, as the tests end it."""
-    daemon = LabDaemon(new_base())
-    try:
-        daemon.start()
-        daemon.bootstrap()
-        yield daemon
-    finally:
-        daemon.destroy()
-
-
 @pytest.fixture
 def mortal(own_daemon: LabDaemon) -> Iterator[LabDaemon]:
     with no_leak(own_daemon):

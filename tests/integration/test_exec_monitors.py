@@ -7,21 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemonlab import LabDaemon, new_base, wait_until
+from daemonlab import LabDaemon, wait_until
 from leaks import no_leak
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(scope="module")
-def own_daemon() -> Iterator[LabDaemon]:
-    daemon = LabDaemon(new_base())
-    try:
-        daemon.start()
-        daemon.bootstrap()
-        yield daemon
-    finally:
-        daemon.destroy()
 
 
 @pytest.fixture

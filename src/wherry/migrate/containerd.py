@@ -12,6 +12,7 @@ from pathlib import Path
 
 from wherry.errors import InvalidArgument
 from wherry.migrate.bolt import Bolt
+from wherry.migrate.images import StoredImage
 from wherry.model import tarwriter
 from wherry.model.tarwriter import TarMember
 
@@ -29,19 +30,12 @@ _DOCUMENT = 8 << 20
 """The most bytes of an index or manifest."""
 
 
-class ContainerdImage:
+class ContainerdImage(StoredImage):
     """One image: the descriptor of its target, and its full names."""
 
     def __init__(self, target: dict[str, Any], names: list[str]) -> None:
-        self.target, self.names = target, names
-
-    @property
-    def id(self) -> str:
-        return str(self.target["digest"])
-
-    @property
-    def extra_name(self) -> str:
-        return f"docker-migrated:{self.id.partition(':')[2][:12]}"
+        super().__init__(str(target["digest"]), names)
+        self.target = target
 
 
 class ContainerdStore:
@@ -85,7 +79,7 @@ class ContainerdStore:
 
     def archive(self, images: list[ContainerdImage]) -> Iterator[bytes]:
         """All of them as an OCI image layout in one archive (image-spec, "image-layout")."""
-        yield _member("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        yield tarwriter.document("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         for digest in self._reachable(images):
             size = os.stat(self._blob(digest)).st_size
             yield tarwriter.header(TarMember(f"blobs/{digest.replace(':', '/')}".encode(), size=size))
@@ -101,7 +95,7 @@ class ContainerdStore:
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": manifests,
         }
-        yield _member("index.json", json.dumps(index).encode()) + tarwriter.END
+        yield tarwriter.document("index.json", json.dumps(index).encode()) + tarwriter.END
 
     def _reachable(self, images: Iterable[ContainerdImage]) -> list[str]:
         """Digests of all that belongs to them and is there; of platforms that were not pulled, nothing is."""
@@ -146,7 +140,3 @@ def _varint(data: bytes) -> int:
     """A signed number as Go's ``binary.PutVarint`` writes it."""
     value = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data))
     return (value >> 1) ^ -(value & 1)
-
-
-def _member(name: str, data: bytes) -> bytes:
-    return tarwriter.header(TarMember(name.encode(), size=len(data))) + data + tarwriter.padding(len(data))

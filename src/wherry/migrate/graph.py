@@ -20,6 +20,7 @@ import stat
 from pathlib import Path
 
 from wherry.errors import InvalidArgument
+from wherry.migrate.images import StoredImage
 from wherry.model import tarwriter
 from wherry.model.tarwriter import TarMember
 
@@ -35,17 +36,14 @@ _FILE, _SEGMENT = 1, 2
 DRIVER = "overlay2"
 
 
-class GraphImage:
-    """One image. ``names`` with their tags; without any it has ``extra_name``, so that it can be found."""
+class GraphImage(StoredImage):
+    """One image, with its configuration. ``names`` have their tags."""
 
     def __init__(self, identifier: str, config: bytes, names: list[str]) -> None:
-        self.id, self.config, self.names = identifier, config, names
+        super().__init__(identifier, names)
+        self.config = config
         rootfs = json.loads(config).get("rootfs") or {}
         self.diff_ids: list[str] = list(rootfs.get("diff_ids") or ())
-
-    @property
-    def extra_name(self) -> str:
-        return f"docker-migrated:{self.id.partition(':')[2][:12]}"
 
 
 class GraphStore:
@@ -91,10 +89,14 @@ class GraphStore:
         return sum(self._layer_size(chain) for chain in _chains(images))
 
     def _layer_size(self, chain: str) -> int:
-        return sum(
-            entry.get("size") or 0 if entry["type"] == _FILE else len(entry["payload"]) * 3 // 4
-            for entry in self._entries(chain)
-        )
+        """Bytes of a layer's archive."""
+        total = 0
+        for entry in self._entries(chain):
+            if entry["type"] == _SEGMENT:
+                total += len(base64.b64decode(entry["payload"]))
+            elif entry["type"] == _FILE:
+                total += entry.get("size") or 0
+        return total
 
     def archive(self, images: list[GraphImage]) -> Iterator[bytes]:
         """All of them in one archive; a layer that several have is in it once.
@@ -107,14 +109,14 @@ class GraphStore:
             manifest.append(
                 {"Config": config, "RepoTags": image.names or [image.extra_name], "Layers": layers}
             )
-            yield _member(config, image.config)
+            yield tarwriter.document(config, image.config)
         for chain, diff in _chains(images).items():
-            size = sum(len(piece) for piece in self._pieces(chain, None))
+            size = self._layer_size(chain)
             member = TarMember(f"{_digits(diff)}/layer.tar".encode(), size=size)
             yield tarwriter.header(member)
             yield from self._layer(chain, diff)
             yield tarwriter.padding(size)
-        yield _member("manifest.json", json.dumps(manifest).encode()) + tarwriter.END
+        yield tarwriter.document("manifest.json", json.dumps(manifest).encode()) + tarwriter.END
 
     def _layer(self, chain: str, diff: str) -> Iterator[bytes]:
         with Path(self._within("layerdb", *chain.split(":"), "cache-id")).open() as file:
@@ -128,8 +130,8 @@ class GraphStore:
                 f"layer {diff} has changed on the disk: its files give sha256:{found.hexdigest()}"
             )
 
-    def _pieces(self, chain: str, directory: str | None) -> Iterator[bytes]:
-        """A layer's archive; without ``directory``, as many bytes of nothing."""
+    def _pieces(self, chain: str, directory: str) -> Iterator[bytes]:
+        """A layer's archive."""
         for entry in self._entries(chain):
             if entry["type"] == _SEGMENT:
                 yield base64.b64decode(entry["payload"])
@@ -139,10 +141,7 @@ class GraphStore:
                     if entry.get("name_raw")
                     else os.fsencode(entry["name"])
                 )
-                if directory is None:
-                    yield from (bytes(min(_PIECE, size - at)) for at in range(0, size, _PIECE))
-                else:
-                    yield from _content(directory, name, size)
+                yield from _content(directory, name, size)
 
     def _entries(self, chain: str) -> Iterator[dict[str, Any]]:
         path = self._within("layerdb", *chain.split(":"), "tar-split.json.gz")
@@ -201,7 +200,3 @@ def _chains(images: Iterable[GraphImage]) -> dict[str, str]:
 
 def _digits(digest: str) -> str:
     return digest.partition(":")[2]
-
-
-def _member(name: str, data: bytes) -> bytes:
-    return tarwriter.header(TarMember(name.encode(), size=len(data))) + data + tarwriter.padding(len(data))

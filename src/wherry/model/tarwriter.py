@@ -152,10 +152,17 @@ def padding(size: int) -> bytes:
 
 def archive(members: Iterable[tuple[TarMember, bytes]]) -> bytes:
     """A whole small archive in memory, members in the given order."""
-    parts = []
-    for member, data in members:
-        parts += [header(member), data, padding(len(data))]
-    return b"".join(parts) + END
+    return b"".join(whole(member, data) for member, data in members) + END
+
+
+def whole(member: TarMember, data: bytes) -> bytes:
+    """One small member: header, content, padding."""
+    return header(member) + data + padding(len(data))
+
+
+def document(name: str, data: bytes) -> bytes:
+    """A small file with nothing but a name and content."""
+    return whole(TarMember(name.encode(), size=len(data)), data)
 
 
 def _plain(text: bytes) -> bool:

@@ -344,17 +344,21 @@ _SHOWN: tuple[tuple[str, str], ...] = (
 
 
 def table(name: str, lines: list[Line]) -> str:
-    """Markdown, a row for each engine and step."""
-    rows = [f"| {SUBJECTS[name].what} | engine | {' | '.join(words for _, words in _SHOWN)} |"]
-    rows.append("| --- " * (2 + len(_SHOWN)) + "|")
-    for line in lines:
-        for point in line.points:
-            values = (getattr(point, key) for key, _ in _SHOWN)
-            cells = " | ".join("-" if value is None else _rounded(value) for value in values)
-            rows.append(f"| {point.count} | {line.engine} | {cells} |")
-        if line.ended:
-            rows.append(f"| | {line.engine} | ended: {line.ended} |")
-    return "\n".join(rows)
+    """Markdown, a row for each step, the engines beside each other in a cell."""
+    engines = " / ".join(line.engine for line in lines)
+    rows = [f"| {SUBJECTS[name].what} ({engines}) | {' | '.join(words for _, words in _SHOWN)} |"]
+    rows.append("| --- " * (1 + len(_SHOWN)) + "|")
+    for count in sorted({point.count for line in lines for point in line.points}):
+        reached = [next((p for p in line.points if p.count == count), None) for line in lines]
+        cells = (" / ".join(_cell(point, key) for point in reached) for key, _ in _SHOWN)
+        rows.append(f"| {count} | {' | '.join(cells)} |")
+    told = [f"\n{line.engine} ended: {line.ended}" for line in lines if line.ended]
+    return "\n".join(rows + told)
+
+
+def _cell(point: Point | None, key: str) -> str:
+    value = None if point is None else getattr(point, key)
+    return "-" if value is None else _rounded(value)
 
 
 def _rounded(value: float) -> str:
@@ -367,6 +371,7 @@ def picture(name: str, lines: list[Line], file: Path) -> None:
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = name  # the same picture for the same figures
+    matplotlib.rcParams["svg.fonttype"] = "none"  # letters as text, not as outlines
     from matplotlib import pyplot  # type: ignore[import-not-found,unused-ignore]
 
     figure, places = pyplot.subplots(2, 3, figsize=(10, 5), layout="constrained")

@@ -329,9 +329,10 @@ def test_a_client_that_goes_away_ends_its_copy(daemon: LabDaemon, name: str) -> 
 
 def _helpers_of_all(daemon: LabDaemon) -> list[int]:
     """The daemon's children that copy, whatever view they have."""
-    found = []
+    found = _forked(daemon)
     for pid in hosttraces.children(daemon.pid):
         with contextlib.suppress(OSError):
-            if _CHILD in Path(f"/proc/{pid}/cmdline").read_bytes():
+            words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            if _CHILD in words and b"forkserver_main" not in words:  # the server names all that it can do
                 found.append(pid)
     return found
